@@ -1,0 +1,231 @@
+"""Typed model of a space file: what is searched, on which data, scored how, within which budget."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from spaces.metrics import METRICS, OBJECTIVES
+from spaces.trial import TRIALS, Frozen
+
+Scalar = bool | int | float | str
+Impact = Literal["High", "Medium", "Low"]
+
+
+class Parameter(Frozen):
+    """One searched hyperparameter: a numeric range (`low`, `high`) or a list of `choices`.
+
+    `recommended` is the value of the source document, `impact` its label there; both are reported beside what the
+    search finds. `when` makes the parameter conditional: {other parameter: values for which this one exists}.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    step: int | float | None = None
+    choices: tuple[Scalar, ...] | None = None
+    when: dict[str, tuple[Scalar, ...]] = {}
+    recommended: Scalar
+    impact: Impact | None = None
+    source: str
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or self.step is not None:
+                raise ValueError("`choices` excludes `low`, `high`, `log` and `step`")
+            if not self.choices:
+                raise ValueError("`choices` must not be empty")
+            if self.recommended not in self.choices:
+                raise ValueError(f"`recommended` must be one of {list(self.choices)}, but got {self.recommended!r}")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("either `low` and `high` or `choices` must be given")
+        if self.low > self.high:
+            raise ValueError(f"`low <= high` must hold, but got (low={self.low}, high={self.high})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"`low > 0` must hold with `log: true`, but got (low={self.low})")
+        if self.step is not None and (self.log or self.step <= 0):
+            raise ValueError(f"`step` must be positive and excludes `log`, but got (step={self.step}, log={self.log})")
+        value = self.recommended
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"`recommended` must be a number, but got {value!r}")
+        if not self.low <= value <= self.high:
+            raise ValueError(
+                f"`low <= recommended <= high` must hold, but got (low={self.low}, recommended={value}, high={self.high})"
+            )
+        return self
+
+
+class PsfData(Frozen):
+    """The PSF data set: a grid of field points to train on, and held-out positions between them.
+
+    Field coordinates are normalised to [-1, 1] over half the sensor's width and height.
+    """
+
+    lens: str = Field(description="shipped lens name, or path of a .json, .zmx or .seq file")
+    pixel_pitch_um: PositiveFloat = Field(description="sensor pixel pitch in micrometres")
+    grid: tuple[int, int] = Field((20, 20), description="training points along x and y, over [-1, 1] each")
+    depths_mm: tuple[float, ...] = Field((-10000.0,), description="object distances, negative; several add a condition")
+    wavelengths_um: tuple[PositiveFloat, ...] = Field((0.656, 0.587, 0.486), description="one channel each, red first")
+    trace_px: PositiveInt = Field(64, description="side of the traced kernel in sensor pixels")
+    kernel_px: PositiveInt = Field(15, description="side of the model's kernel, area-pooled from the traced one")
+    rays: PositiveInt = Field(8192, description="rays per training point and wavelength")
+    held_out_rays: PositiveInt = Field(65536, description="rays per validation or test point and wavelength")
+    validation_points: PositiveInt = 200
+    test_points: PositiveInt = 300
+
+    @field_validator("grid")
+    @classmethod
+    def _grid(cls, grid: tuple[int, int]) -> tuple[int, int]:
+        if min(grid) < 2:
+            raise ValueError(f"a grid needs at least 2 points along each axis, but got {list(grid)}")
+        return grid
+
+    @field_validator("depths_mm")
+    @classmethod
+    def _depths(cls, depths: tuple[float, ...]) -> tuple[float, ...]:
+        if not depths or any(depth >= 0 for depth in depths) or len(set(depths)) != len(depths):
+            raise ValueError(f"depths must be distinct and negative (mm in front of the lens), but got {list(depths)}")
+        return depths
+
+    @field_validator("wavelengths_um")
+    @classmethod
+    def _wavelengths(cls, wavelengths: tuple[float, ...]) -> tuple[float, ...]:
+        if not wavelengths or any(not 0.1 < wavelength < 10 for wavelength in wavelengths):
+            raise ValueError(f"wavelengths must lie between 0.1 and 10 um, but got {list(wavelengths)}")
+        return wavelengths
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kernel_px > self.trace_px:
+            raise ValueError(
+                f"`kernel_px <= trace_px` must hold, but got (kernel_px={self.kernel_px}, trace_px={self.trace_px})"
+            )
+        if self.held_out_rays < 8 * self.rays:
+            raise ValueError(
+                "`held_out_rays >= 8 * rays` must hold, so that the held-out kernels' noise hides no difference, "
+                f"but got (held_out_rays={self.held_out_rays}, rays={self.rays})"
+            )
+        return self
+
+    @property
+    def condition_dim(self) -> int:
+        """2 for [x, y], 3 for [x, y, depth]."""
+        return 2 if len(self.depths_mm) == 1 else 3
+
+    def kernels(self) -> dict[str, int]:
+        """Number of field points (times depths) in each set."""
+        depths = len(self.depths_mm)
+        return {
+            "train": self.grid[0] * self.grid[1] * depths,
+            "validation": self.validation_points * depths,
+            "test": self.test_points * depths,
+        }
+
+    def rays_total(self) -> int:
+        """Rays to trace for the whole data set, all wavelengths."""
+        kernels = self.kernels()
+        held_out = kernels["validation"] + kernels["test"]
+        return len(self.wavelengths_um) * (kernels["train"] * self.rays + held_out * self.held_out_rays)
+
+
+class Objective(Frozen):
+    """What the search optimises: a metric on held-out data that contains no swept weight."""
+
+    metric: str = "val/prior_rel_l2"
+    mode: Literal["min", "max"] = "min"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.metric in OBJECTIVES and self.mode != METRICS[self.metric].mode:
+            raise ValueError(f"{self.metric} is better {METRICS[self.metric].mode}, but got (mode={self.mode})")
+        return self
+
+
+class Budget(Frozen):
+    """How much a search may spend. The unit is the optimizer step."""
+
+    trials: PositiveInt
+    steps: PositiveInt = Field(description="steps of a full trial")
+    grace_steps: PositiveInt = Field(description="the first rung: no trial is stopped earlier")
+    reduction_factor: int = Field(3, ge=2, description="one in so many trials passes a rung")
+    evaluate_every: PositiveInt = Field(description="steps between two reports")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.grace_steps > self.steps:
+            raise ValueError(
+                f"`grace_steps <= steps` must hold, but got (grace_steps={self.grace_steps}, steps={self.steps})"
+            )
+        return self
+
+    def rungs(self) -> list[int]:
+        """Steps at which a trial may be stopped, rising, below `steps`: grace, grace*rf, grace*rf^2, ..."""
+        rungs, step = [], self.grace_steps
+        while step < self.steps:
+            rungs.append(step)
+            step *= self.reduction_factor
+        return rungs
+
+    def report_steps(self) -> list[int]:
+        """Steps at which a trial is evaluated and reports: every rung, every `evaluate_every`, and the last."""
+        regular = range(self.evaluate_every, self.steps, self.evaluate_every)
+        return sorted({*regular, *self.rungs(), self.steps})
+
+
+class Resources(Frozen):
+    """The shape of the search. A lane is one warm group of training workers; lanes train trials side by side."""
+
+    lanes: PositiveInt | None = Field(None, description="trials trained at once; default: as many as the CPUs hold")
+    workers_per_trial: PositiveInt = 1
+    cpus_per_worker: PositiveInt = 1
+    gpus_per_worker: float = Field(0.0, ge=0, description="a fraction lets several lanes share a GPU")
+    render_actors: int | None = Field(None, ge=0, description="ray-tracing actors; 0 renders in the driver")
+
+
+class Study(Frozen):
+    """A space file, complete: `search` and `fixed` set the trial's hyperparameters, the rest says how to score them."""
+
+    space: str
+    description: str
+    model: Literal["cvae_psf"]
+    search: dict[str, Parameter]
+    fixed: dict[str, Any] = {}
+    data: PsfData
+    objective: Objective = Objective()
+    budget: dict[Literal["quick", "standard", "full"], Budget]
+    resources: Resources = Resources()
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    def trial(self, values: dict[str, Any]) -> Frozen:
+        """The typed hyperparameters of one trial: `values` over `fixed` over the model's defaults."""
+        return TRIALS[self.model].model_validate({**self.fixed, **values})
+
+    def recommended(self) -> dict[str, Scalar]:
+        """The source documents' value of every searched parameter whose condition holds: the first trial."""
+        values: dict[str, Scalar] = {}
+        for name, parameter in self.search.items():
+            if self.exists(parameter, values):
+                values[name] = parameter.recommended
+        return values
+
+    def exists(self, parameter: Parameter, values: dict[str, Any]) -> bool:
+        """Whether a conditional parameter is part of a trial that has `values` so far."""
+        known = {**TRIALS[self.model]().model_dump(), **self.fixed, **values}
+        return all(known[name] in allowed for name, allowed in parameter.when.items())
+
+    def is_integer(self, name: str) -> bool:
+        """Whether a searched range holds whole numbers."""
+        return TRIALS[self.model].model_fields[name].annotation is int
+
+    def at_edge(self, name: str, value: Scalar, share: float = 0.05) -> bool:
+        """Whether a value lies within `share` of its range from either end (on a log range: of its logarithm)."""
+        parameter = self.search[name]
+        if parameter.low is None or parameter.high is None or isinstance(value, str) or parameter.low == parameter.high:
+            return False
+        scale = math.log if parameter.log else float
+        low, high, at = scale(parameter.low), scale(parameter.high), scale(value)
+        return min(at - low, high - at) <= share * (high - low)

@@ -1,0 +1,53 @@
+"""Hyperparameters of one trial: every name a space may search or fix, with its type, range and default."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Base of every configuration model: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CvaePsfTrial(Frozen):
+    """A conditional VAE of PSF kernels with a learned prior p(z given c), c = field position (and depth).
+
+    The loss of one step is, in this order of terms,
+
+        recon_scale * MSE  +  kl_weight(t) * KL_free  +  smooth_weight * smoothness
+
+    with MSE the mean over kernel elements, KL in nats per sample and the smoothness a mean over pairs of grid
+    neighbours. Defaults are the values of the CVAE-PSF implementation summary (docs/science.md) wherever it names one.
+    """
+
+    # Loss
+    kl_weight: float = Field(1e-4, ge=0, description="weight of the KL term (nats per sample)")
+    kl_schedule: Literal["constant", "linear", "cosine", "cyclical"] = "constant"
+    kl_warmup: float = Field(0.0, ge=0, le=1, description="warm-up length as a fraction of the full budget")
+    kl_cycles: int = Field(4, ge=1, description="number of ramps of the cyclical schedule")
+    free_bits: float = Field(0.0, ge=0, description="floor on the batch-mean KL in nats")
+    free_bits_per: Literal["dimension", "sample"] = "dimension"
+    smooth_weight: float = Field(1e-3, ge=0, description="weight of the smoothness term")
+    smooth_term: Literal["mu", "kl", "output"] = "mu"
+    smooth_pairs: int = Field(64, ge=1, description="neighbour pairs drawn per step, over all workers")
+    recon_scale: float = Field(1.0, gt=0, description="multiplies the MSE; implies the decoder's variance")
+    # Network
+    latent_dim: int = Field(128, ge=1)
+    hidden_dim: int = Field(512, ge=1)
+    num_layers: int = Field(4, ge=1, description="hidden layers of encoder, prior and decoder each")
+    fourier_bands: int = Field(10, ge=0, le=16, description="sin/cos pairs per coordinate, frequencies 2^k pi")
+    # Optimizer
+    learning_rate: float = Field(1e-4, gt=0)
+    lr_schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    lr_warmup: float = Field(0.1, ge=0, lt=1, description="rising part of one_cycle, a fraction of the full budget")
+    weight_decay: float = Field(0.0, ge=0)
+    grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    batch_size: int = Field(64, ge=1, description="samples per step over all workers")
+
+
+# Model name (the `model` key of a space) -> the hyperparameters it understands.
+TRIALS: dict[str, type[Frozen]] = {"cvae_psf": CvaePsfTrial}
