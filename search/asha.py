@@ -1,0 +1,64 @@
+"""Early stopping: asynchronous successive halving (ASHA) with the optimizer step as its unit.
+
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, in its stopping variant: at each rung a
+trial goes on if it is among the best 1/reduction_factor of the values seen there so far.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+
+class Rungs:
+    """The values trials reached at each rung, and the decisions that follow. Knows nothing of Ray.
+
+    Args:
+        steps: the rungs, in optimizer steps.
+        reduction_factor: one in so many trials goes on.
+        mode: "min" if a smaller value is better.
+        exempt: trials that are never stopped (the documents' values, which the winner is compared with at full budget).
+    """
+
+    def __init__(
+        self, steps: Iterable[int], reduction_factor: int, mode: Literal["min", "max"], exempt: Iterable[int] = ()
+    ) -> None:
+        self._values: dict[int, dict[int, float]] = {step: {} for step in steps}
+        self._reduction_factor = reduction_factor
+        self._sign = 1.0 if mode == "min" else -1.0
+        self._exempt = frozenset(exempt)
+
+    def record(self, trial: int, step: int, value: float) -> bool:
+        """Note a trial's value at a step; True if it may go on.
+
+        Between rungs every trial goes on. The same trial's second report at a rung (after a retry) is judged by its
+        first value; a non-finite value ends the trial and is not ranked.
+        """
+        if not math.isfinite(value):
+            return False
+        if step not in self._values:
+            return True
+        rung = self._values[step]
+        rung.setdefault(trial, self._sign * value)
+        if trial in self._exempt:
+            return True
+        better = sum(other < rung[trial] for other in rung.values())
+        return better < max(1, len(rung) // self._reduction_factor)
+
+
+class Asha(FIFOScheduler):  # type: ignore[misc]
+    """Tune's side of `Rungs`: trials are known by their study number, time by their step."""
+
+    def __init__(self, rungs: Rungs, metric: str) -> None:
+        super().__init__()
+        self._rungs = rungs
+        self._objective = metric
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if result.get("failure"):
+            return TrialScheduler.CONTINUE  # it ends by itself
+        go_on = self._rungs.record(trial.config["number"], result["step"], result[self._objective])
+        return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP

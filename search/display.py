@@ -1,0 +1,168 @@
+"""What a person sees while a search runs: a live table on a terminal, plain lines when piped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from spaces.study import Scalar, Study
+
+# How many ended trials the live table keeps beside the running ones.
+RECENT = 8
+STATES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
+
+
+@dataclass(slots=True)
+class _Row:
+    number: int
+    params: dict[str, Scalar]
+    state: str = "running"
+    step: int = 0
+    value: float | None = None
+    reason: str | None = None
+    started: float = field(default_factory=time.monotonic)
+
+
+class Display:
+    """Shows rendering progress and the trials' lives; an `Observer` of the searcher and a context manager.
+
+    Args:
+        study: for the objective's name and direction.
+        trials, steps, lanes: the size of the search.
+        console: where to write; its `is_terminal` chooses between the live table and plain lines.
+    """
+
+    def __init__(self, study: Study, *, trials: int, steps: int, lanes: int, console: Console) -> None:
+        self._objective = study.objective
+        self._trials = trials
+        self._steps = steps
+        self._lanes = lanes
+        self._console = console
+        self._rows: dict[int, _Row] = {}
+        self._ended = 0
+        self._ended_before = 0
+        self._best: _Row | None = None
+        self._search_started: float | None = None
+        self._lock = threading.Lock()
+        self._note = ""
+        self._rendering = Progress(
+            TextColumn("rendering PSFs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+        )
+        self._render_task = self._rendering.add_task("render", total=None)
+        self._rendered_tenths = 0
+        self._live = Live(get_renderable=self._picture, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Say what is going on between the phases."""
+        self._note = text
+        if not self._console.is_terminal:
+            self._line(text)
+
+    def warn(self, text: str) -> None:
+        """Something the user should know and may want to change."""
+        self._line(f"warning: {text}")
+
+    def rendered(self, done: int, total: int) -> None:
+        """Progress of the data set, in PSF positions."""
+        self._rendering.update(self._render_task, completed=done, total=total)
+        tenths = 10 * done // total
+        if not self._console.is_terminal and tenths > self._rendered_tenths:
+            self._rendered_tenths = tenths
+            self._line(f"rendering PSFs: {done}/{total}")
+
+    def search_started(self, ended_before: int) -> None:
+        """Trials begin; `ended_before` of them ended before this process (resume)."""
+        self._ended = self._ended_before = ended_before
+        self._search_started = time.monotonic()
+        self._note = ""
+
+    # Observer
+
+    def trial_started(self, number: int, params: dict[str, Scalar]) -> None:
+        with self._lock:
+            self._rows[number] = _Row(number, params)
+
+    def trial_reported(self, number: int, step: int, value: float) -> None:
+        with self._lock:
+            row = self._rows[number]
+            row.step, row.value = step, value
+
+    def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None:
+        with self._lock:
+            row = self._rows.setdefault(number, _Row(number, {}))
+            row.state, row.step, row.value, row.reason = STATES[state], step, value, reason
+            self._ended += 1
+            if state == "COMPLETE" and self._is_better(row):
+                self._best = row
+        if not self._console.is_terminal:
+            self._line(f"[{self._ended}/{self._trials}] trial {number} {self._describe(row)}; {self._standing()}")
+
+    # Pictures
+
+    def _is_better(self, row: _Row) -> bool:
+        if self._best is None or self._best.value is None or row.value is None:
+            return row.value is not None
+        return (row.value < self._best.value) == (self._objective.mode == "min")
+
+    def _describe(self, row: _Row) -> str:
+        value = f", {self._objective.metric} {row.value:.4g}" if row.value is not None else ""
+        reason = f" ({row.reason})" if row.reason else ""
+        return f"{row.state} at step {row.step}/{self._steps}{value}{reason}"
+
+    def _standing(self) -> str:
+        best = f"best {self._best.value:.4g} (trial {self._best.number})" if self._best else "no complete trial yet"
+        return f"{best}, {self._time_left()}"
+
+    def _time_left(self) -> str:
+        done = self._ended - self._ended_before
+        if self._search_started is None or done == 0:
+            return "time left unknown"
+        seconds = (time.monotonic() - self._search_started) / done * (self._trials - self._ended)
+        return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
+
+    def _picture(self) -> RenderableType:
+        if self._search_started is None:
+            return Group(self._rendering, Text(self._note, style="dim"))
+        with self._lock:
+            running = [row for row in self._rows.values() if row.state == "running"]
+            ended = [row for row in self._rows.values() if row.state != "running"][-RECENT:]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("trial", "state", "step", self._objective.metric, "seconds"):
+            table.add_column(column, justify="left" if column == "state" else "right")
+        now = time.monotonic()
+        for row in [*ended, *running]:
+            is_best = row is self._best
+            style = "bold green" if is_best else {"running": "cyan", "failed": "red", "stopped": "dim"}.get(row.state)
+            table.add_row(
+                str(row.number),
+                row.state + (f": {row.reason}" if row.reason else " (best)" if is_best else ""),
+                f"{row.step}/{self._steps}",
+                "" if row.value is None else f"{row.value:.4g}",
+                f"{now - row.started:.0f}" if row.state == "running" else "",
+                style=style,
+            )
+        standing = f"{self._ended}/{self._trials} trials, {len(running)}/{self._lanes} lanes busy, {self._standing()}"
+        return Group(table, Text(standing, style="bold"), Text(self._note, style="dim"))
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)

@@ -1,0 +1,145 @@
+"""Tune's searcher over an Optuna study: the study, on disk, is the one record of every trial.
+
+Ray ships an OptunaSearch; it tells Optuna that stopped trials are complete, leaves NaN trials running for ever and
+merges two searches in one storage. This one asks and tells a named study itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import optuna
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from spaces.study import Scalar, Study
+
+Payload = Callable[[int, dict[str, Scalar]], dict[str, Any]]
+
+
+class Observer(Protocol):
+    """What a person is shown of the trials' lives."""
+
+    def trial_started(self, number: int, params: dict[str, Scalar]) -> None: ...
+    def trial_reported(self, number: int, step: int, value: float) -> None: ...
+    def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None: ...
+
+
+@dataclass(slots=True)
+class _Running:
+    trial: optuna.Trial
+    step: int = 0
+    value: float | None = None
+    failure: str | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def ask(trial: optuna.Trial, space: Study) -> dict[str, Scalar]:
+    """Suggest a value for every searched parameter whose condition holds."""
+    values: dict[str, Scalar] = {}
+    for name, parameter in space.search.items():
+        if not space.exists(parameter, values):
+            continue
+        if parameter.choices is not None:
+            values[name] = trial.suggest_categorical(name, list(parameter.choices))
+            continue
+        low, high, step = parameter.low, parameter.high, parameter.step
+        assert low is not None and high is not None
+        if space.is_integer(name):
+            values[name] = trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=parameter.log)
+        else:
+            values[name] = trial.suggest_float(name, low, high, step=step, log=parameter.log)
+    return values
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]
+    """Asks the study for parameters, reports every value to it, and tells it how each trial ended.
+
+    Finished at full budget -> COMPLETE; stopped at a rung -> PRUNED with its last step and value; a failure or a
+    non-finite value -> FAIL with the reason in the user attribute `failure`.
+
+    Args:
+        study: an Optuna study in any storage.
+        space: what to suggest.
+        steps: a full trial's steps.
+        payload: (number, params) -> what a lane is asked to train.
+        observer: told of every event.
+    """
+
+    def __init__(self, study: optuna.Study, space: Study, steps: int, payload: Payload, observer: Observer) -> None:
+        super().__init__(metric=space.objective.metric, mode=space.objective.mode)
+        self._study = study
+        self._space = space
+        self._steps = steps
+        self._payload = payload
+        self._observer = observer
+        self._running: dict[str, _Running] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        trial = self._study.ask()
+        params = ask(trial, self._space)
+        running = self._running[trial_id] = _Running(trial)
+        earlier = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if earlier:  # interrupted and resumed
+            running.step = max(earlier)
+            running.value = earlier[running.step]
+        if trial.number == 0:
+            running.attributes["recommended"] = True
+        self._observer.trial_started(trial.number, params)
+        return {"number": trial.number, "params": params, "payload": self._payload(trial.number, params)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        running = self._running[trial_id]
+        running.attributes |= {"seconds": result["seconds"], "lane": result["lane"]}
+        running.failure = result["failure"]
+        value = result.get(self._space.objective.metric)
+        if value is None:
+            return
+        if not math.isfinite(value):
+            running.failure = f"{self._space.objective.metric} is {value} at step {result['step']}"
+            return
+        if result["step"] > running.step:  # a retried trial repeats its last report
+            running.step, running.value = result["step"], value
+            running.attributes |= {"step": result["step"], "metrics": _metrics(result)}
+            running.trial.report(value, result["step"])
+            self._observer.trial_reported(running.trial.number, result["step"], value)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        running = self._running.pop(trial_id)
+        if error:
+            running.failure = running.failure or "the trial's process died and its retries with it"
+        elif running.failure is None and running.value is None:
+            running.failure = "ended without a report"
+        if running.failure:
+            running.attributes["failure"] = running.failure
+            state, value = TrialState.FAIL, None
+        elif running.step < self._steps:
+            state, value = TrialState.PRUNED, None  # Optuna takes the last reported value
+        else:
+            state, value = TrialState.COMPLETE, running.value
+        for name, attribute in running.attributes.items():
+            running.trial.set_user_attr(name, attribute)
+        self._study.tell(running.trial, value, state)
+        self._observer.trial_ended(running.trial.number, state.name, running.step, running.value, running.failure)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study is on disk, and nothing here is ever unpickled."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a search is resumed from its study, not from Tune's files")
+
+
+def requeue(study: optuna.Study) -> list[int]:
+    """RUNNING trials of a search that is no more become WAITING: the next asks return them, with their parameters."""
+    numbers = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+        numbers.append(trial.number)
+    return numbers
+
+
+def _metrics(result: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in result.items() if name.startswith(("val/", "train/"))}

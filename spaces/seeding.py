@@ -1,0 +1,11 @@
+"""Everything random is seeded from the run's one seed, by name."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def named_seed(seed: int, *names: str | int) -> int:
+    """A 63-bit seed for one purpose, e.g. `named_seed(study.seed, "trial", 7)`; different names are independent."""
+    text = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

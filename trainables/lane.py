@@ -1,0 +1,186 @@
+"""Lanes: long-lived Ray Train worker groups that train one trial after another.
+
+Starting a TorchTrainer costs 20 s and more (a controller, W workers, each importing torch); a trial of this project
+may last two. So a lane is started once, `serve` runs on its W workers until the search ends, and trials come to it
+through the board. One path serves 1 worker and W (DDP), CPU and GPU, one node and many.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from trainables.board import BOARD, Assignment, LaneBoard
+
+logger = logging.getLogger(__name__)
+
+# Worker groups restart this often per lane; beyond it the machine, not the trial, is at fault.
+MAX_RESTARTS = 20
+# An idle lane's workers meet this often (s), well inside the process group's time-out.
+HEARTBEAT = 60.0
+PROCESS_GROUP_TIMEOUT = 1800
+
+ReportFunction = Callable[[int, dict[str, float], bool], bool]
+
+
+class TrialFailure(Exception):
+    """The trial cannot succeed and every rank knows it (e.g. a non-finite loss): no retry, the lane goes on."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Where a piece of work runs: its place in the lane's process group."""
+
+    rank: int
+    world_size: int
+    device: str
+
+
+# Trains one assignment: (payload, report, worker). Called on every rank; `report(step, metrics, last)` -> go on?
+Work = Callable[[dict[str, Any], ReportFunction, Worker], None]
+
+
+def serve(config: dict[str, Any]) -> None:
+    """Ray Train's `train_loop_per_worker` of a lane: take, train, report, until the board closes."""
+    import torch
+    import torch.distributed as dist
+    from ray.train import get_context
+    from ray.train.torch import get_device
+
+    context = get_context()
+    device = get_device()
+    assert not isinstance(device, list), "one device per worker"
+    worker = Worker(context.get_world_rank(), context.get_world_size(), str(device))
+    torch.set_num_threads(config["threads"])
+    board = ray.get_actor(BOARD, namespace=config["namespace"])
+    lane: str = config["lane"]
+
+    def agreed(value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        if worker.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=device if device.type == "cuda" else None)
+        return box[0]
+
+    def ask(call: Callable[[], ray.ObjectRef]) -> Any:
+        return agreed(ray.get(call()) if worker.rank == 0 else None)
+
+    while True:
+        taken = ask(lambda: board.take.remote(lane, HEARTBEAT))
+        if taken == "close":
+            return
+        if taken == "wait":
+            continue
+        assert isinstance(taken, Assignment)
+        attempt = taken.attempt
+
+        def report(step: int, metrics: dict[str, float], last: bool, attempt: str = attempt) -> bool:
+            return bool(ask(lambda: board.report.remote(attempt, step, metrics, last)))
+
+        try:
+            config["work"](taken.payload, report, worker)
+        except TrialFailure as failure:
+            ask(lambda attempt=attempt, reason=str(failure): board.fail.remote(attempt, reason))  # type: ignore[misc]
+        except Exception as error:
+            if worker.world_size > 1:
+                raise  # the ranks no longer agree: Ray Train restarts the group, the board counts the starts
+            reason = "".join(traceback.format_exception_only(error)).strip()
+            logger.exception("trial %d failed", taken.trial)
+            ray.get(board.fail.remote(attempt, reason))
+        ask(lambda: board.release.remote(lane))
+
+
+class Lanes:
+    """The lanes of one search, started in the background and closed with it (a context manager).
+
+    Args:
+        work: importable function that trains one assignment on every rank.
+        lanes, workers, cpus, gpus: number of lanes, workers per lane, and what one worker gets.
+        storage: directory where Ray Train keeps its own files.
+    """
+
+    def __init__(self, work: Work, *, lanes: int, workers: int, cpus: int, gpus: float, storage: Path) -> None:
+        self._work = work
+        self._shape = (workers, cpus, gpus)
+        self._storage = storage
+        self.names = [f"lane-{index}" for index in range(lanes)]
+        self.errors: dict[str, str] = {}
+        self._threads: list[threading.Thread] = []
+        self._closing = False
+        self.board: ActorHandle
+
+    def __enter__(self) -> Lanes:
+        # Waiting calls (reports, takes) are coroutines: many may be in flight, none holds a thread.
+        self.board = ray.remote(LaneBoard).options(name=BOARD, num_cpus=0, max_concurrency=10_000).remote()
+        for name in self.names:
+            thread = threading.Thread(target=self._run, args=(name,), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closing = True
+        ray.get(self.board.close.remote())
+        for thread in self._threads:
+            thread.join(timeout=30)
+        ray.kill(self.board)
+
+    def wait_ready(self) -> None:
+        """Return once every lane has asked for work."""
+        ray.get(self.board.wait_ready.remote(len(self.names)))
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Per lane, see `LaneBoard.status`."""
+        result: dict[str, dict[str, Any]] = ray.get(self.board.status.remote())
+        return result
+
+    def _run(self, name: str) -> None:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        workers, cpus, gpus = self._shape
+        resources = {"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})
+        trainer = TorchTrainer(
+            serve,
+            train_loop_config={
+                "lane": name,
+                "work": self._work,
+                "threads": cpus,
+                "namespace": ray.get_runtime_context().namespace,
+            },
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
+            run_config=RunConfig(
+                name=name, storage_path=str(self._storage), failure_config=FailureConfig(max_failures=MAX_RESTARTS)
+            ),
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=PROCESS_GROUP_TIMEOUT),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            if self._closing:
+                return
+            reason = f"{name} is lost: {str(error).strip().splitlines()[-1]}"
+            logger.error(reason)
+            self.errors[name] = reason
+            others = len(self.names) - len(self.errors)
+            ray.get(self.board.lane_lost.remote(name, reason, others))
+
+
+def ray_environment() -> dict[str, str]:
+    """Environment that Ray's own processes need before `ray.init` for lanes to behave."""
+    return {
+        # Workers stay in the driver's directory: relative paths mean the same everywhere.
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        # How soon a dead worker is noticed, in seconds.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": os.environ.get("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1"),
+    }
