@@ -1,0 +1,130 @@
+"""Trials of a run, read from its Optuna study into plain records. Reading works while the search is running."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import optuna
+from sqlalchemy.exc import SQLAlchemyError
+
+from results.run_directory import RunDirectory, RunError
+from spaces.metrics import Mode
+from spaces.study import Scalar
+
+State = Literal["COMPLETE", "PRUNED", "RUNNING", "WAITING", "FAIL"]
+STATES: tuple[State, ...] = ("COMPLETE", "PRUNED", "RUNNING", "WAITING", "FAIL")
+ADVICE = "restore it from a copy, or start a new run; nothing was changed"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """One trial as the study knows it.
+
+    `history` holds (optimizer step, objective) of every report, rising in step. `value` is what the study was told.
+    `seconds` is the time a lane spent on it. `failure` says why a FAIL failed. `recommended` marks the trial with the
+    source documents' values.
+    """
+
+    number: int
+    state: State
+    params: dict[str, Scalar]
+    history: tuple[tuple[int, float], ...]
+    value: float | None
+    step: int
+    metrics: dict[str, float]
+    seconds: float
+    lane: str | None
+    failure: str | None
+    recommended: bool
+    started: datetime | None
+    ended: datetime | None
+
+    def best(self, mode: Mode) -> tuple[int, float] | None:
+        """(step, objective) of the best report, which the `best` checkpoint holds; None without a finite one."""
+        finite = [point for point in self.history if math.isfinite(point[1])]
+        if not finite:
+            return None
+        return min(finite, key=lambda point: (point[1] if mode == "min" else -point[1], point[0]))
+
+    def at(self, step: int) -> float | None:
+        """The objective reported at a step; None when none was, or it was not finite."""
+        return next((value for at, value in self.history if at == step and math.isfinite(value)), None)
+
+
+def check_database(run: RunDirectory) -> None:
+    """Look through the whole study database for damage, changing nothing.
+
+    Raises:
+        RunError: missing, truncated or not a database.
+    """
+    path = run.study_db
+    if not path.is_file():
+        raise RunError(f"{path}: missing; the search has not started its study yet, or the file was removed")
+    try:
+        connection = sqlite3.connect(f"file:{_quoted(path.resolve())}?mode=rw", uri=True, timeout=30)
+        try:
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise RunError(f"{path}: the study database is damaged ({error}); {ADVICE}") from None
+    if verdict != "ok":
+        raise RunError(f"{path}: the study database is damaged ({verdict.splitlines()[-1]}); {ADVICE}")
+
+
+def read_trials(run: RunDirectory) -> list[TrialRecord]:
+    """All trials of a run by rising number.
+
+    Raises:
+        RunError: the study database is missing or damaged, or holds no study of this run's name.
+    """
+    check_database(run)
+    name = run.read_record().name
+    # `mode=rw` never creates a file, and unlike `ro` it reads a database whose writer was killed inside a commit.
+    url = f"sqlite:///file:{_quoted(run.study_db.resolve())}?mode=rw&uri=true"
+    try:
+        storage = optuna.storages.RDBStorage(
+            url, {"connect_args": {"timeout": 30}}, skip_compatibility_check=True, skip_table_creation=True
+        )
+        try:
+            trials = storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
+        finally:
+            storage.engine.dispose()
+    except KeyError:
+        raise RunError(f"{run.study_db}: holds no study named {name}; {ADVICE}") from None
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, LookupError, ValueError) as error:
+        raise RunError(f"{run.study_db}: the study cannot be read ({_one_line(error)}); {ADVICE}") from None
+    return [_record(trial) for trial in sorted(trials, key=lambda trial: trial.number)]
+
+
+def _record(trial: optuna.trial.FrozenTrial) -> TrialRecord:
+    attributes: dict[str, Any] = trial.user_attrs
+    history = tuple(sorted(trial.intermediate_values.items()))
+    return TrialRecord(
+        number=trial.number,
+        state=trial.state.name,  # type: ignore[arg-type]  # the enum's names are STATES
+        params=dict(trial.params),
+        history=history,
+        value=trial.value,
+        step=attributes.get("step", history[-1][0] if history else 0),
+        metrics=attributes.get("metrics", {}),
+        seconds=attributes.get("seconds", 0.0),
+        lane=attributes.get("lane"),
+        failure=attributes.get("failure"),
+        recommended=attributes.get("recommended", False),
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )
+
+
+def _quoted(path: Any) -> str:
+    """A path inside an SQLite URI, where `?`, `#` and `%` have a meaning."""
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

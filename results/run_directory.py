@@ -1,0 +1,317 @@
+"""The layout of a run on disk, in one place: every path of a run is asked for here.
+
+results/runs/<name>/
+    run.json        how the run was started (RunRecord)
+    study.db        Optuna storage, study name = run name: the state of truth
+    lock            held (flock) by the search that writes to this run
+    trials/00007/   checkpoints/ of one trial
+    tensorboard/    one folder of event files per trial
+    tune/           Ray Tune's own files
+    logs/           driver.log and what the libraries say
+    model/          the exported winner
+    figures/        pictures
+    summary.json    written once at the end (Summary)
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ValidationError
+
+from spaces.loading import SpaceError, nearest
+from spaces.study import Objective, Study
+from spaces.trial import Frozen
+
+Preset = Literal["quick", "standard", "full"]
+ROOT = Path("results/runs")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+class RunError(SpaceError):
+    """What is on disk cannot be used: missing, damaged, or in use. The message names the file and what to do."""
+
+
+class DataSets(Frozen):
+    """Directories of the rendered data sets, absolute or relative to the run's directory."""
+
+    train: str
+    validation: str
+    test: str
+
+
+class LensRecord(Frozen):
+    """The lens a run was made for; `sha256` is that of the lens file's content."""
+
+    name: str
+    sha256: str
+
+
+class RunRecord(Frozen):
+    """How a run was started: enough to repeat or continue it. `started` is local time with its UTC offset."""
+
+    name: str
+    space: str
+    preset: Preset
+    seed: int
+    started: datetime
+    command: tuple[str, ...]
+    study: dict[str, Any]
+    data: DataSets
+    lens: LensRecord
+    versions: dict[str, str]
+
+    def resolved_study(self) -> Study:
+        """The study as it was searched: the space file with every override applied.
+
+        Raises:
+            RunError: this version no longer understands the study.
+        """
+        try:
+            study = Study.model_validate(self.study)
+        except ValidationError as error:
+            raise RunError(f"run {self.name}: its study does not fit this version: {_first(error)}") from None
+        if self.preset not in study.budget:
+            raise RunError(f"run {self.name}: its study has no budget '{self.preset}'")
+        return study
+
+
+class Winner(Frozen):
+    """The best trial: `value` is its best objective on the validation positions, reached at `step`."""
+
+    number: int
+    params: dict[str, Any]
+    value: float
+    step: int
+
+
+class Summary(Frozen):
+    """The end of a run, for machines.
+
+    `test` maps a method (`document`, `best`, `nearest`, `bilinear`, `rbf_cubic`) to its metrics at the sealed test
+    positions, named without the `test/` prefix. `seconds` is wall-clock time, `lane_seconds` the sum over trials,
+    `steps` the optimizer steps of all trials, `rays_traced` what this run rendered (0 when the cache had it all).
+    """
+
+    name: str
+    space: str
+    preset: Preset
+    objective: Objective
+    trials: dict[str, int]
+    best: Winner
+    test: dict[str, dict[str, float]]
+    rays_traced: int
+    steps: int
+    seconds: float
+    lane_seconds: float
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths of one run. Nothing is created before `create`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def record(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def study_db(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def storage_url(self) -> str:
+        """SQLAlchemy address of the study, for the driver, which creates and writes it."""
+        return f"sqlite:///{self.study_db.resolve()}"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "lock"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def tune(self) -> Path:
+        return self.path / "tune"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    def trial(self, number: int) -> Path:
+        return self.trials / f"{number:05d}"
+
+    def checkpoints(self, number: int) -> Path:
+        return self.trial(number) / "checkpoints"
+
+    def events(self, number: int) -> Path:
+        """TensorBoard event files of one trial."""
+        return self.tensorboard / f"{number:05d}"
+
+    def resolve(self, recorded: str) -> Path:
+        """A path as recorded in this run (absolute, or relative to its directory)."""
+        return (self.path / recorded).resolve()
+
+    def create(self, record: RunRecord) -> None:
+        """Make the folders of a new run and write `run.json`. Call it with the lock held.
+
+        Raises:
+            RunError: a run of this name exists.
+        """
+        if self.record.exists():
+            raise RunError(
+                f"{self.path}: a run of this name exists; choose another --name, or continue it with --resume"
+            )
+        for folder in (self.trials, self.tensorboard, self.tune, self.logs, self.figures):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.record, record)
+
+    def read_record(self) -> RunRecord:
+        """Raises RunError: `run.json` is missing or damaged."""
+        return _read_json(self.record, RunRecord, "this is not a run's directory, or the run never started")
+
+    def write_summary(self, summary: Summary) -> None:
+        write_json(self.summary, summary)
+
+    def read_summary(self) -> Summary | None:
+        """The summary, or None while the search has not ended. Raises RunError when it is damaged."""
+        return _read_json(self.summary, Summary, "") if self.summary.exists() else None
+
+    @contextmanager
+    def lock(self) -> Iterator[Self]:
+        """Hold this run for one writing search; make its directory if need be.
+
+        The kernel releases the lock when the process ends, however it ends, so none is ever stale. Reading a run
+        (`tune analyze`) takes no lock.
+
+        Raises:
+            RunError: another search holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+                raise RunError(
+                    f"{self.path}: a search of this name is running ({holder}); wait for it or choose another --name"
+                ) from None
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            yield self
+        finally:
+            os.close(handle)
+
+
+def default_name(space: str, now: datetime | None = None) -> str:
+    """Name of a run that was given none: `cvae_psf-20261121-143000`, local time."""
+    return f"{space}-{(now or datetime.now()):%Y%m%d-%H%M%S}"
+
+
+def validate_name(name: str) -> str:
+    """Return a run name that is safe as a folder and as a study name.
+
+    Raises:
+        SpaceError: anything but 1 to 100 letters, digits, `.`, `_`, `-`, or a name that starts with `.` or `-`.
+    """
+    if not NAME.fullmatch(name):
+        raise SpaceError(
+            f"--name {name}: a run name has 1 to 100 letters, digits, '.', '_' or '-' and starts with none of the last two"
+            if name.startswith((".", "-"))
+            else f"--name {name}: a run name has 1 to 100 letters, digits, '.', '_' or '-'"
+        )
+    return name
+
+
+def runs(root: Path = ROOT) -> list[str]:
+    """Names of the runs under a root, oldest first."""
+    found = sorted(root.glob("*/run.json"), key=lambda path: (path.stat().st_mtime, path.parent.name))
+    return [path.parent.name for path in found]
+
+
+def find(run: str, root: Path = ROOT) -> RunDirectory:
+    """A run by name under `root`, or by path.
+
+    Raises:
+        RunError: no such run; the message has the nearest name.
+    """
+    for path in (root / run, Path(run)):
+        if (path / "run.json").is_file():
+            return RunDirectory(path)
+    names = runs(root)
+    hint = nearest(run, names[-5:]) if names else f"there is no run under {root}"
+    if (Path(run)).is_dir() or (root / run).is_dir():
+        hint = f"the directory has no run.json; {hint}"
+    raise RunError(f"{run}: no such run; {hint}")
+
+
+def write_json(path: Path, model: BaseModel) -> None:
+    """Write a model as JSON in one step: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        RunError: the file cannot be written, such as on a full disk.
+    """
+    text = json.dumps(model.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        todo = "; free some space" if error.errno == errno.ENOSPC else ""
+        raise RunError(f"{path}: cannot be written: {error.strerror}{todo}") from None
+
+
+def _read_json[Model: BaseModel](path: Path, model: type[Model], missing: str) -> Model:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{path}: missing; {missing}") from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise RunError(f"{path}: damaged or of another version: {_first(error)}; restore it from a copy") from None
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    return f"{key}: {problem['msg']}" if key else problem["msg"]
