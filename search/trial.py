@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.actor import ActorHandle
 
 from trainables.board import BOARD, Assignment, Report
 
@@ -31,3 +32,13 @@ def run_trial(config: dict[str, Any]) -> None:
                 return
     finally:
         board.stop.remote(attempt)
+
+
+class FreeLane(tune.Callback):  # type: ignore[misc]
+    """When a trial's process died for good, the lane that still trains it must hear so."""
+
+    def __init__(self, board: ActorHandle) -> None:
+        self._board = board
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._board.stop_trial.remote(trial.config["number"])

@@ -1,0 +1,55 @@
+# Two commands do everything: `make search` (the main job) and `make test`. Both set up .venv first, once.
+PYTHON ?= python3.12
+UV_VERSION := 0.13.8
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TREE := spaces deeplens_workers trainables results search tests benchmarks examples
+
+.DEFAULT_GOAL := help
+.PHONY: help setup search search-standard test test-slow lint format bench lock clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: $(INSTALLED) ## create .venv with the hash-locked requirements and this project
+
+# The project comes last and without dependencies: its `tune` command takes the place of Ray's, which it extends.
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+search: $(INSTALLED) ## the main job: search the CVAE of the Cooke triplet's PSFs, quick preset
+	$(BIN)/python search/run.py --space cvae_psf --preset quick
+
+search-standard: $(INSTALLED) ## the same with the standard preset
+	$(BIN)/python search/run.py --space cvae_psf --preset standard
+
+test: $(INSTALLED) ## the tests
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED) ## the tests that take more than about a minute each
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED) ## ruff and mypy on the whole tree
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TREE)
+
+format: $(INSTALLED) ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED) ## every benchmark, one after another
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+lock: ## compile requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra dev --universal --python-version 3.12 --generate-hashes \
+		--no-header --output-file requirements.lock
+
+clean: ## remove .venv, caches, runs and rendered data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info results/runs results/cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

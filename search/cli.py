@@ -1,0 +1,109 @@
+"""Command line: `psf-search run|analyze`, `python search/run.py`, `tune analyze`.
+
+Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 130 and 143 interrupted by SIGINT and SIGTERM.
+Nothing heavy is imported before the input has been found good.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from results.run_directory import ROOT
+from spaces.loading import SpaceError, available, find, load
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Search the hyperparameters of VAEs of optical point spread functions.",
+)
+
+RunsRoot = Annotated[Path, typer.Option("--out", help="Directory that holds the runs.")]
+CACHE = Path("results/cache")
+
+
+@app.command()
+def run(
+    space: Annotated[str | None, typer.Option(help="Space to search: a shipped name or a YAML file.")] = None,
+    preset: Annotated[str, typer.Option(help="Budget of the space: quick, standard or full.")] = "standard",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the space.")
+    ] = None,
+    lens: Annotated[str | None, typer.Option(help="Shipped lens name or .json, .zmx, .seq file; same as data.lens.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the preset's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    out: RunsRoot = ROOT,
+    cache: Annotated[Path, typer.Option(help="Directory of rendered data sets; shared storage on a cluster.")] = CACHE,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: start Ray here.")] = None,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Start the Ray dashboard on localhost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
+    list_spaces: Annotated[bool, typer.Option("--list-spaces", help="List the shipped spaces, and stop.")] = False,
+) -> None:
+    """Render the data set, search, compare the winner at the sealed test positions, export it."""
+    from search import plan
+
+    console = Console()
+    if list_spaces:
+        for shipped in available():
+            console.print(f"{shipped:16} {load(shipped).description}", highlight=False)
+        return
+    if resume is not None:
+        given = {"--space": space, "--lens": lens, "--name": name, "--seed": seed, "--set": overrides or None}
+        if clash := [option for option, value in given.items() if value is not None]:
+            raise SpaceError(f"{clash[0]}: goes with a new run, not with --resume, which keeps the run's own")
+        job = plan.resumed(resume, out, trials=trials)
+    else:
+        if space is None:
+            raise SpaceError(f"--space: missing; valid: {', '.join(available())}, or a YAML file")
+        settings = list(overrides or [])
+        settings += [f"data.lens={lens}"] if lens is not None else []
+        settings += [f"seed={seed}"] if seed is not None else []
+        settings += [f"budget.{preset}.trials={trials}"] if trials is not None else []
+        job = plan.new(load(space, settings), str(find(space)), preset, name, out)
+    if address is None:
+        plan.check_machine(job.study)
+    if dry_run:
+        console.print(plan.describe(job), highlight=False, soft_wrap=True)
+        return
+
+    from search.driver import run_search
+
+    sys.exit(run_search(job, cache=cache, address=address, dashboard=dashboard, console=console))
+
+
+@app.command()
+def analyze(
+    run: Annotated[str, typer.Argument(help="Name of a run, or its directory.")],
+    out: RunsRoot = ROOT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """What a run found: best trials, states, time spent, the comparison, parameter importance."""
+    from results import tables
+    from results.run_directory import find as find_run
+
+    directory = find_run(run, out)
+    if as_json:
+        print(json.dumps(tables.analysis_as_dict(directory), indent=2))
+    else:
+        Console().print(tables.analysis(directory))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exits with one of the module's codes."""
+    try:
+        app(args=arguments if arguments is not None else sys.argv[1:], prog_name="psf-search")
+    except SpaceError as error:
+        print(f"psf-search: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What a lane does with one assignment: load the data (once per lane), train, log, checkpoint, report."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from trainables.lane import ReportFunction, TrialFailure, Worker
+
+if TYPE_CHECKING:
+    from trainables.data import PsfTensors
+
+
+def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Worker) -> None:
+    """The `Work` of a search's lanes. `payload` is built by the driver; see `search.driver`.
+
+    torch is imported here, in the lane, not in the driver that passes this function on.
+
+    Raises:
+        TrialFailure: the loss became non-finite.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    from spaces.trial import TRIALS
+    from trainables.train import NonFiniteError, TrialTask, train_trial
+
+    task = TrialTask(
+        trial=TRIALS[payload["model"]].model_validate(payload["trial"]),
+        seed=payload["seed"],
+        steps=payload["steps"],
+        report_steps=tuple(payload["report_steps"]),
+        directory=payload["directory"],
+        metric=payload["objective"]["metric"],
+        mode=payload["objective"]["mode"],
+    )
+    data = _load(payload["data"]["train"], payload["data"]["validation"], worker.device)
+    writer = SummaryWriter(payload["events"]) if worker.rank == 0 else None
+    if writer is not None:
+        writer.add_hparams(payload["params"], {task.metric: float("nan")}, run_name=".", global_step=0)
+        writer.flush()
+
+    def log_and_report(step: int, metrics: dict[str, float]) -> bool:
+        if writer is not None:
+            for name, value in metrics.items():
+                writer.add_scalar(name, value, step)
+            writer.flush()
+        return report(step, metrics, step == task.steps)
+
+    try:
+        train_trial(task, data, log_and_report, rank=worker.rank, world_size=worker.world_size)
+    except NonFiniteError as error:
+        raise TrialFailure(str(error)) from error
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+@lru_cache(maxsize=2)
+def _load(train: str, validation: str, device: str) -> PsfTensors:
+    from trainables.data import PsfTensors
+
+    return PsfTensors.load(train, validation, device)
