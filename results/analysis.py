@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from results.importance import Importance, importance
 from results.records import STATES, State, TrialRecord, read_trials
@@ -91,17 +90,11 @@ def analyze(run: RunDirectory) -> Analysis:
         trials=trials,
         ranking=ranking,
         spent=spent(trials),
-        importance=importance(trials, study, first_rung(record, study)),
+        importance=importance(trials, study, min([*record.budget().rungs(), record.budget().steps])),
         edges=edges(study, ranking[0].params) if ranking else [],
         gain=_gain(study, trials, ranking, summary),
         summary=summary,
     )
-
-
-def first_rung(record: RunRecord, study: Study) -> int:
-    """The step every trial reports at before any is stopped."""
-    budget = study.budget[record.preset]
-    return min([*budget.rungs(), budget.steps])
 
 
 def ranked(trials: Sequence[TrialRecord], mode: Mode) -> list[TrialRecord]:
@@ -135,7 +128,7 @@ def spent(trials: Sequence[TrialRecord]) -> dict[State, Spent]:
 def edges(study: Study, params: dict[str, Scalar]) -> list[Edge]:
     """Parameters whose value lies within 5 % of an end of its range (on a log range: of its logarithm)."""
     wide = f"{study.space}_wide"
-    advice = f"try --space {wide}" if wide in available() else "widen its range in the space file"
+    advice = f"try --space {wide}" if wide in available() else "widen the range in the space file"
     found = []
     for name, value in params.items():
         parameter = study.search.get(name)
@@ -171,38 +164,3 @@ def _gain(
 def _compare(metric: str, where: str, document: float, best: float) -> Gain:
     comparable = METRICS[metric].mode == "min" and best > 0
     return Gain(metric, where, document, best, document / best if comparable else None)
-
-
-def analysis_as_dict(analysis: Analysis) -> dict[str, Any]:
-    """The machine form of `tune analyze RUN --json`: plain JSON values, absent numbers as None."""
-    mode = analysis.mode
-    return {
-        "run": analysis.record.name,
-        "space": analysis.record.space,
-        "preset": analysis.record.preset,
-        "objective": analysis.study.objective.model_dump(),
-        "finished": analysis.summary is not None,
-        "states": {state: asdict(cost) for state, cost in analysis.spent.items()},
-        "trials": [_trial_as_dict(trial, mode) for trial in analysis.trials],
-        "ranking": [trial.number for trial in analysis.ranking],
-        "importance": asdict(analysis.importance),
-        "edges": [asdict(edge) for edge in analysis.edges],
-        "gain": asdict(analysis.gain) if analysis.gain else None,
-        "test": analysis.summary.test if analysis.summary else None,
-    }
-
-
-def _trial_as_dict(trial: TrialRecord, mode: Mode) -> dict[str, Any]:
-    best = trial.best(mode)
-    return {
-        "number": trial.number,
-        "state": trial.state,
-        "params": trial.params,
-        "best_value": best[1] if best else None,
-        "best_step": best[0] if best else None,
-        "step": trial.step,
-        "metrics": {name: value if math.isfinite(value) else None for name, value in trial.metrics.items()},
-        "lane_seconds": trial.seconds,
-        "failure": trial.failure,
-        "recommended": trial.recommended,
-    }

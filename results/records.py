@@ -26,7 +26,7 @@ class TrialRecord:
 
     `history` holds (optimizer step, objective) of every report, rising in step. `value` is what the study was told.
     `seconds` is the time a lane spent on it. `failure` says why a FAIL failed. `recommended` marks the trial with the
-    source documents' values.
+    source documents' values, which a search starts with.
     """
 
     number: int
@@ -115,7 +115,7 @@ def _record(trial: optuna.trial.FrozenTrial) -> TrialRecord:
         seconds=attributes.get("seconds", 0.0),
         lane=attributes.get("lane"),
         failure=attributes.get("failure"),
-        recommended=attributes.get("recommended", False),
+        recommended=attributes.get("recommended", trial.number == 0),
         started=trial.datetime_start,
         ended=trial.datetime_complete,
     )

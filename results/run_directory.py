@@ -26,15 +26,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError
 
 from spaces.loading import SpaceError, nearest
-from spaces.study import Objective, Study
+from spaces.study import Budget, Objective, Study
 from spaces.trial import Frozen
 
-Preset = Literal["quick", "standard", "full"]
 ROOT = Path("results/runs")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -63,7 +62,7 @@ class RunRecord(Frozen):
 
     name: str
     space: str
-    preset: Preset
+    preset: str
     seed: int
     started: datetime
     command: tuple[str, ...]
@@ -76,15 +75,21 @@ class RunRecord(Frozen):
         """The study as it was searched: the space file with every override applied.
 
         Raises:
-            RunError: this version no longer understands the study.
+            RunError: this version no longer understands it.
         """
         try:
-            study = Study.model_validate(self.study)
+            return Study.model_validate(self.study)
         except ValidationError as error:
             raise RunError(f"run {self.name}: its study does not fit this version: {_first(error)}") from None
-        if self.preset not in study.budget:
-            raise RunError(f"run {self.name}: its study has no budget '{self.preset}'")
-        return study
+
+    def budget(self) -> Budget:
+        """The preset's budget in the resolved study. Raises RunError as `resolved_study` does."""
+        budgets = {str(preset): budget for preset, budget in self.resolved_study().budget.items()}
+        if self.preset not in budgets:
+            raise RunError(
+                f"run {self.name}: its study has no budget '{self.preset}'; {nearest(self.preset, list(budgets))}"
+            )
+        return budgets[self.preset]
 
 
 class Winner(Frozen):
@@ -106,7 +111,7 @@ class Summary(Frozen):
 
     name: str
     space: str
-    preset: Preset
+    preset: str
     objective: Objective
     trials: dict[str, int]
     best: Winner

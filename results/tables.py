@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from results.analysis import Analysis
+from results.analysis import Analysis, analyze
 from results.importance import CLEAR, SHUFFLES, Importance
 from results.records import TrialRecord
-from spaces.metrics import METRICS
+from results.run_directory import RunDirectory
+from spaces.metrics import METRICS, Mode
 from spaces.study import Study
 
 SHOWN_TRIALS = 4
@@ -31,8 +34,17 @@ METRIC_TITLES = {
 }
 
 
+def analysis(run: RunDirectory) -> RenderableType:
+    """What `tune analyze RUN` prints.
+
+    Raises:
+        RunError: the run's files are missing or damaged.
+    """
+    return analysis_tables(analyze(run))
+
+
 def analysis_tables(analysis: Analysis) -> RenderableType:
-    """All that `tune analyze RUN` prints."""
+    """All tables of an analysis, one below the other."""
     parts: list[RenderableType] = [heading(analysis), state_table(analysis), best_table(analysis)]
     if analysis.summary is not None:
         parts.append(comparison_table(analysis.summary.test))
@@ -121,7 +133,7 @@ def importance_table(found: Importance, analysis: Analysis) -> RenderableType:
     """Importance of each parameter beside the source document's label, its value there and the best one."""
     if found.reason:
         return Text(f"Importance: {found.reason}.")
-    steps = analysis.study.budget[analysis.record.preset].steps
+    steps = analysis.record.budget().steps
     table = _table("Importance", "", "share", "", "p", "document's label", "documents' value", "best value")
     table.columns[2].justify = table.columns[4].justify = "left"
     best = analysis.ranking[0].params if analysis.ranking else {}
@@ -183,6 +195,46 @@ def study_table(study: Study) -> Table:
             span, scale = f"{number(parameter.low)} .. {number(parameter.high)}", "log" if parameter.log else "linear"
         table.add_row(name, span, scale, number(parameter.recommended), parameter.impact or "-", parameter.source)
     return table
+
+
+def analysis_as_dict(run: RunDirectory) -> dict[str, Any]:
+    """What `tune analyze RUN --json` prints: plain JSON values, an absent or non-finite number is None.
+
+    Raises:
+        RunError: the run's files are missing or damaged.
+    """
+    analysis = analyze(run)
+    mode = analysis.mode
+    return {
+        "run": analysis.record.name,
+        "space": analysis.record.space,
+        "preset": analysis.record.preset,
+        "objective": analysis.study.objective.model_dump(),
+        "finished": analysis.summary is not None,
+        "states": {state: asdict(cost) for state, cost in analysis.spent.items()},
+        "trials": [_trial_as_dict(trial, mode) for trial in analysis.trials],
+        "ranking": [trial.number for trial in analysis.ranking],
+        "importance": asdict(analysis.importance),
+        "edges": [asdict(edge) for edge in analysis.edges],
+        "gain": asdict(analysis.gain) if analysis.gain else None,
+        "test": analysis.summary.test if analysis.summary else None,
+    }
+
+
+def _trial_as_dict(trial: TrialRecord, mode: Mode) -> dict[str, Any]:
+    best = trial.best(mode)
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "params": trial.params,
+        "best_value": best[1] if best else None,
+        "best_step": best[0] if best else None,
+        "step": trial.step,
+        "metrics": {name: value if math.isfinite(value) else None for name, value in trial.metrics.items()},
+        "lane_seconds": trial.seconds,
+        "failure": trial.failure,
+        "recommended": trial.recommended,
+    }
 
 
 def number(value: object) -> str:
