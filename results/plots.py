@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from results.records import TrialRecord
@@ -29,7 +30,8 @@ GAMMA = 0.5
 @dataclass(frozen=True)
 class PsfGrid:
     """The pixels of the picture: for each shown position two colour images [K, K, 3] in 0..1 on one scale per
-    position, and the signed residual [K, K] as a fraction of the true kernel's peak."""
+    position, and the signed difference [K, K] as a fraction of the true channel's peak, of the channel where it is
+    largest: a mean over channels would hide errors of opposite sign."""
 
     points: Array
     true: Array
@@ -59,12 +61,13 @@ def psf_grid(true: Array, generated: Array, points: Array) -> PsfGrid:
     peak = true.max(axis=(2, 3), keepdims=True)
     difference = generated - true
     error = np.sqrt((difference**2).sum(axis=(1, 2, 3)) / (true**2).sum(axis=(1, 2, 3)))
-    mean_peak = true.mean(axis=1).max(axis=(1, 2))
+    relative = difference / peak
+    worst = np.abs(relative).argmax(axis=1, keepdims=True)
     return PsfGrid(
         points=points,
         true=_colours(true / peak),
         generated=_colours(generated / peak),
-        residual=difference.mean(axis=1) / mean_peak[:, None, None],
+        residual=np.take_along_axis(relative, worst, axis=1)[:, 0],
         error=error,
     )
 
@@ -100,7 +103,9 @@ def psf_grid_figure(true: Array, generated: Array, points: Array) -> Figure:
             spine.set_visible(False)
     box = axes[2, -1].get_position()
     bar = figure.add_axes((box.x1 + 0.012, box.y0, 0.012, box.height))
-    figure.colorbar(shown, cax=bar, ticks=[-limit, 0, limit], format=lambda value, _: f"{100 * value:+.2g} %")
+    figure.colorbar(
+        shown, cax=bar, ticks=[-limit, 0, limit], format=lambda value, _: f"{100 * value:+.2g} %" if value else "0"
+    )
     bar.tick_params(labelsize=8, colors=INK, length=0)
     bar.spines[:].set_visible(False)
     figure.text(
@@ -115,7 +120,7 @@ def psf_grid_figure(true: Array, generated: Array, points: Array) -> Figure:
         axes[0, 0].get_position().x0,
         0.012,
         f"below: relative L2 error. Brightness: (value / true peak)^{GAMMA:g}, same scale for both rows of a position; "
-        "difference: mean of channels, % of the true peak",
+        "difference: the largest of the channels, % of its true peak",
         fontsize=7.5,
         color=GREY,
         va="bottom",
@@ -196,6 +201,10 @@ def _highlights(curves: Sequence[Curve], best: Curve | None) -> list[tuple[Curve
 
 
 def _dress(axis: Axes, metric: str, rungs: Sequence[int], curves: Sequence[Curve]) -> None:
+    if axis.get_yscale() == "log":
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.yaxis.set_minor_locator(NullLocator())
     ends = sorted({*rungs, *(int(curve.steps[-1]) for curve in curves if curve.state == "COMPLETE")})
     axis.set_xticks(ends, [f"{step:,}" for step in ends])
     axis.set_xticks([], minor=True)
