@@ -1,0 +1,137 @@
+"""Claim: a trial through a warm lane costs far less than one TorchTrainer per trial, the pattern Ray documents.
+
+Both run Ray Tune with trials whose training is trivial (two reports, no arithmetic), one at a time, in one Ray session.
+The marginal cost is the slope over the number of trials, so start-up does not count; it is printed apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+import ray.train
+import ray.train.torch
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from search.asha import Asha, Rungs
+from search.searcher import StudySearcher
+from search.trial import TRIAL_CPUS, run_trial
+from spaces.loading import load
+from spaces.study import Scalar
+from trainables.lane import Lanes, ReportFunction, Worker, ray_environment
+
+METRIC = "val/prior_rel_l2"
+STEPS = (1, 2)
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def trial_started(self, number: int, params: dict[str, Scalar]) -> None: ...
+    def trial_reported(self, number: int, step: int, value: float) -> None: ...
+    def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None: ...
+
+
+def trivial_work(payload: dict[str, Any], report: ReportFunction, worker: Worker) -> None:
+    for step in STEPS:
+        if not report(step, {METRIC: 1.0 / step}, step == STEPS[-1]):
+            return
+
+
+def trivial_loop(config: dict[str, Any]) -> None:
+    for step in STEPS:
+        ray.train.report({METRIC: 1.0 / step, "step": step})
+
+
+def train_driver(config: dict[str, Any]) -> None:
+    """Ray's documented way to tune a Train job: each trial launches a trainer of its own."""
+    trainer = ray.train.torch.TorchTrainer(
+        trivial_loop,
+        scaling_config=ray.train.ScalingConfig(num_workers=1),
+        run_config=ray.train.RunConfig(
+            name=f"trial-{ray.tune.get_context().get_trial_id()}",
+            storage_path=config["storage"],
+            callbacks=[TuneReportCallback()],
+        ),
+    )
+    trainer.fit()
+
+
+def through_lanes(trials: int, root: Path) -> float:
+    """Seconds of a Tune run of so many trials, with the project's searcher, SQLite study and ASHA."""
+    space = load("cvae_psf")
+    study = optuna.create_study(storage=f"sqlite:///{root}/study-{trials}.db", study_name="overhead")
+    searcher = StudySearcher(study, space, STEPS[-1], lambda number, params: {}, Silent())
+    tuner = tune.Tuner(
+        tune.with_resources(run_trial, {"CPU": TRIAL_CPUS}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=Asha(Rungs([], 3, "min"), METRIC),
+            num_samples=trials,
+            max_concurrent_trials=1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(name=f"lanes-{trials}", storage_path=str(root), verbose=0),
+    )
+    began = time.perf_counter()
+    tuner.fit()
+    seconds = time.perf_counter() - began
+    assert len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))) == trials
+    return seconds
+
+
+def trainer_per_trial(trials: int, root: Path) -> float:
+    """Seconds of a Tune run of so many trials that start a TorchTrainer each."""
+    tuner = tune.Tuner(
+        tune.with_resources(train_driver, {"CPU": TRIAL_CPUS}),
+        param_space={"storage": str(root / "train"), "x": tune.uniform(0, 1)},
+        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=1),
+        run_config=tune.RunConfig(name=f"trainers-{trials}", storage_path=str(root), verbose=0),
+    )
+    began = time.perf_counter()
+    results = tuner.fit()
+    seconds = time.perf_counter() - began
+    assert not results.errors
+    return seconds
+
+
+def slope(measure: Any, few: int, many: int, root: Path) -> tuple[float, float]:
+    """Marginal seconds per trial, and the seconds of the shorter run less its trials (its start-up)."""
+    short, long = measure(few, root), measure(many, root)
+    marginal = (long - short) / (many - few)
+    return marginal, short - few * marginal
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lane-trials", type=int, nargs=2, default=(10, 110), help="trials of the two runs")
+    parser.add_argument("--trainer-trials", type=int, nargs=2, default=(1, 4), help="trials of the two runs")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    os.environ.update(ray_environment())
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        began = time.perf_counter()
+        with Lanes(trivial_work, lanes=1, workers=1, cpus=1, gpus=0, storage=root / "train") as lanes:
+            lanes.wait_ready()
+            start = time.perf_counter() - began
+            ours, ours_start = slope(through_lanes, *arguments.lane_trials, root)
+        theirs, theirs_start = slope(trainer_per_trial, *arguments.trainer_trials, root)
+    ray.shutdown()
+    print(f"{'':24}{'start-up s':>12}{'s per trial':>14}")
+    print(f"{'warm lane':24}{start + ours_start:12.1f}{ours:14.3f}")
+    print(f"{'TorchTrainer per trial':24}{theirs_start:12.1f}{theirs:14.3f}")
+    print(f"ratio={theirs / ours:.0f}")
+
+
+if __name__ == "__main__":
+    main()
