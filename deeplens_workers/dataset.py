@@ -1,0 +1,147 @@
+"""The PSF data set of a study: where its field points lie, and their kernels from the cache or freshly rendered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplens_workers import cache as kernel_cache
+from deeplens_workers.kernels import Kernels, RenderRequest
+from deeplens_workers.lens_file import LensFile, find_lens
+from deeplens_workers.pool import Renderer
+from spaces.study import PsfData
+
+# Pupil samples are scrambled by field point already. A constant keeps the training grid's kernels, the same for every
+# run, in the cache when only the run's seed changes.
+PUPIL_SEED = 0
+LOST_LIMIT = 0.01
+
+
+@dataclass(frozen=True)
+class PsfDataset:
+    """Cache entries of the three sets (see `deeplens_workers.cache.read`), and what it took to have them.
+
+    `rays_traced` is 0 when every set was cached. `warnings` are sentences for the user.
+    """
+
+    train: Path
+    validation: Path
+    test: Path
+    rays_traced: int
+    warnings: list[str]
+
+
+def positions(data: PsfData, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Field points [N, 3] float32 (x, y in [-1, 1]; depth in mm, negative) of the sets train, validation and test.
+
+    train: the grid, row-major: depth slowest, then y, then x fastest, each rising from -1 (depths as configured). It
+        does not depend on the seed.
+    validation, test: positions drawn uniformly between the grid's points, new ones for each depth, depth slowest. The
+        seed and the set's name determine them, so the sets are disjoint and each is unmoved by the other's size.
+    """
+    columns, rows = data.grid
+    depth, y, x = np.meshgrid(data.depths_mm, np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+    sets = {"train": np.stack([x, y, depth], axis=-1).reshape(-1, 3)}
+    for name, count in (("validation", data.validation_points), ("test", data.test_points)):
+        xy = np.random.default_rng(_seed(seed, name)).uniform(-1, 1, (len(data.depths_mm), count, 2))
+        depths = np.broadcast_to(np.reshape(data.depths_mm, (-1, 1, 1)), (*xy.shape[:2], 1))
+        sets[name] = np.concatenate([xy, depths], axis=-1).reshape(-1, 3)
+    return {name: points.astype(np.float32) for name, points in sets.items()}
+
+
+def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
+    """What to render for each set; held-out sets get `held_out_rays`."""
+    return {
+        name: RenderRequest(
+            lens=lens,
+            points=points,
+            pixel_pitch_um=data.pixel_pitch_um,
+            wavelengths_um=data.wavelengths_um,
+            trace_px=data.trace_px,
+            kernel_px=data.kernel_px,
+            rays=data.rays if name == "train" else data.held_out_rays,
+            seed=PUPIL_SEED,
+        )
+        for name, points in positions(data, seed).items()
+    }
+
+
+def render_dataset(
+    data: PsfData, seed: int, cache: Path, actors: int, progress: Callable[[int, int], None] | None = None
+) -> PsfDataset:
+    """Have the three sets in the cache, rendering what is missing or corrupt.
+
+    Args:
+        data: the study's data section.
+        seed: the run's seed; it places the held-out positions.
+        cache: directory of cache entries, created if need be.
+        actors: Ray actors to render with, shared by the sets; 0 renders in this process.
+        progress: called with (rays done, rays in all) of what has to be rendered.
+
+    Raises:
+        SpaceError: the lens is missing or malformed.
+        ValueError: no light of a point reaches its kernel.
+        RenderError: rendering actors kept dying.
+    """
+    lens = find_lens(data.lens)
+    wanted = requests(data, lens, seed)
+    entries = {name: cache / kernel_cache.key(request) for name, request in wanted.items()}
+    warnings = [warning for entry in entries.values() if (warning := _drop_if_corrupt(entry))]
+    missing = [name for name, entry in entries.items() if not entry.is_dir()]
+    total = sum(wanted[name].rays_total for name in missing)
+    done = 0
+    with Renderer(lens, data.pixel_pitch_um, actors) as renderer:
+        for name in missing:
+            request = wanted[name]
+
+            def report(
+                points: int, _: int, before: int = done, rays: int = request.rays_total // len(request.points)
+            ) -> None:
+                if progress:
+                    progress(before + points * rays, total)
+
+            kernel_cache.write(cache, request, renderer.render(request, report))
+            done += request.rays_total
+    warnings += sampling_warnings(kernel_cache.read(entries["train"]), data)
+    return PsfDataset(**entries, rays_traced=total, warnings=warnings)
+
+
+def sampling_warnings(kernels: Kernels, data: PsfData) -> list[str]:
+    """Sentences for the user when the kernel's pixels or window do not suit the PSF."""
+    warnings = []
+    model_px = data.trace_px / data.kernel_px
+    radius = float(np.median(kernels.rms_radius_px)) / model_px
+    if radius < 1.0:
+        warnings.append(
+            f"the PSF is smaller than about one model pixel (median RMS radius {radius:.2f} of {model_px:.1f} sensor pixels), "
+            f"so kernels are nearly deltas; lower data.pixel_pitch_um ({data.pixel_pitch_um:g}) or data.trace_px ({data.trace_px})"
+        )
+    losing = kernels.lost.max(axis=1) > LOST_LIMIT
+    if losing.any():
+        warnings.append(
+            f"{losing.sum()} of {len(losing)} training kernels lose more than {LOST_LIMIT:.0%} of their light outside the window "
+            f"(at worst {kernels.lost.max():.1%}); raise data.trace_px ({data.trace_px}) or data.pixel_pitch_um ({data.pixel_pitch_um:g})"
+        )
+    return warnings
+
+
+def _drop_if_corrupt(entry: Path) -> str | None:
+    """Take a corrupt entry out of the cache; the warning says so."""
+    if not entry.exists():
+        return None
+    try:
+        kernel_cache.verify(entry)
+    except kernel_cache.CorruptEntry as error:
+        kernel_cache.discard(entry)
+        return f"corrupt cache entry rendered again: {error}"
+    return None
+
+
+def _seed(seed: int, name: str) -> int:
+    """A seed for one named purpose of a run."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8])
