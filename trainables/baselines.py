@@ -1,0 +1,72 @@
+"""Interpolation of the train grid: what a model of the field must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import RBFInterpolator, RegularGridInterpolator
+from torch import Tensor
+
+from trainables.data import PsfSplit, grid_index
+from trainables.metrics import kernel_metrics
+from trainables.networks import diopters, scale_conditions
+
+# Beyond so many grid points the RBF's dense solve is slow, and far points no longer matter: use the nearest ones.
+RBF_DENSE = 2000
+RBF_NEIGHBOURS = 100
+
+
+def _conditions(points: Tensor, train: Tensor) -> NDArray[np.float64]:
+    """Points [N, d] with the depth in vergence, scaled as for the model; d stays 2 or 3."""
+    span = None
+    if train.shape[1] == 3:
+        vergence = diopters(train[:, 2])
+        span = (float(vergence.min()), float(vergence.max()))
+    return scale_conditions(points.cpu().double(), span).numpy()
+
+
+def _on_grid(
+    method: str,
+) -> Callable[[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64]], NDArray[np.float64]]:
+    def interpolate(
+        grid: NDArray[np.float64], kernels: NDArray[np.float32], at: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        columns = [np.unique(column) for column in grid.T]
+        padded = grid if grid.shape[1] == 3 else np.column_stack([grid, np.zeros(len(grid))])
+        index = grid_index(padded).transpose(2, 1, 0)  # [nx, ny, depths]
+        values = kernels[index if grid.shape[1] == 3 else index[..., 0]]
+        result: NDArray[np.float64] = RegularGridInterpolator(
+            columns, values, method=method, bounds_error=False, fill_value=None
+        )(at)
+        return result
+
+    return interpolate
+
+
+def _rbf_cubic(grid: NDArray[np.float64], kernels: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    neighbours = None if len(grid) <= RBF_DENSE else RBF_NEIGHBOURS
+    flat = kernels.reshape(len(kernels), -1)
+    values: NDArray[np.float64] = RBFInterpolator(grid, flat, kernel="cubic", neighbors=neighbours)(at)
+    return values.reshape(len(at), *kernels.shape[1:])
+
+
+BASELINES = {"nearest": _on_grid("nearest"), "bilinear": _on_grid("linear"), "rbf_cubic": _rbf_cubic}
+
+
+def interpolate(name: str, train: PsfSplit, points: Tensor) -> Tensor:
+    """Kernels [N, C, K, K] at points [N, d] from those of the train grid.
+
+    Args:
+        name: "nearest", "bilinear" (trilinear over several depths) or "rbf_cubic". Depth counts in diopters.
+    """
+    grid, at = _conditions(train.points, train.points), _conditions(points, train.points)
+    predicted = BASELINES[name](grid, train.kernels.cpu().numpy(), at)
+    return torch.from_numpy(predicted).to(train.kernels)
+
+
+def score_baselines(train: PsfSplit, held_out: PsfSplit) -> dict[str, dict[str, float]]:
+    """Metrics of `kernel_metrics` for every interpolation of the train grid at held-out positions."""
+    return {name: kernel_metrics(interpolate(name, train, held_out.points), held_out.kernels) for name in BASELINES}

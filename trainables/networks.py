@@ -1,0 +1,104 @@
+"""Building blocks of the CVAE: Fourier encoding of the condition, MLPs, Gaussian heads, kernel constraints.
+
+Shape legend: B = batch, C = channel, K = kernel side in pixels, L = latent dimension, d = condition dimension (2 or 3).
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LOGVAR_LIMIT = 10.0
+"""Log-variances are clamped to [-10, 10]: exp never overflows, and a variance of e^-10 is as good as none."""
+
+
+class Gaussian(NamedTuple):
+    """Diagonal Gaussians: `mu` and `logvar`, each [B, L]."""
+
+    mu: Tensor
+    logvar: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """mu + sigma * noise, [B, L] (Kingma & Welling 2014, the reparametrisation)."""
+        return self.mu + (0.5 * self.logvar).exp() * noise
+
+
+class FourierEncoding(nn.Module):
+    """[c, sin(2^k pi c), cos(2^k pi c)] for k = 0..bands-1: [B, d] -> [B, d (1 + 2 bands)].
+
+    The raw coordinates stay beside the features: sin and cos of pi c alone map the opposite edges of the field, c = -1
+    and c = 1, to the same point. A grid of pitch h supports frequencies up to 1 / (2h) cycles per unit; band k has
+    2^(k-1), so bands beyond log2(1 / h) alias between grid points (Mildenhall et al. 2020; Tancik et al. 2020).
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, condition_dim: int, bands: int) -> None:
+        super().__init__()
+        self.dim = condition_dim * (1 + 2 * bands)
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(bands), persistent=False)
+
+    def forward(self, conditions: Tensor) -> Tensor:
+        angles = (conditions[..., None] * self.frequencies).flatten(-2)
+        return torch.cat([conditions, angles.sin(), angles.cos()], dim=-1)
+
+
+class MLP(nn.Sequential):
+    """`layers` hidden layers of `hidden` units with SiLU, then a linear output: [B, inputs] -> [B, outputs]."""
+
+    def __init__(self, inputs: int, hidden: int, layers: int, outputs: int) -> None:
+        widths = [inputs] + [hidden] * layers
+        modules: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(widths):
+            modules += [nn.Linear(fan_in, fan_out), nn.SiLU()]
+        super().__init__(*modules, nn.Linear(hidden, outputs))
+
+
+class GaussianMLP(nn.Module):
+    """MLP whose output is a diagonal Gaussian: [B, inputs] -> mu, logvar, each [B, L].
+
+    The head starts near zero, so that training begins at KL(q || p) close to 0 and not at the distance between two
+    random networks.
+    """
+
+    def __init__(self, inputs: int, hidden: int, layers: int, latent_dim: int) -> None:
+        super().__init__()
+        self.mlp = MLP(inputs, hidden, layers, 2 * latent_dim)
+        head = self.mlp[-1]
+        assert isinstance(head, nn.Linear)
+        nn.init.normal_(head.weight, std=1e-3)
+        nn.init.zeros_(head.bias)
+
+    def forward(self, inputs: Tensor) -> Gaussian:
+        mu, logvar = self.mlp(inputs).chunk(2, dim=-1)
+        return Gaussian(mu, logvar.clamp(-LOGVAR_LIMIT, LOGVAR_LIMIT))
+
+
+def constrain(raw: Tensor) -> Tensor:
+    """Non-negative kernels of unit sum per channel: softplus, then K / sum(K); [B, C, K, K] -> [B, C, K, K]."""
+    positive = F.softplus(raw)
+    return positive / (positive.sum(dim=(-2, -1), keepdim=True) + 1e-8)
+
+
+def diopters(depth_mm: Tensor) -> Tensor:
+    """Vergence in 1/m of object depths in mm (negative: in front of the lens). Defocus is linear in it."""
+    return 1000.0 / depth_mm.abs()
+
+
+def scale_conditions(points: Tensor, diopter_range: tuple[float, float] | None) -> Tensor:
+    """Field points in physical units -> conditions in [-1, 1].
+
+    Args:
+        points: [B, 2], normalised x, y; or [B, 3] with the object depth in mm, negative.
+        diopter_range: lowest and highest vergence of the data set, mapped to -1 and 1; None for [B, 2].
+    """
+    if diopter_range is None:
+        return points
+    low, high = diopter_range
+    depth = 2 * (diopters(points[..., 2:]) - low) / (high - low) - 1
+    return torch.cat([points[..., :2], depth], dim=-1)
