@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from results.run_directory import RunDirectory, RunError, RunRecord, Summary
+from results.run_directory import RunDirectory, RunError, Summary
 from results.tables import METHODS, METRIC_TITLES, number
 from spaces.study import PsfData
 
@@ -45,8 +45,9 @@ def export_model(run: RunDirectory, write: Callable[[Path], None], card: str) ->
     return run.model
 
 
-def model_card(record: RunRecord, summary: Summary) -> str:
+def model_card(run: RunDirectory, summary: Summary) -> str:
     """The card in Markdown: what the model is, its units, how to use it, its test numbers, and where it ends."""
+    record = run.read_record()
     data = record.resolved_study().data
     best = summary.best
     lines = [
@@ -60,7 +61,7 @@ def model_card(record: RunRecord, summary: Summary) -> str:
         "```python",
         "import torch",
         "from trainables.vae import load_exported",
-        f"kernels = load_exported({str(Path('results/runs') / record.name / 'model')!r}).predict({_example(data)})",
+        f"kernels = load_exported({str(run.model)!r}).predict({_example(data)})",
         "```",
         "",
         "## Units",

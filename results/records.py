@@ -6,6 +6,7 @@ import math
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -65,7 +66,7 @@ def check_database(run: RunDirectory) -> None:
     if not path.is_file():
         raise RunError(f"{path}: missing; the search has not started its study yet, or the file was removed")
     try:
-        connection = sqlite3.connect(f"file:{_quoted(path.resolve())}?mode=rw", uri=True, timeout=30)
+        connection = _connect(path)
         try:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:
@@ -84,11 +85,12 @@ def read_trials(run: RunDirectory) -> list[TrialRecord]:
     """
     check_database(run)
     name = run.read_record().name
-    # `mode=rw` never creates a file, and unlike `ro` it reads a database whose writer was killed inside a commit.
-    url = f"sqlite:///file:{_quoted(run.study_db.resolve())}?mode=rw&uri=true"
     try:
         storage = optuna.storages.RDBStorage(
-            url, {"connect_args": {"timeout": 30}}, skip_compatibility_check=True, skip_table_creation=True
+            "sqlite://",
+            {"creator": lambda: _connect(run.study_db)},
+            skip_compatibility_check=True,
+            skip_table_creation=True,
         )
         try:
             trials = storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
@@ -121,9 +123,9 @@ def _record(trial: optuna.trial.FrozenTrial) -> TrialRecord:
     )
 
 
-def _quoted(path: Any) -> str:
-    """A path inside an SQLite URI, where `?`, `#` and `%` have a meaning."""
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def _connect(path: Path) -> sqlite3.Connection:
+    """`mode=rw` never creates a file, and unlike `ro` it reads a database whose writer was killed inside a commit."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)
 
 
 def _one_line(error: Exception) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
-from results.run_directory import DataSets, LensRecord, RunDirectory, RunRecord
+from results.run_directory import DataSets, LensRecord, RunDirectory, RunRecord, Summary, Winner
 from spaces.loading import load
+from spaces.study import Objective
 
 RunMaker = Callable[..., RunDirectory]
 
 
-def objective(params: dict, step: int) -> float:
+def objective(params: dict[str, Any], step: int) -> float:
     """Falls with the steps; its floor depends on learning_rate (best at 1e-3, the upper edge) and nothing else."""
     return 0.02 * (1 + abs(math.log10(params["learning_rate"] / 1e-3))) ** 2 + 20 / step
 
@@ -26,7 +29,7 @@ def record_of(name: str, space: str = "cvae_psf") -> RunRecord:
         space=space,
         preset="quick",
         seed=0,
-        started="2026-11-21T14:30:00+00:00",
+        started=datetime(2026, 11, 21, 14, 30, tzinfo=UTC),
         command=("search/run.py", "--space", space),
         study=load(space).model_dump(mode="json"),
         data=DataSets(train="../../data/train", validation="../../data/validation", test="../../data/test"),
@@ -39,17 +42,19 @@ def simulate(run: RunDirectory, trials: int, fail: int | None = None) -> optuna.
     """Trial 0 has the documents' values; the rest are drawn at random and stopped at a rung unless they are good."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = load("cvae_psf")
-    study = optuna.create_study(
-        storage=run.storage_url, study_name=run.name, sampler=optuna.samplers.RandomSampler(seed=1)
-    )
-    study.enqueue_trial(space.recommended())
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    if trials:
+        study.enqueue_trial(space.recommended())
     for number in range(trials):
         trial = study.ask()
-        params = {}
+        params: dict[str, Any] = {}
         for name, p in space.search.items():
             if p.choices is not None:
                 params[name] = trial.suggest_categorical(name, p.choices)
-            elif space.is_integer(name):
+                continue
+            assert p.low is not None
+            assert p.high is not None
+            if space.is_integer(name):
                 params[name] = trial.suggest_int(name, int(p.low), int(p.high), log=p.log)
             else:
                 params[name] = trial.suggest_float(name, p.low, p.high, log=p.log)
@@ -69,7 +74,10 @@ def simulate(run: RunDirectory, trials: int, fail: int | None = None) -> optuna.
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             study.tell(trial, objective(params, last))
-    return study
+    # Simulated in memory, then stored: one commit per trial, not one per report.
+    stored = optuna.create_study(storage=run.storage_url, study_name=run.name)
+    stored.add_trials(study.trials)
+    return stored
 
 
 @pytest.fixture
@@ -82,3 +90,21 @@ def make_run(tmp_path: Path) -> RunMaker:
         return run
 
     return make
+
+
+def summary_of(name: str) -> Summary:
+    """A summary with the shape of a real one: best 0.02, documents' values 0.4, cubic RBF 0.015."""
+    errors = {"document": 0.4, "best": 0.02, "nearest": 0.08, "bilinear": 0.03, "rbf_cubic": 0.015}
+    return Summary(
+        name=name,
+        space="cvae_psf",
+        preset="quick",
+        objective=Objective(),
+        trials={"COMPLETE": 2, "PRUNED": 1},
+        best=Winner(number=2, params={"learning_rate": 1e-3, "lr_schedule": "one_cycle"}, value=0.021, step=1800),
+        test={method: {"prior_rel_l2": error, "prior_psnr": 30.0} for method, error in errors.items()},
+        rays_traced=0,
+        steps=4000,
+        seconds=100.0,
+        lane_seconds=150.0,
+    )

@@ -1,0 +1,134 @@
+"""Strict loading: every mistake is one line that names the file, the key and what would be valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spaces.loading import SPACES, SpaceError, available, load
+
+SHIPPED = (SPACES / "cvae_psf.yaml").read_text()
+
+
+@pytest.fixture
+def edited(tmp_path: Path):
+    """Write the shipped space with one piece of text replaced; return its path."""
+
+    def write(old: str, new: str) -> str:
+        assert SHIPPED.count(old) == 1
+        path = tmp_path / "mine.yaml"
+        path.write_text(SHIPPED.replace(old, new))
+        return str(path)
+
+    return write
+
+
+def message(space: str, *overrides: str) -> str:
+    with pytest.raises(SpaceError) as caught:
+        load(space, overrides)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("name", available())
+def test_shipped_space_loads_and_its_recommended_trial_is_valid(name):
+    study = load(name)
+    assert study.space == name
+    trial = study.trial(study.recommended()).model_dump()
+    assert all(trial[key] == value for key, value in study.recommended().items())
+    assert set(study.budget) == {"quick", "standard", "full"}
+
+
+LEARNING_RATE = "{low: 1e-5, high: 1e-3, log: true, recommended: 1e-4, impact: High"
+RATE_LINE = "  learning_rate:\n    " + LEARNING_RATE
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("resources: {", "resorces: {", ["resorces", "unknown key; did you mean 'resources'?"]),
+        ("rays: 8192\n  held", "ray: 8192\n  held", ["data.ray", "unknown key; did you mean 'rays'?"]),
+        ("  learning_rate:\n", "  learning_rte:\n", ["search.learning_rte", "did you mean 'learning_rate'?"]),
+        ("  grad_clip: 1.0", "  grad_clp: 1.0", ["fixed.grad_clp", "did you mean 'grad_clip'?"]),
+        (RATE_LINE, RATE_LINE.replace("log:", "logg:"), ["search.learning_rate.logg", "did you mean 'log'?"]),
+        ("  quick: {", "  qick: {", ["budget.qick", "did you mean 'quick'?"]),
+        ("model: cvae_psf", "model: cvae_psf\nmodel: cvae_psf", ["line", 'duplicate key "model"']),
+        (RATE_LINE, RATE_LINE.replace("high: 1e-3", "high: 1e-6"), ["search.learning_rate", "`low <= high` must hold"]),
+        (RATE_LINE, RATE_LINE.replace("low: 1e-5", "low: 0"), ["search.learning_rate", "`low > 0` must hold", "low=0"]),
+        (
+            RATE_LINE,
+            RATE_LINE.replace("recommended: 1e-4", "recommended: 1"),
+            ["search.learning_rate", "`low <= recommended <= high` must hold", "recommended=1"],
+        ),
+        ("recommended: constant", "recommended: linear", ["search.lr_schedule", "'linear'"]),
+        (
+            "metric: val/prior_rel_l2",
+            "metric: val/prior_rel_l1",
+            ["objective.metric", "did you mean 'val/prior_rel_l2'?"],
+        ),
+        ("metric: val/prior_rel_l2", "metric: train/loss", ["objective.metric", "unknown metric 'train/loss'"]),
+        ("mode: min", "mode: max", ["objective", "val/prior_rel_l2 is better min"]),
+        ("depths_mm: [-10000]", "depths_mm: [10000]", ["data.depths_mm", "negative"]),
+        ("held_out_rays: 65536", "held_out_rays: 8192", ["data", "`held_out_rays >= 8 * rays` must hold"]),
+        ("grid: [20, 20]", "grid: [20, no]", ["data.grid", "got 'no'"]),
+        ("kernel_px: 15", "kernel_px: 65", ["`kernel_px <= trace_px` must hold"]),
+        ("  grad_clip: 1.0", "  kl_weight: 1.0", ["fixed.kl_weight", "searched as well"]),
+        ("fixed:\n", "fixed:\n  kl_warmup: 0.5\n", ["grace_steps >= kl_warmup * steps", "grace_steps=200"]),
+        ("objective: {", "objective: [", ["line", "not valid YAML"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_key_and_hint(edited, old, new, expected):
+    path = edited(old, new)
+    text = message(path)
+    assert text.startswith(path + ":")
+    for part in expected:
+        assert part in text
+
+
+@pytest.mark.parametrize("content", ["", "just text", "- a\n- b\n"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content):
+    path = tmp_path / "odd.yaml"
+    path.write_text(content)
+    assert "expected a mapping" in message(str(path))
+
+
+def test_unknown_space_names_the_nearest():
+    assert "did you mean 'cvae_psf'?" in message("cvae_pfs")
+
+
+def test_overrides_follow_the_same_rules():
+    study = load(
+        "cvae_psf", ["search.learning_rate.high=1e-2", "data.rays=512", "budget.quick.trials=3", "fixed.smooth_term=kl"]
+    )
+    assert study.search["learning_rate"].high == 0.01
+    assert study.data.rays == 512
+    assert study.budget["quick"].trials == 3
+    assert study.trial({}).model_dump()["smooth_term"] == "kl"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("search.learning_rate.high=1e-6", "`low <= high` must hold"),
+        ("data.lense=mine.json", "did you mean 'lens'?"),
+        ("objective.metric=val/priorrel_l2", "did you mean 'val/prior_rel_l2'?"),
+        ("data.rays.more=1", "is a single value"),
+        ("data.rays", "expected key.path=value"),
+        ("data.rays=many", "got 'many'"),
+        ("search.learning_rate={low: 1", "not valid YAML"),
+    ],
+)
+def test_a_bad_override_is_named(override, expected):
+    text = message("cvae_psf", override)
+    assert text.startswith(f"--set {override}")
+    assert expected in text
+
+
+def test_numbers_and_words_are_read_as_written(edited):
+    """YAML 1.1 would read 1e-4 as a string and `no` as False."""
+    study = load(edited("lens: cooke_triplet_50mm", "lens: no"))
+    assert study.data.lens == "no"
+    assert study.search["learning_rate"].recommended == 1e-4
+    assert isinstance(study.search["learning_rate"].recommended, float)

@@ -1,0 +1,70 @@
+"""The architecture as a test: folders import one way, and heavy libraries stay where they belong."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# folder -> the folders of this project that it may import
+LAYERS = {
+    "spaces": {"spaces"},
+    "deeplens_workers": {"spaces", "deeplens_workers"},
+    "trainables": {"spaces", "deeplens_workers", "trainables"},
+    "results": {"spaces", "results"},
+    "search": {"spaces", "deeplens_workers", "trainables", "results", "search"},
+}
+# library -> where it may be imported
+HOMES = {
+    "deeplens": {"deeplens_workers/"},
+    "optuna": {"search/", "results/"},
+    "matplotlib": {"results/plots.py"},
+    "pickle": set(),
+    "cloudpickle": set(),
+}
+FORBIDDEN = {"spaces": {"torch", "ray", "optuna"}, "results": {"torch", "ray"}}
+MODULES = sorted(path.relative_to(ROOT) for folder in LAYERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of every module that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            assert node.module is not None
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_go_one_way(path):
+    folder = path.parts[0]
+    tops = {name.split(".")[0] for name in imported(path)}
+    assert tops & LAYERS.keys() <= LAYERS[folder], f"{path} imports upwards"
+    assert not tops & FORBIDDEN.get(folder, set())
+    for library, homes in HOMES.items():
+        at_home = any(path.as_posix().startswith(home) for home in homes)
+        assert library not in tops or at_home, f"{path} imports {library}"
+
+
+def test_every_folder_is_packaged():
+    """pyproject.toml lists its packages one by one."""
+    import tomllib
+
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert set(packages) == LAYERS.keys()
+
+
+def test_no_file_reads_untrusted_pickles():
+    """torch.load and numpy's object arrays unpickle: neither is called."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called != "torch.load", f"{path}:{node.lineno}"
+                assert not any(keyword.arg == "allow_pickle" for keyword in node.keywords), f"{path}:{node.lineno}"
