@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from search.asha import Asha, Rungs
 from search.searcher import StudySearcher
-from search.trial import TRIAL_CPUS, run_trial
+from search.trial import TRIAL_CPUS, TrialSettings, run_trial
 from spaces.loading import load
 from spaces.study import Scalar
 from trainables.lane import Lanes, ReportFunction, Worker, ray_environment
@@ -69,11 +70,12 @@ def through_lanes(trials: int, root: Path) -> float:
     """Seconds of a Tune run of so many trials, with the project's searcher, SQLite study and ASHA."""
     space = load("cvae_psf")
     study = optuna.create_study(storage=f"sqlite:///{root}/study-{trials}.db", study_name="overhead")
-    searcher = StudySearcher(study, space, STEPS[-1], lambda number, params: {}, Silent())
+    budget = space.budget["quick"].model_copy(update={"steps": STEPS[-1], "grace_steps": STEPS[-1]})
+    settings = TrialSettings(space, budget, trials=str(root), events=str(root), data={})
     tuner = tune.Tuner(
-        tune.with_resources(run_trial, {"CPU": TRIAL_CPUS}),
+        tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=StudySearcher(study, space, STEPS[-1], Silent()),
             scheduler=Asha(Rungs([], 3, "min"), METRIC),
             num_samples=trials,
             max_concurrent_trials=1,
@@ -103,8 +105,9 @@ def trainer_per_trial(trials: int, root: Path) -> float:
     return seconds
 
 
-def slope(measure: Any, few: int, many: int, root: Path) -> tuple[float, float]:
+def slope(measure: Callable[[int, Path], float], trials: tuple[int, int], root: Path) -> tuple[float, float]:
     """Marginal seconds per trial, and the seconds of the shorter run less its trials (its start-up)."""
+    few, many = trials
     short, long = measure(few, root), measure(many, root)
     marginal = (long - short) / (many - few)
     return marginal, short - few * marginal
@@ -124,8 +127,8 @@ def main() -> None:
         with Lanes(trivial_work, lanes=1, workers=1, cpus=1, gpus=0, storage=root / "train") as lanes:
             lanes.wait_ready()
             start = time.perf_counter() - began
-            ours, ours_start = slope(through_lanes, *arguments.lane_trials, root)
-        theirs, theirs_start = slope(trainer_per_trial, *arguments.trainer_trials, root)
+            ours, ours_start = slope(through_lanes, arguments.lane_trials, root)
+        theirs, theirs_start = slope(trainer_per_trial, arguments.trainer_trials, root)
     ray.shutdown()
     print(f"{'':24}{'start-up s':>12}{'s per trial':>14}")
     print(f"{'warm lane':24}{start + ours_start:12.1f}{ours:14.3f}")

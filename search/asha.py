@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+CONTINUE: str = TrialScheduler.CONTINUE
+STOP: str = TrialScheduler.STOP
+
 
 class Rungs:
     """The values trials reached at each rung, and the decisions that follow. Knows nothing of Ray.
@@ -59,6 +62,5 @@ class Asha(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result.get("failure"):
-            return TrialScheduler.CONTINUE  # it ends by itself
-        go_on = self._rungs.record(trial.config["number"], result["step"], result[self._objective])
-        return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
+            return CONTINUE  # it ends by itself
+        return CONTINUE if self._rungs.record(trial.config["number"], result["step"], result[self._objective]) else STOP

@@ -35,7 +35,9 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the space.")
     ] = None,
-    lens: Annotated[str | None, typer.Option(help="Shipped lens name or .json, .zmx, .seq file; same as data.lens.")] = None,
+    lens: Annotated[
+        str | None, typer.Option(help="Shipped lens name or .json, .zmx, .seq file; same as data.lens.")
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the preset's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
@@ -76,7 +78,7 @@ def run(
 
     from search.driver import run_search
 
-    sys.exit(run_search(job, cache=cache, address=address, dashboard=dashboard, console=console))
+    sys.exit(run_search(job, cache=cache, address=address, dashboard=dashboard))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -55,7 +55,7 @@ class Display:
         self._lock = threading.Lock()
         self._note = ""
         self._rendering = Progress(
-            TextColumn("rendering PSFs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+            TextColumn("rendering PSFs"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
         )
         self._render_task = self._rendering.add_task("render", total=None)
         self._rendered_tenths = 0
@@ -76,19 +76,19 @@ class Display:
         """Say what is going on between the phases."""
         self._note = text
         if not self._console.is_terminal:
-            self._line(text)
+            self.say(text)
 
-    def warn(self, text: str) -> None:
-        """Something the user should know and may want to change."""
-        self._line(f"warning: {text}")
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def rendered(self, done: int, total: int) -> None:
-        """Progress of the data set, in PSF positions."""
+        """Progress of the data set, in rays."""
         self._rendering.update(self._render_task, completed=done, total=total)
         tenths = 10 * done // total
         if not self._console.is_terminal and tenths > self._rendered_tenths:
             self._rendered_tenths = tenths
-            self._line(f"rendering PSFs: {done}/{total}")
+            self.say(f"rendering PSFs: {10 * tenths} %")
 
     def search_started(self, ended_before: int) -> None:
         """Trials begin; `ended_before` of them ended before this process (resume)."""
@@ -115,7 +115,7 @@ class Display:
             if state == "COMPLETE" and self._is_better(row):
                 self._best = row
         if not self._console.is_terminal:
-            self._line(f"[{self._ended}/{self._trials}] trial {number} {self._describe(row)}; {self._standing()}")
+            self.say(f"[{self._ended}/{self._trials}] trial {number} {self._describe(row)}; {self._standing()}")
 
     # Pictures
 
@@ -163,6 +163,3 @@ class Display:
             )
         standing = f"{self._ended}/{self._trials} trials, {len(running)}/{self._lanes} lanes busy, {self._standing()}"
         return Group(table, Text(standing, style="bold"), Text(self._note, style="dim"))
-
-    def _line(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)

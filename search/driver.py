@@ -15,19 +15,20 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import optuna
 import ray
 from rich.console import Console
 
-from deeplens_workers.dataset import PsfDataset, render_dataset
-from results.run_directory import ROOT, LensRecord, RunRecord
+from deeplens_workers.cache import key
+from deeplens_workers.dataset import PsfDataset, render_dataset, requests
+from results.run_directory import ROOT, DataSets, LensRecord, RunRecord
 from search.display import Display
 from search.plan import Job, check_fits
 from search.searcher import StudySearcher, requeue
+from spaces.loading import SpaceError
 from spaces.seeding import named_seed
-from spaces.study import Scalar
 from trainables.lane import Lanes, ray_environment
 from trainables.work import train_assignment
 
@@ -37,6 +38,13 @@ logger = logging.getLogger(__name__)
 SPARE_CPUS = 1
 TRIAL_RETRIES = 2
 PACKAGES = ("psf-search", "deeplens-core", "optuna", "ray", "torch")
+# A failed trial reports no objective; metrics and logs have their own places; signals are the driver's.
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
 
 
 class Interrupted(BaseException):
@@ -46,29 +54,28 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool, console: Console) -> int:
-    """Run or go on with a search; returns the exit code (0, 130 or 143).
+def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -> int:
+    """Run or go on with a search; returns the exit code: 0, 1 (failed), 130 or 143 (interrupted).
 
     Raises:
         SpaceError: the run is in use, or the cluster cannot hold its shape.
     """
     began = time.monotonic()
     directory = job.directory
-    with directory.lock(), _signals():
-        _record_start(job)
-        _log_to(directory.logs)
-        display = Display(
-            job.study, trials=job.budget.trials, steps=job.budget.steps, lanes=job.lanes, console=console
-        )
+    with directory.lock(), _signals(), _library_output_to(directory.logs / "driver.log") as terminal:
+        console = Console(file=terminal)
         try:
-            with display:
+            _record_start(job, cache)
+            with Display(
+                job.study, trials=job.budget.trials, steps=job.budget.steps, lanes=job.lanes, console=console
+            ) as display:
                 display.note("starting Ray")
-                _start_ray(job, address, dashboard, console)
-                data, study = _search(job, cache, display)
+                _start_ray(job, address, dashboard, display)
+                data = _search(job, cache, display)
                 display.note("judging the winner at the sealed test positions")
                 from search.finish import finish
 
-                outcome = finish(job, study, data, seconds=time.monotonic() - began)
+                outcome = finish(job, data, seconds=time.monotonic() - began)
             console.print(outcome)
             return 0
         except Interrupted as interrupted:
@@ -78,11 +85,23 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool, c
                 soft_wrap=True,
             )
             return 128 + interrupted.number
+        except SpaceError:
+            raise
+        except Exception as error:
+            logger.exception("the search failed")
+            console.print(
+                f"failed: {error}\n{directory.logs / 'driver.log'} says more; what was reported is saved, go on with:\n"
+                f"  {_resume_command(job)}",
+                highlight=False,
+                soft_wrap=True,
+                style="red",
+            )
+            return 1
         finally:
             ray.shutdown()
 
 
-def _search(job: Job, cache: Path, display: Display) -> tuple[PsfDataset, optuna.Study]:
+def _search(job: Job, cache: Path, display: Display) -> PsfDataset:
     study_config, resources = job.study, job.study.resources
     with Lanes(
         train_assignment,
@@ -96,7 +115,7 @@ def _search(job: Job, cache: Path, display: Display) -> tuple[PsfDataset, optuna
             study_config.data, study_config.seed, cache, actors=job.render_actors, progress=display.rendered
         )
         for warning in data.warnings:
-            display.warn(warning)
+            display.say(f"warning: {warning}")
         display.note("waiting for the lanes")
         lanes.wait_ready()
         study = open_study(job)
@@ -104,7 +123,7 @@ def _search(job: Job, cache: Path, display: Display) -> tuple[PsfDataset, optuna
             _tune(job, study, data, lanes, display)
         finally:
             requeue(study)
-        return data, study
+        return data
 
 
 def open_study(job: Job) -> optuna.Study:
@@ -128,7 +147,7 @@ def _tune(job: Job, study: optuna.Study, data: PsfDataset, lanes: Lanes, display
     from ray import tune
 
     from search.asha import Asha, Rungs
-    from search.trial import TRIAL_CPUS, FreeLane, run_trial
+    from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
 
     budget, objective = job.budget, job.study.objective
     finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
@@ -140,19 +159,27 @@ def _tune(job: Job, study: optuna.Study, data: PsfDataset, lanes: Lanes, display
     for trial in study.get_trials(deepcopy=False):
         for step, value in trial.intermediate_values.items():
             rungs.record(trial.number, step, value)
-    searcher = StudySearcher(study, job.study, budget.steps, _payload(job, data), display)
+    directory = job.directory
+    settings = TrialSettings(
+        study=job.study,
+        budget=budget,
+        trials=str(directory.trials.resolve()),
+        events=str(directory.tensorboard.resolve()),
+        data={"train": str(data.train.resolve()), "validation": str(data.validation.resolve())},
+    )
     tuner = tune.Tuner(
-        tune.with_resources(run_trial, {"CPU": TRIAL_CPUS}),
+        tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=StudySearcher(study, job.study, budget.steps, display),
             scheduler=Asha(rungs, objective.metric),
             num_samples=remaining,
             max_concurrent_trials=job.lanes,
             reuse_actors=True,
+            trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}",
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(job.directory.path.resolve()),
+            storage_path=str(directory.path.resolve()),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=TRIAL_RETRIES),
             callbacks=[FreeLane(lanes.board)],
@@ -161,29 +188,8 @@ def _tune(job: Job, study: optuna.Study, data: PsfDataset, lanes: Lanes, display
     tuner.fit()
 
 
-def _payload(job: Job, data: PsfDataset) -> Any:
-    """(number, params) -> what a lane is asked to train, JSON-able."""
-    directory, config, budget = job.directory, job.study, job.budget
-
-    def payload(number: int, params: dict[str, Scalar]) -> dict[str, Any]:
-        return {
-            "model": config.model,
-            "trial": config.trial(params).model_dump(mode="json"),
-            "params": params,
-            "seed": named_seed(config.seed, "trial", number),
-            "steps": budget.steps,
-            "report_steps": budget.report_steps(),
-            "objective": config.objective.model_dump(),
-            "directory": str(directory.trial(number).resolve()),
-            "events": str(directory.events(number).resolve()),
-            "data": {"train": str(data.train), "validation": str(data.validation)},
-        }
-
-    return payload
-
-
-def _start_ray(job: Job, address: str | None, dashboard: bool, console: Console) -> None:
-    os.environ.update(ray_environment())
+def _start_ray(job: Job, address: str | None, dashboard: bool, display: Display) -> None:
+    os.environ.update(ray_environment() | TUNE_ENVIRONMENT)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     namespace = f"psf-search-{job.directory.name}"
     if address is not None:
@@ -202,12 +208,13 @@ def _start_ray(job: Job, address: str | None, dashboard: bool, console: Console)
         **quiet,
     )
     if dashboard:
-        console.print(f"Ray dashboard: http://{context.dashboard_url}", highlight=False)
+        display.say(f"Ray dashboard: http://{context.dashboard_url}")
 
 
-def _record_start(job: Job) -> None:
+def _record_start(job: Job, cache: Path) -> None:
     if job.resume:
         return
+    data = requests(job.study.data, job.lens, job.study.seed)
     record = RunRecord(
         name=job.directory.name,
         space=job.study.space,
@@ -216,6 +223,7 @@ def _record_start(job: Job) -> None:
         started=datetime.now().astimezone(),
         command=tuple(sys.argv),
         study=job.study.model_dump(mode="json", exclude_unset=True),
+        data=DataSets(**{name: str((cache / key(wanted)).resolve()) for name, wanted in data.items()}),
         lens=LensRecord(name=job.lens.name, sha256=job.lens.sha256),
         versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
     )
@@ -228,18 +236,31 @@ def _resume_command(job: Job) -> str:
     return shlex.join(["psf-search", "run", "--resume", job.directory.name, *out])
 
 
-def _log_to(logs: Path) -> None:
-    """Everything the libraries say goes to one file; the terminal is for the search."""
-    logs.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(logs / "driver.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+@contextmanager
+def _library_output_to(log: Path) -> Iterator[TextIO]:
+    """Send all that libraries log or print, native code included, to a file; yields the terminal, for the search."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
     root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    for name in ("ray", "ray.tune", "ray.train", "ray.data", "optuna"):
-        logging.getLogger(name).handlers = []
-        logging.getLogger(name).propagate = True
+    with log.open("a") as file, os.fdopen(os.dup(saved[0]), "w", buffering=1) as terminal:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        try:
+            yield terminal
+        finally:
+            root.removeHandler(handler)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, kept in enumerate(saved, start=1):
+                os.dup2(kept, descriptor)
+                os.close(kept)
 
 
 @contextmanager
@@ -251,7 +272,6 @@ def _signals() -> Iterator[None]:
             signal.signal(name, signal.SIG_DFL)
         raise Interrupted(number)
 
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     before = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -48,7 +48,9 @@ def new(study: Study, source: str, preset: str, name: str | None, out: Path) -> 
         raise SpaceError(f"--preset {preset}: {source} has no such budget; {nearest(preset, presets)}")
     directory = RunDirectory(out / validate_name(name if name is not None else default_name(study.space)))
     if directory.record.exists():
-        raise SpaceError(f"--name {directory.name}: {directory.path} exists; choose another, or --resume {directory.name}")
+        raise SpaceError(
+            f"--name {directory.name}: {directory.path} exists; choose another, or --resume {directory.name}"
+        )
     budget = {str(known): value for known, value in study.budget.items()}[preset]
     return Job(study, preset, budget, find_lens(study.data.lens), directory)
 

@@ -7,7 +7,6 @@ merges two searches in one storage. This one asks and tells a named study itself
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,8 +15,6 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from spaces.study import Scalar, Study
-
-Payload = Callable[[int, dict[str, Scalar]], dict[str, Any]]
 
 
 class Observer(Protocol):
@@ -44,10 +41,11 @@ def ask(trial: optuna.Trial, space: Study) -> dict[str, Scalar]:
         if not space.exists(parameter, values):
             continue
         if parameter.choices is not None:
-            values[name] = trial.suggest_categorical(name, list(parameter.choices))
+            values[name] = _known(trial.suggest_categorical(name, list(parameter.choices)))
             continue
         low, high, step = parameter.low, parameter.high, parameter.step
-        assert low is not None and high is not None
+        assert low is not None
+        assert high is not None
         if space.is_integer(name):
             values[name] = trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=parameter.log)
         else:
@@ -65,16 +63,14 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         study: an Optuna study in any storage.
         space: what to suggest.
         steps: a full trial's steps.
-        payload: (number, params) -> what a lane is asked to train.
         observer: told of every event.
     """
 
-    def __init__(self, study: optuna.Study, space: Study, steps: int, payload: Payload, observer: Observer) -> None:
+    def __init__(self, study: optuna.Study, space: Study, steps: int, observer: Observer) -> None:
         super().__init__(metric=space.objective.metric, mode=space.objective.mode)
         self._study = study
         self._space = space
         self._steps = steps
-        self._payload = payload
         self._observer = observer
         self._running: dict[str, _Running] = {}
 
@@ -89,12 +85,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if trial.number == 0:
             running.attributes["recommended"] = True
         self._observer.trial_started(trial.number, params)
-        return {"number": trial.number, "params": params, "payload": self._payload(trial.number, params)}
+        return {"number": trial.number, "params": params}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         running = self._running[trial_id]
         running.attributes |= {"seconds": result["seconds"], "lane": result["lane"]}
-        running.failure = result["failure"]
+        running.failure = running.failure or result["failure"]
         value = result.get(self._space.objective.metric)
         if value is None:
             return
@@ -108,6 +104,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             self._observer.trial_reported(running.trial.number, result["step"], value)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if result is not None:  # a stopped trial's last report comes only here
+            self.on_trial_result(trial_id, result)
         running = self._running.pop(trial_id)
         if error:
             running.failure = running.failure or "the trial's process died and its retries with it"
@@ -125,6 +123,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._study.tell(running.trial, value, state)
         self._observer.trial_ended(running.trial.number, state.name, running.step, running.value, running.failure)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune writes a pickle of its parts when it starts. Nothing reads it, so it need hold nothing."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is on disk, and nothing here is ever unpickled."""
 
@@ -139,6 +141,11 @@ def requeue(study: optuna.Study) -> list[int]:
         study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
         numbers.append(trial.number)
     return numbers
+
+
+def _known(choice: Scalar | None) -> Scalar:
+    assert choice is not None
+    return choice
 
 
 def _metrics(result: dict[str, Any]) -> dict[str, float]:

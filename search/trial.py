@@ -3,27 +3,60 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import tune
 from ray.actor import ActorHandle
 
+from spaces.seeding import named_seed
+from spaces.study import Budget, Scalar, Study
 from trainables.board import BOARD, Assignment, Report
 
 # Bookkeeping only: the lanes' workers hold the CPUs that train. Tune needs a request above zero.
 TRIAL_CPUS = 0.01
 
 
-def run_trial(config: dict[str, Any]) -> None:
-    """Function trainable. `config` = {number, params, payload}; each report carries step, seconds, lane and metrics.
+@dataclass(frozen=True)
+class TrialSettings:
+    """What all trials of a search share: how to train a configuration, and where its files go.
+
+    Folders are absolute; `data` maps train and validation to data set directories.
+    """
+
+    study: Study
+    budget: Budget
+    trials: str
+    events: str
+    data: dict[str, str]
+
+    def payload(self, number: int, params: dict[str, Scalar]) -> dict[str, Any]:
+        """What a lane is asked to train: plain data for `trainables.work.train_assignment`."""
+        return {
+            "trial": self.study.trial(params).model_dump(mode="json"),
+            "params": params,
+            "seed": named_seed(self.study.seed, "trial", number),
+            "steps": self.budget.steps,
+            "report_steps": self.budget.report_steps(),
+            "metric": self.study.objective.metric,
+            "mode": self.study.objective.mode,
+            "directory": f"{self.trials}/{number:05d}",
+            "events": f"{self.events}/{number:05d}",
+            "data": self.data,
+        }
+
+
+def run_trial(config: dict[str, Any], settings: TrialSettings) -> None:
+    """Function trainable. `config` = {number, params}; each report carries step, seconds, lane and metrics.
 
     When Tune stops the trial, `tune.report` raises SystemExit here: the lane is told in `finally`.
     """
     board = ray.get_actor(BOARD)
     attempt = uuid.uuid4().hex
     try:
-        ray.get(board.submit.remote(Assignment(attempt, config["number"], config["payload"])))
+        payload = settings.payload(config["number"], config["params"])
+        ray.get(board.submit.remote(Assignment(attempt, config["number"], payload)))
         while True:
             report: Report = ray.get(board.next_report.remote(attempt))
             progress = {"step": report.step, "seconds": report.seconds, "lane": report.lane, "failure": report.failure}

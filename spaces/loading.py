@@ -114,22 +114,30 @@ def _assign(tree: dict[str, Any], key: str, value: Any, override: str) -> None:
     for depth, name in enumerate(parents):
         tree = tree.setdefault(name, {})
         if not isinstance(tree, dict):
-            raise SpaceError(f"--set {override}: {'.'.join(parents[: depth + 1])} is a single value, it has no '{last}'")
+            raise SpaceError(
+                f"--set {override}: {'.'.join(parents[: depth + 1])} is a single value, it has no '{last}'"
+            )
     tree[last] = value
 
 
 def _validate(tree: dict[str, Any]) -> Study:
-    model = TRIALS.get(str(tree.get("model")))
-    for section in ("search", "fixed") if model else ():
-        if isinstance(tree.get(section), dict):
-            for name in tree[section]:
-                if name not in model.model_fields:
-                    message = f"unknown hyperparameter of {tree['model']}; {nearest(name, list(model.model_fields))}"
-                    raise _Problem(f"{section}.{name}", message)
+    _check_hyperparameters(tree)
     try:
         return Study.model_validate(tree)
     except ValidationError as error:
         raise _first_problem(error, Study) from None
+
+
+def _check_hyperparameters(tree: dict[str, Any]) -> None:
+    """A misspelt hyperparameter is told as such, before what its entry lacks."""
+    model = TRIALS.get(str(tree.get("model")))
+    if model is None:
+        return  # the schema will say so
+    for section in ("search", "fixed"):
+        for name in tree[section] if isinstance(tree.get(section), dict) else ():
+            if name not in model.model_fields:
+                hint = nearest(name, list(model.model_fields))
+                raise _Problem(f"{section}.{name}", f"unknown hyperparameter of {tree['model']}; {hint}")
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> _Problem:
@@ -171,7 +179,8 @@ def _check_names(study: Study) -> None:
     """No name is both searched and fixed, every value is valid for the model, the metric is known."""
     if study.objective.metric not in OBJECTIVES:
         raise _Problem(
-            "objective.metric", f"unknown metric '{study.objective.metric}'; {nearest(study.objective.metric, OBJECTIVES)}"
+            "objective.metric",
+            f"unknown metric '{study.objective.metric}'; {nearest(study.objective.metric, OBJECTIVES)}",
         )
     model = TRIALS[study.model]
     names = list(model.model_fields)
@@ -197,7 +206,10 @@ def _check_names(study: Study) -> None:
 def _check_budgets(study: Study) -> None:
     """No trial is judged while its KL weight still warms up: an early loss would look better than it is."""
     warmup = study.search.get("kl_warmup")
-    longest = max(warmup.choices or (warmup.high,)) if warmup else study.trial({}).model_dump().get("kl_warmup", 0)
+    if warmup is None:
+        longest = float(study.trial({}).model_dump().get("kl_warmup", 0.0))
+    else:
+        longest = max(float(edge) for edge in warmup.choices or (warmup.high,) if edge is not None)
     for preset, budget in study.budget.items():
         if budget.grace_steps < longest * budget.steps:
             raise _Problem(

@@ -24,7 +24,9 @@ def _table(*metrics: Metric) -> dict[str, Metric]:
 
 METRICS: dict[str, Metric] = _table(
     # Held-out positions, fixed weights: comparable between trials.
-    Metric("val/prior_rel_l2", "1", "min", "mean ||K_hat - K|| / ||K|| of decode(mu_prior(c)) at positions off the grid"),
+    Metric(
+        "val/prior_rel_l2", "1", "min", "mean ||K_hat - K|| / ||K|| of decode(mu_prior(c)) at positions off the grid"
+    ),
     Metric("val/prior_psnr", "dB", "max", "peak-normalised PSNR of the prior path off the grid"),
     Metric("val/prior_centroid_px", "px", "min", "mean distance between the centroids of prior-path and true kernels"),
     Metric("val/prior_radius_error_px", "px", "min", "mean absolute error of the kernel's RMS radius"),

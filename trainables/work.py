@@ -21,17 +21,17 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    from spaces.trial import TRIALS
+    from spaces.trial import CvaePsfTrial
     from trainables.train import NonFiniteError, TrialTask, train_trial
 
     task = TrialTask(
-        trial=TRIALS[payload["model"]].model_validate(payload["trial"]),
+        trial=CvaePsfTrial.model_validate(payload["trial"]),
         seed=payload["seed"],
         steps=payload["steps"],
         report_steps=tuple(payload["report_steps"]),
         directory=payload["directory"],
-        metric=payload["objective"]["metric"],
-        mode=payload["objective"]["mode"],
+        metric=payload["metric"],
+        mode=payload["mode"],
     )
     data = _load(payload["data"]["train"], payload["data"]["validation"], worker.device)
     writer = SummaryWriter(payload["events"]) if worker.rank == 0 else None
