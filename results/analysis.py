@@ -82,8 +82,10 @@ def analyze(run: RunDirectory) -> Analysis:
     record = run.read_record()
     study = record.resolved_study()
     trials = read_trials(run)
-    ranking = ranked(trials, study.objective.mode)
     summary = run.read_summary()
+    ranking = ranked(trials, study.objective.mode)
+    if summary is not None:  # the winner that was judged and exported comes first
+        ranking.sort(key=lambda trial: trial.number != summary.best.number)
     return Analysis(
         record=record,
         study=study,
