@@ -17,12 +17,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from deeplens import GeoLens, Ray
-from deeplens.imgsim import forward_integral
 from numpy.typing import NDArray
 
+from deeplens_workers.import_cost import placeholders
 from deeplens_workers.kernels import Kernels
 from deeplens_workers.pooling import area_weights
+
+# DeepLens saves pictures with the one and scores them with the other; they are two thirds of the time its import takes.
+with placeholders("torchvision", "torchvision.utils", "lpips"):
+    from deeplens import GeoLens, Ray
+    from deeplens.imgsim import forward_integral
 
 Array = NDArray[np.float64]
 

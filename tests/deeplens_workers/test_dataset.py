@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from deeplens_workers import cache
+from deeplens_workers.dataset import positions, render_dataset, sampling_warnings
+from deeplens_workers.kernels import Kernels
+from spaces.loading import SpaceError
+from spaces.study import PsfData
+
+
+def small(**changes) -> PsfData:
+    fields = {
+        "lens": "cooke_triplet_50mm",
+        "pixel_pitch_um": 3.2,
+        "grid": (3, 2),
+        "rays": 64,
+        "held_out_rays": 512,
+        "validation_points": 2,
+        "test_points": 3,
+    }
+    return PsfData(**(fields | changes))
+
+
+def test_the_grid_is_row_major_with_depth_slowest():
+    train = positions(small(depths_mm=(-10000, -2000)), seed=3)["train"]
+    assert train.dtype == np.float32
+    np.testing.assert_array_equal(train[:4], [[-1, -1, -1e4], [0, -1, -1e4], [1, -1, -1e4], [-1, 1, -1e4]])
+    np.testing.assert_array_equal(train[6:, :2], train[:6, :2])
+    np.testing.assert_array_equal(train[6:, 2], -2000)
+
+
+def test_sets_have_their_sizes_are_disjoint_and_only_held_out_ones_follow_the_seed():
+    data = small(depths_mm=(-10000, -2000), validation_points=50, test_points=60)
+    first, second = positions(data, 0), positions(data, 1)
+    assert {name: len(points) for name, points in first.items()} == data.kernels()
+    rows = np.concatenate(list(first.values()))
+    assert len(np.unique(rows, axis=0)) == len(rows)
+    np.testing.assert_array_equal(first["train"], second["train"])
+    for name in ("validation", "test"):
+        assert not np.isin(first[name][:, :2], second[name][:, :2]).any()
+        assert np.abs(first[name][:, :2]).max() <= 1
+        np.testing.assert_array_equal(first[name], positions(data, 0)[name])
+    np.testing.assert_array_equal(
+        positions(small(validation_points=9), 0)["test"], positions(small(validation_points=2), 0)["test"]
+    )
+
+
+def test_a_second_run_traces_nothing_and_a_damaged_set_is_rendered_again(tmp_path):
+    data, seen = small(), []
+    first = render_dataset(data, 0, tmp_path, actors=0, progress=lambda done, total: seen.append((done, total)))
+    assert first.rays_traced == data.rays_total() == 3 * (6 * 64 + 5 * 512)
+    assert seen[-1] == (first.rays_traced, first.rays_traced)
+    assert first.warnings == []
+    assert len(cache.read(first.test).kernels) == 3
+
+    second = render_dataset(data, 0, tmp_path, actors=0)
+    assert (second.rays_traced, second.train, second.warnings) == (0, first.train, [])
+
+    kernels = first.validation / "kernels.npy"
+    good = kernels.read_bytes()
+    kernels.write_bytes(good[:-4] + b"abcd")
+    third = render_dataset(data, 0, tmp_path, actors=0)
+    assert third.rays_traced == 3 * 2 * 512
+    [warning] = third.warnings
+    assert "rendered again" in warning
+    assert "checksum" in warning
+    assert kernels.read_bytes() == good
+
+    other_seed = render_dataset(data, 1, tmp_path, actors=0)
+    assert other_seed.train == first.train
+    assert other_seed.rays_traced == 3 * 5 * 512
+
+
+def test_a_missing_lens_is_reported_before_anything_is_made(tmp_path):
+    with pytest.raises(SpaceError, match="did you mean 'double_gauss_100mm'"):
+        render_dataset(small(lens="double_gaus"), 0, tmp_path / "cache", actors=0)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("radius_px", "lost", "expected"),
+    [
+        (6.0, 0.0, []),
+        (4.0, 0.0, ["smaller than about one model pixel"]),
+        (6.0, 0.02, ["lose more than 1%"]),
+        (1.0, 0.5, ["smaller", "50.0%"]),
+    ],
+)
+def test_unsuitable_sampling_is_reported(radius_px, lost, expected):
+    kernels = Kernels(
+        kernels=np.zeros((4, 3, 15, 15), np.float32),
+        chief_ray_offset_px=np.zeros((4, 2), np.float32),
+        rms_radius_px=np.full((4, 3), radius_px, np.float32),
+        lost=np.full((4, 3), lost, np.float32),
+    )
+    warnings = sampling_warnings(kernels, small())
+    assert len(warnings) == len(expected)
+    for warning, words in zip(warnings, expected, strict=True):
+        assert words in warning

@@ -1,0 +1,120 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from deeplens_workers import glasses
+from deeplens_workers.lens_file import LENSES, available, find_lens
+from spaces.loading import SpaceError
+
+
+def test_shipped_lenses_are_found_by_name_and_by_path():
+    assert available() == ["cooke_triplet_50mm", "double_gauss_100mm", "plano_hyperbolic_50mm"]
+    for name in available():
+        assert find_lens(name) == find_lens(str(LENSES / f"{name}.json"))
+    assert find_lens("cooke_triplet_50mm").sha256 != find_lens("double_gauss_100mm").sha256
+
+
+def edited(tmp_path, change) -> str:
+    tree = json.loads((LENSES / "cooke_triplet_50mm.json").read_text())
+    change(tree)
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(tree))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop("surfaces"), ["surfaces: missing"]),
+        (lambda t: t.update(surfaces=[]), ["surfaces", "at least 1"]),
+        (lambda t: t.pop("r_sensor"), ["missing `r_sensor`", "`sensor_size`"]),
+        (lambda t: t.update(r_sensor=-1), ["r_sensor", "greater than 0", "-1"]),
+        (lambda t: t["surfaces"][1].pop("d_next"), ["surfaces.1.d_next: missing"]),
+        (lambda t: t["surfaces"][1].pop("roc"), ["surfaces.1", "`roc` or `c`"]),
+        (lambda t: t["surfaces"][4].pop("r"), ["surfaces.4", "`r`"]),
+        (lambda t: t["surfaces"][2].update(type="Sferic"), ["surfaces.2.type", "'Sferic'", "did you mean 'Spheric'?"]),
+        (lambda t: t["surfaces"][2].update(mat2="n-sk61"), ["surfaces.2", "mat2", "'n-sk61'", "did you mean 'n-sk"]),
+        (lambda t: t["surfaces"][2].update(roc=float("nan")), ["must be finite", "NaN"]),
+        (lambda t: t["surfaces"][2].update(note=[float("inf")]), ["must be finite", "Infinity"]),
+        (lambda t: t.update(primary_wvln=587), ["primary_wvln", "587"]),
+        (lambda t: t.update(obj_depth=100), ["obj_depth", "100"]),
+    ],
+)
+def test_a_malformed_lens_is_one_line_naming_file_key_and_remedy(tmp_path, change, words):
+    path = edited(tmp_path, change)
+    with pytest.raises(SpaceError) as caught:
+        find_lens(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in [path, *words]:
+        assert word in message
+
+
+def test_legacy_and_informational_keys_are_accepted(tmp_path):
+    def change(tree):
+        tree["(sensor_size)"] = [25.7, 25.7]
+        del tree["r_sensor"]
+        tree["surfaces"][0]["mat2"] = "1.62/60.3"
+
+    assert find_lens(edited(tmp_path, change)).name == "mine"
+
+
+def test_missing_lens_names_the_nearest():
+    with pytest.raises(SpaceError, match=r"cooke_tripel: no such .* did you mean 'cooke_triplet_50mm'\?"):
+        find_lens("cooke_tripel")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("bad.json", '{"surfaces": [', ["not valid JSON", "line 1"]),
+        ("list.json", "[]", ["expected a mapping"]),
+        ("huge.json", '{"r_sensor": 1e999}', ["finite", "1e999"]),
+        ("lens.txt", "", [".json, .zmx, .seq"]),
+        ("few.zmx", "UNIT MM\nSURF 0\n  TYPE STANDARD\n", ["SURF", "got 1"]),
+        ("inch.zmx", "UNIT IN\nSURF 0\nSURF 1\nSURF 2\n", ["UNIT", "IN"]),
+        ("odd.zmx", "UNIT MM\nSURF 0\nSURF 1\n TYPE TOROIDAL\nSURF 2\n", ["TYPE", "TOROIDAL"]),
+        ("few.seq", "RDM\nSO 0 1e10\nSI 0 0\n", ["`S` line"]),
+    ],
+)
+def test_files_that_are_no_lens(tmp_path, name, text, words):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(SpaceError) as caught:
+        find_lens(str(path))
+    for word in [name, *words]:
+        assert word in str(caught.value)
+
+
+def test_zemax_files_may_be_utf16(tmp_path):
+    path = tmp_path / "lens.zmx"
+    path.write_text("UNIT MM X W\nSURF 0\n  TYPE STANDARD\nSURF 1\n  TYPE EVENASPH\nSURF 2\n", encoding="utf-16")
+    assert find_lens(str(path)).name == "lens"
+
+
+def test_checking_a_lens_imports_nothing_heavy():
+    code = (
+        "import sys; from deeplens_workers.lens_file import find_lens; import deeplens_workers.dataset\n"
+        "find_lens('cooke_triplet_50mm')\n"
+        "assert not {'torch', 'deeplens', 'ray'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def unrelated_deeplens(tmp_path, monkeypatch):
+    info = tmp_path / "deeplens-0.0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deeplens\nVersion: 0.0.1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    glasses.deeplens_version.cache_clear()
+    yield
+    glasses.deeplens_version.cache_clear()
+
+
+@pytest.mark.usefixtures("unrelated_deeplens")
+def test_the_unrelated_distribution_of_the_same_name_is_refused():
+    with pytest.raises(SpaceError, match=r"`deeplens` 0\.0\.1 .* deeplens-core"):
+        find_lens("cooke_triplet_50mm")

@@ -1,0 +1,75 @@
+"""Real Ray actors, really killed."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from deeplens_workers import pool
+from deeplens_workers.pool import Renderer, RenderError
+
+
+def assert_same_bits(a, b):
+    for name in a.names():
+        assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
+
+
+def pid_of(actor) -> int:
+    import ray
+
+    return int(ray.get(actor.__ray_call__.remote(lambda _: os.getpid())))
+
+
+@pytest.fixture(scope="module")
+def in_process():
+    """Kernels rendered in this process, by request; the reference for every number of actors."""
+
+    def render(request):
+        return Renderer(request.lens, request.pixel_pitch_um, actors=0).render(request)
+
+    return render
+
+
+def test_progress_counts_points_and_the_result_is_in_order(make_request, tracer):
+    request = make_request(37)
+    seen: list[tuple[int, int]] = []
+    rendered = Renderer(request.lens, 3.2, actors=0).render(request, lambda done, total: seen.append((done, total)))
+    assert seen == [(16, 37), (32, 37), (37, 37)]
+    assert_same_bits(rendered, tracer("cooke_triplet_50mm").render(request.points, **request.tracing()))
+
+
+def test_two_actors_one_of_them_killed_give_the_same_bits(make_request, in_process, ray_session):
+    import ray
+
+    request = make_request(150)
+    victims: list[int] = []
+
+    def kill_one(done, total):
+        if not victims:
+            victims.append(pid_of(renderer._pool[0]))
+            os.kill(victims[0], signal.SIGKILL)
+
+    with Renderer(request.lens, 3.2, actors=2) as renderer:
+        rendered = renderer.render(request, kill_one)
+        survivors = list(renderer._pool)
+        assert victims[0] not in {pid_of(actor) for actor in survivors}
+        again = renderer.render(request)
+    assert_same_bits(rendered, in_process(request))
+    assert_same_bits(again, rendered)
+    for actor in survivors:
+        with pytest.raises(ray.exceptions.RayActorError):
+            pid_of(actor)
+
+
+def test_one_actor_gives_the_same_bits_and_its_deaths_are_bounded(make_request, in_process, ray_session, monkeypatch):
+    request = make_request(20)
+    monkeypatch.setattr(pool, "MAX_DEATHS", 0)
+    with Renderer(request.lens, 3.2, actors=1) as renderer:
+        assert_same_bits(renderer.render(request), in_process(request))
+        dark = make_request(1, points=np.array([[5, 5, -10000]], dtype=np.float32))
+        with pytest.raises(ValueError, match="no light of field point"):
+            renderer.render(dark)
+        os.kill(pid_of(renderer._pool[0]), signal.SIGKILL)
+        with pytest.raises(RenderError, match="1 rendering actors died"):
+            renderer.render(request)
