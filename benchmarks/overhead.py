@@ -124,7 +124,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         began = time.perf_counter()
-        with Lanes(trivial_work, lanes=1, workers=1, cpus=1, gpus=0, storage=root / "train") as lanes:
+        with Lanes(lambda: trivial_work, lanes=1, workers=1, cpus=1, gpus=0, storage=root / "train") as lanes:
             lanes.wait_ready()
             start = time.perf_counter() - began
             ours, ours_start = slope(through_lanes, arguments.lane_trials, root)

@@ -29,8 +29,7 @@ from search.plan import Job, check_fits
 from search.searcher import StudySearcher, requeue
 from spaces.loading import SpaceError
 from spaces.seeding import named_seed
-from trainables.lane import Lanes, ray_environment
-from trainables.work import train_assignment
+from trainables.lane import Lanes, ray_environment, training
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +103,7 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
 def _search(job: Job, cache: Path, display: Display) -> PsfDataset:
     study_config, resources = job.study, job.study.resources
     with Lanes(
-        train_assignment,
+        training,
         lanes=job.lanes,
         workers=resources.workers_per_trial,
         cpus=resources.cpus_per_worker,

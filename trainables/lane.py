@@ -49,6 +49,13 @@ class Worker:
 Work = Callable[[dict[str, Any], ReportFunction, Worker], None]
 
 
+def training() -> Work:
+    """The work of a search's lanes. Called on the lanes' workers, so that what it imports is loaded there, once."""
+    from trainables.work import train_assignment
+
+    return train_assignment
+
+
 def serve(config: dict[str, Any]) -> None:
     """Ray Train's `train_loop_per_worker` of a lane: take, train, report, until the board closes."""
     import torch
@@ -62,6 +69,7 @@ def serve(config: dict[str, Any]) -> None:
     worker = Worker(context.get_world_rank(), context.get_world_size(), str(device))
     torch.set_num_threads(config["threads"])
     board = ray.get_actor(BOARD, namespace=config["namespace"])
+    work: Work = config["load_work"]()
     lane: str = config["lane"]
 
     def agreed(value: Any) -> Any:
@@ -88,7 +96,7 @@ def serve(config: dict[str, Any]) -> None:
             return bool(ask(lambda: board.report.remote(attempt, step, metrics, last)))
 
         try:
-            config["work"](taken.payload, report, worker)
+            work(taken.payload, report, worker)
         except TrialFailure as failure:
             ask(lambda attempt=attempt, reason=str(failure): board.fail.remote(attempt, reason))  # type: ignore[misc]
         except Exception as error:
@@ -104,13 +112,15 @@ class Lanes:
     """The lanes of one search, started in the background and closed with it (a context manager).
 
     Args:
-        work: importable function that trains one assignment on every rank.
+        load_work: returns the function that trains an assignment; called once on every worker, before its first trial.
         lanes, workers, cpus, gpus: number of lanes, workers per lane, and what one worker gets.
         storage: directory where Ray Train keeps its own files.
     """
 
-    def __init__(self, work: Work, *, lanes: int, workers: int, cpus: int, gpus: float, storage: Path) -> None:
-        self._work = work
+    def __init__(
+        self, load_work: Callable[[], Work], *, lanes: int, workers: int, cpus: int, gpus: float, storage: Path
+    ) -> None:
+        self._load_work = load_work
         self._shape = (workers, cpus, gpus)
         self._storage = storage
         self.names = [f"lane-{index}" for index in range(lanes)]
@@ -154,7 +164,7 @@ class Lanes:
             serve,
             train_loop_config={
                 "lane": name,
-                "work": self._work,
+                "load_work": self._load_work,
                 "threads": cpus,
                 "namespace": ray.get_runtime_context().namespace,
             },

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch.utils.tensorboard import SummaryWriter
+
+from spaces.trial import CvaePsfTrial
+from trainables.data import PsfTensors
 from trainables.lane import ReportFunction, TrialFailure, Worker
-
-if TYPE_CHECKING:
-    from trainables.data import PsfTensors
+from trainables.train import NonFiniteError, TrialTask, train_trial
 
 
 def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Worker) -> None:
-    """The `Work` of a search's lanes. `payload` is built by the driver; see `search.driver`.
-
-    torch is imported here, in the lane, not in the driver that passes this function on.
+    """The `Work` of a search's lanes. `payload` is built by `search.trial.TrialSettings`.
 
     Raises:
         TrialFailure: the loss became non-finite.
     """
-    from torch.utils.tensorboard import SummaryWriter
-
-    from spaces.trial import CvaePsfTrial
-    from trainables.train import NonFiniteError, TrialTask, train_trial
-
     task = TrialTask(
         trial=CvaePsfTrial.model_validate(payload["trial"]),
         seed=payload["seed"],
@@ -57,6 +52,4 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
 
 @lru_cache(maxsize=2)
 def _load(train: str, validation: str, device: str) -> PsfTensors:
-    from trainables.data import PsfTensors
-
     return PsfTensors.load(train, validation, device)

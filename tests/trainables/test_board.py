@@ -1,0 +1,125 @@
+"""The lane board's message passing, without Ray: its methods are coroutines."""
+
+import asyncio
+
+import pytest
+
+from trainables.board import MAX_STARTS, Assignment, LaneBoard
+
+
+def play(scenario):
+    """Run a scenario on a fresh board; fail rather than wait for ever."""
+
+    async def bounded():
+        async with asyncio.timeout(10):
+            await scenario(LaneBoard())
+
+    asyncio.run(bounded())
+
+
+def posted(attempt="a", trial=0):
+    return Assignment(attempt, trial, {})
+
+
+def test_a_trial_goes_through():
+    async def scenario(board):
+        await board.submit(posted())
+        assert (await board.take("lane-0", 1)).attempt == "a"
+        going = asyncio.create_task(board.report("a", 1, {"x": 2.0}, False))
+        report = await board.next_report("a")
+        assert (report.step, report.metrics, report.lane, report.last) == (1, {"x": 2.0}, "lane-0", False)
+        assert not going.done()  # the lane waits for the trial's decision
+        following = asyncio.create_task(board.next_report("a"))
+        assert await going
+        assert await board.report("a", 2, {}, True)  # the last one is not waited for
+        assert (await following).last
+        await board.release("lane-0")
+        assert (await board.status())["lane-0"]["trial"] is None
+
+    play(scenario)
+
+
+def test_a_stopped_trial_frees_its_lane():
+    async def scenario(board):
+        await board.submit(posted())
+        await board.take("lane-0", 1)
+        going = asyncio.create_task(board.report("a", 1, {}, False))
+        await board.next_report("a")
+        await board.stop("a")
+        assert not await going
+        await board.release("lane-0")
+        await board.submit(posted("b", 1))
+        assert (await board.take("lane-0", 1)).attempt == "b"
+
+    play(scenario)
+
+
+def test_a_restarted_lane_gets_its_trial_again_and_reports_nothing_twice():
+    async def scenario(board):
+        await board.submit(posted())
+        await board.take("lane-0", 1)
+        first = asyncio.create_task(board.report("a", 1, {"x": 1.0}, False))
+        await board.next_report("a")
+        following = asyncio.create_task(board.next_report("a"))
+        assert await first
+        # killed here; the new worker resumes from the checkpoint of step 1 and makes that report again
+        assert (await board.take("lane-0", 1)).attempt == "a"
+        assert await board.report("a", 1, {"x": 1.0}, False)
+        assert await board.report("a", 2, {"x": 0.5}, True)
+        assert (await following).step == 2
+
+    play(scenario)
+
+
+def test_an_assignment_that_keeps_killing_its_workers_fails():
+    async def scenario(board):
+        await board.submit(posted())
+        for _ in range(MAX_STARTS):
+            assert (await board.take("lane-0", 1)).attempt == "a"
+        await board.submit(posted("b", 1))
+        assert (await board.take("lane-0", 1)).attempt == "b"
+        report = await board.next_report("a")
+        assert "died" in report.failure
+
+    play(scenario)
+
+
+def test_a_retried_trial_supersedes_its_earlier_attempt():
+    async def scenario(board):
+        await board.submit(posted("a", 0))
+        await board.take("lane-0", 1)
+        going = asyncio.create_task(board.report("a", 1, {}, False))
+        await asyncio.sleep(0)  # the trial's process dies without having heard
+        await board.submit(posted("b", 0))
+        assert not await going
+        await board.release("lane-0")
+        assert (await board.take("lane-0", 1)).attempt == "b"
+
+    play(scenario)
+
+
+def test_an_idle_lane_waits_and_hears_the_end():
+    async def scenario(board):
+        assert await board.take("lane-0", 0.01) == "wait"
+        waiting = asyncio.create_task(board.take("lane-0", 100))
+        await asyncio.sleep(0)
+        await board.close()
+        assert await waiting == "close"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_losing_a_lane_fails_its_trial_and_with_the_last_lane_all_that_wait(others):
+    async def scenario(board):
+        await board.submit(posted("a", 0))
+        await board.submit(posted("b", 1))
+        await board.take("lane-0", 1)
+        await board.lane_lost("lane-0", "gone", others)
+        assert (await board.next_report("a")).failure == "gone"
+        waiting = asyncio.create_task(board.next_report("b"))
+        await asyncio.sleep(0)
+        assert waiting.done() == (others == 0)
+        waiting.cancel()
+
+    play(scenario)
