@@ -74,7 +74,7 @@ def test_kernels_agree_with_deeplens_psf(tracer, name, pitch_um, depth_mm):
             theirs.append(weights @ psf.double().numpy() @ weights.T)
         noise = rel_l2(theirs[0], theirs[1])
         ours = rendered.kernels[:, channel]
-        assert np.mean([rel_l2(ours, other) for other in theirs]) < noise < 0.15
+        assert np.mean([rel_l2(ours, other) for other in theirs]) < noise < 0.2
         assert rel_l2(ours[1:, ::-1], theirs[0][1:]) > 2 * noise  # upside down is far off
 
 
