@@ -273,7 +273,7 @@ def find(run: str, root: Path = ROOT) -> RunDirectory:
     """A run by name under `root`, or by path.
 
     Raises:
-        RunError: no such run; the message has the nearest name.
+        SpaceError: no such run; the message has the nearest name.
     """
     for path in (root / run, Path(run)):
         if (path / "run.json").is_file():
@@ -282,7 +282,7 @@ def find(run: str, root: Path = ROOT) -> RunDirectory:
     hint = nearest(run, names[-5:]) if names else f"there is no run under {root}"
     if (Path(run)).is_dir() or (root / run).is_dir():
         hint = f"the directory has no run.json; {hint}"
-    raise RunError(f"{run}: no such run; {hint}")
+    raise SpaceError(f"{run}: no such run; {hint}")
 
 
 def write_json(path: Path, model: BaseModel) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from results.run_directory import ROOT
+from results.run_directory import ROOT, RunError
 from spaces.loading import SpaceError, available, find, load
 
 app = typer.Typer(
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
         app(args=arguments if arguments is not None else sys.argv[1:], prog_name="psf-search")
     except SpaceError as error:
         print(f"psf-search: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, RunError) else 2)
 
 
 if __name__ == "__main__":

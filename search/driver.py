@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -125,13 +126,26 @@ def _search(job: Job, cache: Path, display: Display) -> PsfDataset:
         return data
 
 
+class _WalConnection(sqlite3.Connection):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA journal_mode=WAL")
+        self.execute("PRAGMA synchronous=NORMAL")
+
+
 def open_study(job: Job) -> optuna.Study:
     """The run's Optuna study, made on first use with the documents' values as its first trial."""
     config = job.study
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
+    storage = optuna.storages.RDBStorage(
+        job.directory.storage_url,
+        # Each commit of Optuna's (one per suggestion) would wait for the disk: 0.6 s per trial instead of 0.15. In WAL
+        # mode a killed process loses nothing; a power cut may cost the last reports, never the database.
+        engine_kwargs={"connect_args": {"factory": _WalConnection}},
+    )
     study = optuna.create_study(
-        storage=job.directory.storage_url,
+        storage=storage,
         study_name=job.directory.name,
         direction="minimize" if config.objective.mode == "min" else "maximize",
         sampler=optuna.samplers.TPESampler(seed=named_seed(config.seed, "sampler") % 2**32),

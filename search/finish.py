@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from deeplens_workers.dataset import PsfDataset
-from results.analysis import analyze
+from results.analysis import analyze, ranked
 from results.export import export_model, model_card
 from results.plots import centre_to_corner, history_figure, psf_grid_figure
 from results.records import TrialRecord, read_trials
@@ -44,7 +44,7 @@ def finish(job: Job, data: PsfDataset, seconds: float) -> RenderableType:
     if not complete:
         reasons = "; ".join(sorted({trial.failure for trial in trials if trial.failure})[:3])
         raise NoWinner(f"{directory.path}: no trial completed{': ' + reasons if reasons else ''}; see {directory.logs}")
-    best = min(complete, key=lambda trial: _rank(trial, objective.mode))
+    best = ranked(complete, objective.mode)[0]
     document = next((trial for trial in complete if trial.recommended), None)
 
     condition_dim = job.study.data.condition_dim
@@ -76,11 +76,6 @@ def finish(job: Job, data: PsfDataset, seconds: float) -> RenderableType:
         analysis_tables(analyze(directory)),
         Text("\n".join(f"{name:12} {path}" for name, path in {**paths, "summary": directory.summary}.items())),
     )
-
-
-def _rank(trial: TrialRecord, mode: str) -> float:
-    assert trial.value is not None
-    return trial.value if mode == "min" else -trial.value
 
 
 def _model(directory: RunDirectory, trial: TrialRecord) -> CVAE:

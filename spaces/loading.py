@@ -141,7 +141,9 @@ def _check_hyperparameters(tree: dict[str, Any]) -> None:
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> _Problem:
-    first = error.errors()[0]
+    errors = error.errors()
+    # A misspelt key is also a missing one: name the misspelling.
+    first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
     loc = tuple(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

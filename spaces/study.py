@@ -72,8 +72,8 @@ class PsfData(Frozen):
     wavelengths_um: tuple[PositiveFloat, ...] = Field((0.656, 0.587, 0.486), description="one channel each, red first")
     trace_px: PositiveInt = Field(64, description="side of the traced kernel in sensor pixels")
     kernel_px: PositiveInt = Field(15, description="side of the model's kernel, area-pooled from the traced one")
-    rays: PositiveInt = Field(8192, description="rays per training point and wavelength")
-    held_out_rays: PositiveInt = Field(65536, description="rays per validation or test point and wavelength")
+    rays: PositiveInt = Field(4096, description="rays per training point and wavelength")
+    held_out_rays: PositiveInt = Field(32768, description="rays per validation or test point and wavelength")
     validation_points: PositiveInt = 200
     test_points: PositiveInt = 300
 

@@ -42,12 +42,12 @@ def test_a_run_is_found_by_name_or_path_and_a_misspelt_one_is_hinted(make_run: R
     assert find("triplet-1", tmp_path) == run
     assert find(str(run.path)).study_db == run.study_db
     assert runs(tmp_path) == ["triplet-1"]
-    with pytest.raises(RunError, match="did you mean 'triplet-1'"):
+    with pytest.raises(SpaceError, match="did you mean 'triplet-1'"):
         find("tripplet-1", tmp_path)
-    with pytest.raises(RunError, match="there is no run under"):
+    with pytest.raises(SpaceError, match="there is no run under"):
         find("triplet-1", tmp_path / "elsewhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunError, match=r"the directory has no run\.json"):
+    with pytest.raises(SpaceError, match=r"the directory has no run\.json"):
         find("empty", tmp_path)
 
 

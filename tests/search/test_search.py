@@ -1,0 +1,186 @@
+"""Whole searches through the command line, tiny: real rays, real lanes, real Tune and Optuna."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STEPS, TRIALS = 60, 6
+SETTINGS = [
+    f"budget.quick.steps={STEPS}",
+    "budget.quick.grace_steps=10",
+    "budget.quick.evaluate_every=20",
+    "data.grid=[4, 4]",
+    "data.rays=128",
+    "data.held_out_rays=1024",
+    "data.validation_points=6",
+    "data.test_points=6",
+    "search.hidden_dim.low=16",
+    "search.hidden_dim.recommended=32",
+    "search.hidden_dim.high=32",
+]
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "search" / "run.py"), *map(str, arguments)]
+
+
+def new_run(root, name, trials=TRIALS):
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    options = ["--space", "cvae_psf", "--preset", "quick", "--trials", trials, "--name", name]
+    return command(*options, *settings, "--out", root / "runs", "--cache", root / "cache")
+
+
+def study_of(root, name):
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{root}/runs/{name}/study.db")
+
+
+def ray_processes():
+    """Process ids of everything Ray runs on this machine."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                title = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if title.startswith(b"ray::") or b"/raylet" in title or b"gcs_server" in title:
+                found.add(int(entry.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("search")
+
+
+@pytest.fixture(scope="module")
+def first(root):
+    """A finished search: what it printed, and its directory."""
+    done = subprocess.run(new_run(root, "first"), capture_output=True, text=True, cwd=root, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, root / "runs" / "first"
+
+
+def test_it_ends_with_a_summary_that_compares(first):
+    _, run = first
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["space"] == "cvae_psf"
+    assert summary["objective"] == {"metric": "val/prior_rel_l2", "mode": "min"}
+    assert sum(summary["trials"].values()) == TRIALS
+    assert summary["test"].keys() == {"document", "best", "nearest", "bilinear", "rbf_cubic"}
+    assert all(0 < scores["prior_rel_l2"] < 2 for scores in summary["test"].values())
+    assert summary["rays_traced"] == 3 * (16 * 128 + 12 * 1024)
+    assert summary["seconds"] > 0
+
+
+def test_every_trial_is_in_the_study_once_with_its_end(first, root):
+    trials = study_of(root, "first").trials
+    assert len(trials) == TRIALS
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    assert trials[0].state.name == "COMPLETE"  # the documents' values are never stopped
+    assert trials[0].params["learning_rate"] == 1e-4
+    for trial in trials:
+        assert trial.last_step == (STEPS if trial.state.name == "COMPLETE" else trial.last_step)
+        assert trial.last_step in (10, 20, 30, 40, STEPS)
+
+
+def test_the_exported_model_works_on_its_own(first):
+    _, run = first
+    torch = pytest.importorskip("torch")
+    from trainables.vae import load_exported
+
+    kernels = load_exported(run / "model").predict(torch.tensor([[0.0, 0.5], [-1.0, 1.0]]))
+    assert kernels.shape == (2, 3, 15, 15)
+    assert np.allclose(kernels.sum((2, 3)), 1, atol=1e-5)
+    assert "load_exported" in (run / "model" / "card.md").read_text()
+
+
+def test_tensorboard_has_hparams_and_scalars(first):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, run = first
+    events = EventAccumulator(str(run / "tensorboard" / "00000")).Reload()
+    assert "val/prior_rel_l2" in events.Tags()["scalars"]
+    assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+def test_the_terminal_shows_the_search_and_nothing_of_the_libraries(first):
+    printed, run = first
+    assert "At the test positions" in printed
+    assert str(run / "summary.json") in printed.replace("\n", "") or "summary" in printed
+    assert "raylet" not in printed
+    assert "WARNING" not in printed
+    assert (run / "figures" / "psfs.png").stat().st_size > 10_000
+
+
+def test_analyze_reads_the_run(first, root):
+    done = subprocess.run(
+        [sys.executable, "-m", "search.cli", "analyze", "first", "--out", str(root / "runs"), "--json"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    analysis = json.loads(done.stdout)
+    assert len(analysis["trials"]) == TRIALS
+    assert analysis["finished"] is True
+
+
+def test_a_taken_name_is_refused_and_nothing_changes(first, root):
+    before = (root / "runs" / "first" / "summary.json").read_bytes()
+    done = subprocess.run(new_run(root, "first"), capture_output=True, text=True, cwd=root, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--resume first" in done.stderr
+    assert (root / "runs" / "first" / "summary.json").read_bytes() == before
+
+
+def test_interrupted_and_resumed(first, root):
+    """SIGINT saves and names the command; that command finishes the run; the data set is not rendered again."""
+    others = ray_processes()
+    process = subprocess.Popen(
+        new_run(root, "second"),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if line.startswith("[2/"):  # two trials have ended
+            process.send_signal(signal.SIGINT)
+            break
+    printed += process.stdout.read()
+    assert process.wait(timeout=60) == 130
+    assert "--resume second" in printed
+    assert ray_processes() <= others
+    states = [trial.state.name for trial in study_of(root, "second").trials]
+    assert "RUNNING" not in states
+    ended = [t for t in study_of(root, "second").trials if t.state.is_finished()]
+    assert len(ended) >= 2
+
+    done = subprocess.run(
+        command("--resume", "second", "--out", root / "runs", "--cache", root / "cache"),
+        capture_output=True,
+        text=True,
+        cwd=root,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = study_of(root, "second").trials
+    assert len(after) == TRIALS
+    assert all(trial.state.is_finished() for trial in after)
+    for trial in ended:
+        assert after[trial.number].value == trial.value
+    assert json.loads((root / "runs" / "second" / "summary.json").read_text())["rays_traced"] == 0
