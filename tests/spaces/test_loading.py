@@ -49,7 +49,7 @@ RATE_LINE = "  learning_rate:\n    " + LEARNING_RATE
     ("old", "new", "expected"),
     [
         ("resources: {", "resorces: {", ["resorces", "unknown key; did you mean 'resources'?"]),
-        ("rays: 8192\n  held", "ray: 8192\n  held", ["data.ray", "unknown key; did you mean 'rays'?"]),
+        ("rays: 4096\n  held", "ray: 4096\n  held", ["data.ray", "unknown key; did you mean 'rays'?"]),
         ("  learning_rate:\n", "  learning_rte:\n", ["search.learning_rte", "did you mean 'learning_rate'?"]),
         ("  grad_clip: 1.0", "  grad_clp: 1.0", ["fixed.grad_clp", "did you mean 'grad_clip'?"]),
         (RATE_LINE, RATE_LINE.replace("log:", "logg:"), ["search.learning_rate.logg", "did you mean 'log'?"]),
@@ -71,7 +71,7 @@ RATE_LINE = "  learning_rate:\n    " + LEARNING_RATE
         ("metric: val/prior_rel_l2", "metric: train/loss", ["objective.metric", "unknown metric 'train/loss'"]),
         ("mode: min", "mode: max", ["objective", "val/prior_rel_l2 is better min"]),
         ("depths_mm: [-10000]", "depths_mm: [10000]", ["data.depths_mm", "negative"]),
-        ("held_out_rays: 65536", "held_out_rays: 8192", ["data", "`held_out_rays >= 8 * rays` must hold"]),
+        ("held_out_rays: 32768", "held_out_rays: 8192", ["data", "`held_out_rays >= 8 * rays` must hold"]),
         ("grid: [20, 20]", "grid: [20, no]", ["data.grid", "got 'no'"]),
         ("kernel_px: 15", "kernel_px: 65", ["`kernel_px <= trace_px` must hold"]),
         ("  grad_clip: 1.0", "  kl_weight: 1.0", ["fixed.kl_weight", "searched as well"]),
