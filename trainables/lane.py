@@ -193,4 +193,6 @@ def ray_environment() -> dict[str, str]:
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         # How soon a dead worker is noticed, in seconds.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": os.environ.get("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1"),
+        # One process and 5 CPU seconds less per lane; every report has a checkpoint, so a lost node costs little anyway.
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     }
