@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from trainables.networks import diopters, scale_conditions
 RBF_DENSE = 2000
 RBF_NEIGHBOURS = 100
 
+Array = NDArray[np.floating]
 
-def _conditions(points: Tensor, train: Tensor) -> NDArray[np.float64]:
+
+def _conditions(points: Tensor, train: Tensor) -> Array:
     """Points [N, d] with the depth in vergence, scaled as for the model; d stays 2 or 3."""
     span = None
     if train.shape[1] == 3:
@@ -28,32 +31,28 @@ def _conditions(points: Tensor, train: Tensor) -> NDArray[np.float64]:
     return scale_conditions(points.cpu().double(), span).numpy()
 
 
-def _on_grid(
-    method: str,
-) -> Callable[[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64]], NDArray[np.float64]]:
-    def interpolate(
-        grid: NDArray[np.float64], kernels: NDArray[np.float32], at: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        columns = [np.unique(column) for column in grid.T]
-        padded = grid if grid.shape[1] == 3 else np.column_stack([grid, np.zeros(len(grid))])
-        index = grid_index(padded).transpose(2, 1, 0)  # [nx, ny, depths]
-        values = kernels[index if grid.shape[1] == 3 else index[..., 0]]
-        result: NDArray[np.float64] = RegularGridInterpolator(
-            columns, values, method=method, bounds_error=False, fill_value=None
-        )(at)
-        return result
-
-    return interpolate
+def _on_grid(method: str, grid: Array, kernels: Array, at: Array) -> Array:
+    """Interpolation along the grid's axes; linear beyond its edge."""
+    axes = [np.unique(column) for column in grid.T]
+    index = grid_index(grid)
+    values = kernels[index.transpose(range(index.ndim)[::-1])]
+    grid_values = RegularGridInterpolator(axes, values, method=method, bounds_error=False, fill_value=None)
+    result: Array = grid_values(at)
+    return result
 
 
-def _rbf_cubic(grid: NDArray[np.float64], kernels: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rbf_cubic(grid: Array, kernels: Array, at: Array) -> Array:
     neighbours = None if len(grid) <= RBF_DENSE else RBF_NEIGHBOURS
-    flat = kernels.reshape(len(kernels), -1)
-    values: NDArray[np.float64] = RBFInterpolator(grid, flat, kernel="cubic", neighbors=neighbours)(at)
-    return values.reshape(len(at), *kernels.shape[1:])
+    flat: Array = RBFInterpolator(grid, kernels.reshape(len(kernels), -1), kernel="cubic", neighbors=neighbours)(at)
+    return flat.reshape(len(at), *kernels.shape[1:])
 
 
-BASELINES = {"nearest": _on_grid("nearest"), "bilinear": _on_grid("linear"), "rbf_cubic": _rbf_cubic}
+# Name -> (grid [N, d], its kernels [N, C, K, K], points [M, d]) -> kernels [M, C, K, K].
+BASELINES: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "nearest": partial(_on_grid, "nearest"),
+    "bilinear": partial(_on_grid, "linear"),
+    "rbf_cubic": _rbf_cubic,
+}
 
 
 def interpolate(name: str, train: PsfSplit, points: Tensor) -> Tensor:

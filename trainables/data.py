@@ -76,17 +76,16 @@ class PsfTensors:
 
 
 def grid_index(points: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Indices of points [N, 3] laid out as their grid, [depths, ny, nx], each axis rising.
+    """Indices of points [N, 2 or 3] laid out as their grid, [ny, nx] or [depths, ny, nx], each axis rising.
 
     Raises:
         ValueError: the points are not a full grid.
     """
-    axes, places = zip(*(np.unique(points[:, axis], return_inverse=True) for axis in (2, 1, 0)), strict=True)
-    shape = tuple(len(axis) for axis in axes)
-    index = np.full(shape, -1, dtype=np.int64)
+    axes, places = zip(*(np.unique(column, return_inverse=True) for column in points.T[::-1]), strict=True)
+    index = np.full([len(axis) for axis in axes], -1, dtype=np.int64)
     index[places] = np.arange(len(points))
     if index.size != len(points) or (index < 0).any():
-        raise ValueError(f"training points must form a full grid, but got {len(points)} points on {shape} axes")
+        raise ValueError(f"training points must form a full grid, but got {len(points)} points on {index.shape} axes")
     return index
 
 

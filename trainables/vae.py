@@ -78,9 +78,9 @@ class CVAE(nn.Module):
         hidden, layers, latent = config.hidden_dim, config.num_layers, config.latent_dim
         self.encoding = FourierEncoding(config.condition_dim, config.fourier_bands)
         code = self.encoding.dim
-        self.encoder = GaussianMLP(elements + code, hidden, layers, latent)
-        self.prior_network = GaussianMLP(code, hidden, layers, latent)
-        self.decoder = MLP(latent + code, hidden, layers, elements)
+        self.encoder = GaussianMLP((elements, code), hidden, layers, latent)
+        self.prior_network = GaussianMLP((code,), hidden, layers, latent)
+        self.decoder = MLP((latent, code), hidden, layers, elements)
 
     def condition(self, points: Tensor) -> Tensor:
         """Points [B, d] -> their encoding [B, E].
@@ -154,7 +154,9 @@ class CVAE(nn.Module):
         return Terms(mse=mse, kl=gaussian_kl(posterior, prior), smooth=smooth)
 
     def _posterior(self, kernels: Tensor, code: Tensor) -> Gaussian:
-        posterior: Gaussian = self.encoder(torch.cat([kernels.flatten(1), code], dim=1))
+        # A unit-sum kernel's elements are near 1 / K^2; times K they are of the order of one, like the code.
+        pixels = kernels.flatten(1) * self.config.kernel_px
+        posterior: Gaussian = self.encoder(torch.cat([pixels, code], dim=1))
         return posterior
 
     def _kernels(self, z: Tensor, code: Tensor) -> Tensor:
