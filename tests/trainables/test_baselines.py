@@ -1,0 +1,45 @@
+"""Interpolation of the train grid on fields where the right answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainables.synthetic import grid, tensors, write_set
+from trainables.baselines import interpolate, score_baselines
+from trainables.data import PsfSplit
+
+
+def bilinear_field(points: np.ndarray) -> np.ndarray:
+    """A field a + b x + c y + d x y (+ e / depth) of two-pixel kernels."""
+    x, y = points[:, 0], points[:, 1]
+    value = 2 + 0.3 * x - 0.2 * y + 0.1 * x * y + 0.5 * 1000 / np.abs(points[:, 2])
+    return np.stack([value, 4 - value], axis=1).reshape(-1, 1, 1, 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("depths", [(-10000.0,), (-10000.0, -2000.0, -500.0)])
+def test_bilinear_is_exact_on_a_bilinear_field(tmp_path, depths):
+    random = np.random.default_rng(0)
+    train, vergences = grid(5, depths), 1000 / np.abs(depths)
+    depth = -1000 / random.uniform(vergences.min(), vergences.max(), 50)
+    held_out = np.column_stack([random.uniform(-1, 1, (50, 2)), depth]).astype(np.float32)
+    dim = 2 if len(depths) == 1 else 3
+    split = PsfSplit.load(write_set(tmp_path / "train", train, bilinear_field(train)), dim)
+    if dim == 2:
+        held_out[:, 2] = depths[0]
+    predicted = interpolate("bilinear", split, torch.from_numpy(held_out[:, :dim]))
+    np.testing.assert_allclose(predicted, bilinear_field(held_out), atol=1e-5)
+
+
+@pytest.mark.parametrize("depths", [(-10000.0,), (-10000.0, -500.0)])
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "rbf_cubic"])
+def test_every_interpolation_reproduces_the_grid_in_any_order(tmp_path, name, depths):
+    data = tensors(tmp_path, depths=depths)
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+    shuffled = PsfSplit(data.train.kernels[order], data.train.points[order])
+    torch.testing.assert_close(interpolate(name, shuffled, data.train.points), data.train.kernels, atol=1e-5, rtol=0)
+
+
+def test_on_a_smooth_field_a_higher_order_is_better(tmp_path):
+    data = tensors(tmp_path, side=10)
+    errors = {name: values["prior_rel_l2"] for name, values in score_baselines(data.train, data.validation).items()}
+    assert errors["rbf_cubic"] < 0.5 * errors["bilinear"] < 0.25 * errors["nearest"]
