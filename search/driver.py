@@ -117,7 +117,8 @@ def _search(job: Job, cache: Path, display: Display) -> PsfDataset:
         for warning in data.warnings:
             display.say(f"warning: {warning}")
         display.note("waiting for the lanes")
-        lanes.wait_ready()
+        for lane, reason in lanes.wait_ready().items():
+            display.say(f"warning: going on without {lane}: {reason}")
         study = open_study(job)
         try:
             _tune(job, study, data, lanes, display)

@@ -67,12 +67,15 @@ class _Lane:
     taken: float = 0.0
     busy_seconds: float = 0.0
     trials: int = 0
+    lost: str | None = None
+    """Why it will not come back."""
 
 
 class LaneBoard:
-    """Asyncio actor; every method is called with `.remote`. See the module's picture."""
+    """Asyncio actor for so many lanes; every method is called with `.remote`. See the module's picture."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: int) -> None:
+        self._lane_count = lanes
         self._attempts: dict[str, _Attempt] = {}
         self._queue: deque[str] = deque()
         self._lanes: dict[str, _Lane] = {}
@@ -86,6 +89,7 @@ class LaneBoard:
         await self.stop_trial(assignment.trial)
         self._attempts[assignment.attempt] = _Attempt(assignment)
         self._queue.append(assignment.attempt)
+        await self._fail_without_lanes()
         await self._notify()
 
     async def next_report(self, attempt: str) -> Report:
@@ -171,13 +175,15 @@ class LaneBoard:
 
     # The driver's side
 
-    async def lane_lost(self, lane: str, reason: str, others: int) -> None:
-        """A lane will not come back. Its trial fails; with no `others` left, everything posted does."""
+    async def lane_lost(self, lane: str, reason: str) -> None:
+        """A lane will not come back. Its trial fails; once no lane is left, everything posted does."""
         state = self._lanes.setdefault(lane, _Lane())  # it may have died before it asked for work
-        doomed = [state.attempt] if state.attempt else []
-        for attempt in doomed + ([] if others else list(self._queue)):
-            await self.fail(attempt, reason)
+        state.lost = reason
+        if state.attempt is not None:
+            await self.fail(state.attempt, reason)
         self._release(state)
+        await self._fail_without_lanes()
+        await self._notify()
 
     async def status(self) -> dict[str, dict[str, Any]]:
         """Per lane: the trial it trains (None if idle), seconds since it was ready, seconds busy, trials taken."""
@@ -192,10 +198,11 @@ class LaneBoard:
             for name, lane in self._lanes.items()
         }
 
-    async def wait_ready(self, lanes: int) -> None:
-        """Return once so many lanes have asked for work."""
+    async def wait_ready(self) -> dict[str, str]:
+        """Return once every lane has asked for work or is lost; the lost ones with their reasons."""
         async with self._changed:
-            await self._changed.wait_for(lambda: len(self._lanes) >= lanes)
+            await self._changed.wait_for(lambda: len(self._lanes) == self._lane_count)
+        return {name: lane.lost for name, lane in self._lanes.items() if lane.lost is not None}
 
     async def close(self) -> None:
         """Every lane ends after its present report."""
@@ -203,6 +210,13 @@ class LaneBoard:
         for attempt in list(self._attempts):
             await self.stop(attempt)
         await self._notify()
+
+    async def _fail_without_lanes(self) -> None:
+        reasons = [lane.lost for lane in self._lanes.values() if lane.lost is not None]
+        if len(reasons) == self._lane_count:
+            for attempt in list(self._queue):
+                await self.fail(attempt, f"no lane is left: {reasons[-1]}")
+            self._queue.clear()
 
     def _decide(self, state: _Attempt, go_on: bool) -> None:
         if state.decision is not None and not state.decision.done():

@@ -36,6 +36,10 @@ class TrialFailure(Exception):
     """The trial cannot succeed and every rank knows it (e.g. a non-finite loss): no retry, the lane goes on."""
 
 
+class LanesLost(RuntimeError):
+    """Not one lane could start, so nothing can be trained."""
+
+
 @dataclass(frozen=True)
 class Worker:
     """Where a piece of work runs: its place in the lane's process group."""
@@ -122,16 +126,17 @@ class Lanes:
     ) -> None:
         self._load_work = load_work
         self._shape = (workers, cpus, gpus)
-        self._storage = storage
+        self._storage = storage.resolve()
         self.names = [f"lane-{index}" for index in range(lanes)]
-        self.errors: dict[str, str] = {}
         self._threads: list[threading.Thread] = []
         self._closing = False
         self.board: ActorHandle
 
     def __enter__(self) -> Lanes:
         # Waiting calls (reports, takes) are coroutines: many may be in flight, none holds a thread.
-        self.board = ray.remote(LaneBoard).options(name=BOARD, num_cpus=0, max_concurrency=10_000).remote()
+        self.board = (
+            ray.remote(LaneBoard).options(name=BOARD, num_cpus=0, max_concurrency=10_000).remote(len(self.names))
+        )
         for name in self.names:
             thread = threading.Thread(target=self._run, args=(name,), name=name, daemon=True)
             thread.start()
@@ -145,9 +150,16 @@ class Lanes:
             thread.join(timeout=30)
         ray.kill(self.board)
 
-    def wait_ready(self) -> None:
-        """Return once every lane has asked for work."""
-        ray.get(self.board.wait_ready.remote(len(self.names)))
+    def wait_ready(self) -> dict[str, str]:
+        """Return once every lane has asked for work; lanes that could not start are returned with the reason.
+
+        Raises:
+            LanesLost: none could.
+        """
+        lost: dict[str, str] = ray.get(self.board.wait_ready.remote())
+        if len(lost) == len(self.names):
+            raise LanesLost("; ".join(sorted(set(lost.values()))))
+        return lost
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Per lane, see `LaneBoard.status`."""
@@ -179,11 +191,9 @@ class Lanes:
         except Exception as error:
             if self._closing:
                 return
+            logger.exception("%s is lost", name)
             reason = f"{name} is lost: {str(error).strip().splitlines()[-1]}"
-            logger.error(reason)
-            self.errors[name] = reason
-            others = len(self.names) - len(self.errors)
-            ray.get(self.board.lane_lost.remote(name, reason, others))
+            ray.get(self.board.lane_lost.remote(name, reason))
 
 
 def ray_environment() -> dict[str, str]:

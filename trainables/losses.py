@@ -13,9 +13,10 @@ Shape legend: B = batch, L = latent dimension, P = neighbour pairs, D = elements
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import torch.distributed.nn.functional as collective
+import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from spaces.trial import CvaePsfTrial
@@ -56,6 +57,28 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).flatten(1).square().sum(dim=1)
 
 
+class _SumOverRanks(torch.autograd.Function):
+    """All-reduce whose gradient is the sum of the ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum over the process group, differentiable; the same on every rank."""
+    total: Tensor = _SumOverRanks.apply(values)
+    return total
+
+
 def decoder_std(elements: int, recon_scale: float) -> float:
     """Standard deviation of the Gaussian decoder that `recon_scale` implies, in kernel units (unit sum)."""
     return math.sqrt(elements / (2 * recon_scale))
@@ -81,7 +104,7 @@ def weighted_loss(terms: Terms, trial: CvaePsfTrial, kl_weight: float, world_siz
     smooth = terms.smooth.sum() * (world_size / trial.smooth_pairs)
     kl = terms.kl.sum(dim=0) / trial.batch_size
     if world_size > 1:
-        kl = collective.all_reduce(kl)
+        kl = sum_over_ranks(kl)
     kl_free = free_bits(kl, trial.free_bits, trial.free_bits_per)
     loss = trial.recon_scale * mse + kl_weight * kl_free + trial.smooth_weight * smooth
     return {"loss": loss, "mse": mse, "kl": kl.sum(), "kl_free": kl_free, "smooth": smooth}

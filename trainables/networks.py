@@ -40,15 +40,14 @@ class FourierEncoding(nn.Module):
     2^(k-1), so bands beyond log2(1 / h) alias between grid points (Mildenhall et al. 2020; Tancik et al. 2020).
     """
 
-    frequencies: Tensor
-
     def __init__(self, condition_dim: int, bands: int) -> None:
         super().__init__()
+        self.bands = bands
         self.dim = condition_dim * (1 + 2 * bands)
-        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(bands), persistent=False)
 
     def forward(self, conditions: Tensor) -> Tensor:
-        angles = (conditions[..., None] * self.frequencies).flatten(-2)
+        frequencies = math.pi * 2.0 ** torch.arange(self.bands, device=conditions.device)
+        angles = (conditions[..., None] * frequencies).flatten(-2)
         return torch.cat([conditions, angles.sin(), angles.cos()], dim=-1)
 
 

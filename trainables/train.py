@@ -99,7 +99,7 @@ def train_trial(
         start, best = found.step, found.best
         if not report(start, found.metrics if rank == 0 else {}):
             return False
-    network = DistributedDataParallel(model, broadcast_buffers=False) if world_size > 1 else model
+    network = DistributedDataParallel(model) if world_size > 1 else model
 
     count, pair_count = len(data.train), len(data.pairs)
     totals, since, clock = torch.zeros(len(TERMS), device=device), start, time.perf_counter()

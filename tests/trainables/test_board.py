@@ -7,12 +7,12 @@ import pytest
 from trainables.board import MAX_STARTS, Assignment, LaneBoard
 
 
-def play(scenario):
+def play(scenario, lanes=1):
     """Run a scenario on a fresh board; fail rather than wait for ever."""
 
     async def bounded():
         async with asyncio.timeout(10):
-            await scenario(LaneBoard())
+            await scenario(LaneBoard(lanes))
 
     asyncio.run(bounded())
 
@@ -109,17 +109,27 @@ def test_an_idle_lane_waits_and_hears_the_end():
     play(scenario)
 
 
-@pytest.mark.parametrize("others", [0, 1])
-def test_losing_a_lane_fails_its_trial_and_with_the_last_lane_all_that_wait(others):
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_losing_a_lane_fails_its_trial_and_with_the_last_lane_all_that_wait(lanes):
     async def scenario(board):
         await board.submit(posted("a", 0))
         await board.submit(posted("b", 1))
         await board.take("lane-0", 1)
-        await board.lane_lost("lane-0", "gone", others)
+        await board.lane_lost("lane-0", "gone")
         assert (await board.next_report("a")).failure == "gone"
         waiting = asyncio.create_task(board.next_report("b"))
         await asyncio.sleep(0)
-        assert waiting.done() == (others == 0)
+        assert waiting.done() == (lanes == 1)
         waiting.cancel()
+
+    play(scenario, lanes)
+
+
+def test_without_any_lane_a_trial_fails_at_once():
+    async def scenario(board):
+        await board.lane_lost("lane-0", "gone")
+        assert await board.wait_ready() == {"lane-0": "gone"}
+        await board.submit(posted())
+        assert "gone" in (await board.next_report("a")).failure
 
     play(scenario)
