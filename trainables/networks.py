@@ -70,6 +70,13 @@ class MLP(nn.Sequential):
             modules += [linear, nn.SiLU()]
         super().__init__(*modules, nn.Linear(hidden, outputs))
 
+    @property
+    def head(self) -> nn.Linear:
+        """The output layer."""
+        head = self[-1]
+        assert isinstance(head, nn.Linear)
+        return head
+
 
 class GaussianMLP(nn.Module):
     """MLP whose output is a diagonal Gaussian: [B, sum(inputs)] -> mu, logvar, each [B, L].
@@ -83,11 +90,9 @@ class GaussianMLP(nn.Module):
     def __init__(self, inputs: tuple[int, ...], hidden: int, layers: int, latent_dim: int) -> None:
         super().__init__()
         self.mlp = MLP(inputs, hidden, layers, 2 * latent_dim)
-        head = self.mlp[-1]
-        assert isinstance(head, nn.Linear)
-        nn.init.normal_(head.weight, std=1e-3)
-        nn.init.zeros_(head.bias)
-        nn.init.constant_(head.bias.detach()[latent_dim:], INITIAL_LOGVAR)
+        nn.init.normal_(self.mlp.head.weight, std=1e-3)
+        nn.init.zeros_(self.mlp.head.bias)
+        nn.init.constant_(self.mlp.head.bias.detach()[latent_dim:], INITIAL_LOGVAR)
 
     def forward(self, inputs: Tensor) -> Gaussian:
         mu, logvar = self.mlp(inputs).chunk(2, dim=-1)

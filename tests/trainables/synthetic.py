@@ -1,11 +1,13 @@
 """Small PSF sets without ray tracing: Gaussian blobs whose centroid and width depend on the field point and depth."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainables.checkpoint import Checkpoint, load_checkpoint
 from trainables.data import PsfTensors
 
 Array = NDArray[np.float32]
@@ -50,10 +52,14 @@ def tensors(directory: Path, side: int = 6, depths: tuple[float, ...] = (-10000.
     )
 
 
-def state_of(directory: Path) -> dict[str, torch.Tensor]:
-    """Weights of the newest checkpoint of a trial."""
-    from trainables.checkpoint import load_checkpoint
-
-    checkpoint = load_checkpoint(directory / "checkpoints", "last")
+def newest(directory: Path, kind: Literal["last", "best"] = "last") -> Checkpoint:
+    """The newest valid checkpoint, which must exist."""
+    checkpoint = load_checkpoint(directory, kind)
     assert checkpoint is not None
-    return {name: value for name, value in checkpoint.tensors.items() if name.startswith("model.")}
+    return checkpoint
+
+
+def state_of(trial: Path) -> dict[str, torch.Tensor]:
+    """Weights of the newest checkpoint of a trial."""
+    tensors = newest(trial / "checkpoints").tensors
+    return {name: value for name, value in tensors.items() if name.startswith("model.")}

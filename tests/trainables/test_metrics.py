@@ -61,5 +61,5 @@ def test_active_units_are_the_dimensions_in_which_the_posterior_leaves_the_prior
     model = CVAE(CvaeConfig(2, 9, None, latent_dim=4, hidden_dim=16, num_layers=2, fourier_bands=2))
     assert evaluate(model, data.validation)["val/active_units"] == 0
     with torch.no_grad():
-        model.encoder.mlp[-1].weight[:3] = 1.0  # three of the four means now follow the kernel
+        model.encoder.mlp.head.weight[:3] = 1.0  # three of the four means now follow the kernel
     assert evaluate(model, data.validation)["val/active_units"] == 3
