@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -48,10 +49,14 @@ TUNE_ENVIRONMENT = {
 
 
 class Interrupted(BaseException):
-    """A signal asked the search to end; `number` is the signal's."""
+    """Raised where the search is when a signal asks it to end."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+
+@dataclass
+class Interruption:
+    """Which signal, if any, has asked the search to end."""
+
+    number: int | None = None
 
 
 def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -> int:
@@ -62,7 +67,11 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
     """
     began = time.monotonic()
     directory = job.directory
-    with directory.lock(), _signals(), _library_output_to(directory.logs / "driver.log") as terminal:
+    with (
+        directory.lock(),
+        _signals() as interruption,
+        _library_output_to(directory.logs / "driver.log") as terminal,
+    ):
         console = Console(file=terminal)
         try:
             _record_start(job, cache)
@@ -78,25 +87,24 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
                 outcome = finish(job, data, seconds=time.monotonic() - began)
             console.print(outcome)
             return 0
-        except Interrupted as interrupted:
-            console.print(
-                f"interrupted; every reported result is saved. Go on with:\n  {_resume_command(job)}",
-                highlight=False,
-                soft_wrap=True,
-            )
-            return 128 + interrupted.number
         except SpaceError:
             raise
-        except Exception as error:
-            logger.exception("the search failed")
+        except BaseException as error:
+            # Ray's native calls may wrap what a signal handler raises: the handler's own note tells.
+            if interruption.number is None and not isinstance(error, Exception):
+                raise
+            logger.exception("the search ended early")
+            why = (
+                f"failed: {error}; {directory.logs / 'driver.log'} says more"
+                if interruption.number is None
+                else "interrupted"
+            )
             console.print(
-                f"failed: {error}\n{directory.logs / 'driver.log'} says more; what was reported is saved, go on with:\n"
-                f"  {_resume_command(job)}",
+                f"{why}\nEvery reported result is saved. Go on with:\n  {_resume_command(job)}",
                 highlight=False,
                 soft_wrap=True,
-                style="red",
             )
-            return 1
+            return 1 if interruption.number is None else 128 + interruption.number
         finally:
             ray.shutdown()
 
@@ -278,17 +286,19 @@ def _library_output_to(log: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """SIGINT and SIGTERM end the search through `Interrupted`; a second one is not waited for."""
+def _signals() -> Iterator[Interruption]:
+    """The first SIGINT or SIGTERM raises `Interrupted`; while the search then ends, a second one is not waited for."""
+    interruption = Interruption()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        interruption.number = number
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, signal.SIG_DFL)
-        raise Interrupted(number)
+        raise Interrupted
 
     before = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield interruption
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)

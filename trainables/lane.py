@@ -143,8 +143,10 @@ class Lanes:
             self._threads.append(thread)
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._closing = True
+        if kind is not None and not issubclass(kind, Exception):
+            return  # interrupted: no waiting for reports, Ray's own shutdown ends the workers
         ray.get(self.board.close.remote())
         for thread in self._threads:
             thread.join(timeout=30)
