@@ -4,7 +4,7 @@ UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-TREE := spaces deeplens_workers trainables results search tests benchmarks examples
+TREE := spaces deeplens_workers trainables results search tests benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help setup search search-standard test test-slow lint format bench lock clean

@@ -22,8 +22,9 @@ import ray.train.torch
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from results.run_directory import RunDirectory
 from search.asha import Asha, Rungs
-from search.searcher import StudySearcher
+from search.searcher import StudySearcher, open_study
 from search.trial import TRIAL_CPUS, TrialSettings, run_trial
 from spaces.loading import load
 from spaces.study import Scalar
@@ -69,9 +70,9 @@ def train_driver(config: dict[str, Any]) -> None:
 def through_lanes(trials: int, root: Path) -> float:
     """Seconds of a Tune run of so many trials, with the project's searcher, SQLite study and ASHA."""
     space = load("cvae_psf")
-    study = optuna.create_study(storage=f"sqlite:///{root}/study-{trials}.db", study_name="overhead")
+    study = open_study(f"sqlite:///{root}/study-{trials}.db", "overhead", space)
     budget = space.budget["quick"].model_copy(update={"steps": STEPS[-1], "grace_steps": STEPS[-1]})
-    settings = TrialSettings(space, budget, trials=str(root), events=str(root), data={})
+    settings = TrialSettings(space, budget, RunDirectory(root), data={})
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
         tune_config=tune.TuneConfig(
@@ -120,7 +121,7 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     os.environ.update(ray_environment())
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         began = time.perf_counter()

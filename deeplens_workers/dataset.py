@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from deeplens_workers import cache as kernel_cache
 from deeplens_workers.kernels import Kernels, RenderRequest
 from deeplens_workers.lens_file import LensFile, find_lens
 from deeplens_workers.pool import Renderer
+from spaces.seeding import named_seed
 from spaces.study import PsfData
 
 # Pupil samples are scrambled by field point already. A constant keeps the training grid's kernels, the same for every
@@ -48,7 +48,7 @@ def positions(data: PsfData, seed: int) -> dict[str, NDArray[np.float32]]:
     depth, y, x = np.meshgrid(data.depths_mm, np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
     sets = {"train": np.stack([x, y, depth], axis=-1).reshape(-1, 3)}
     for name, count in (("validation", data.validation_points), ("test", data.test_points)):
-        xy = np.random.default_rng(_seed(seed, name)).uniform(-1, 1, (len(data.depths_mm), count, 2))
+        xy = np.random.default_rng(named_seed(seed, "positions", name)).uniform(-1, 1, (len(data.depths_mm), count, 2))
         depths = np.broadcast_to(np.reshape(data.depths_mm, (-1, 1, 1)), (*xy.shape[:2], 1))
         sets[name] = np.concatenate([xy, depths], axis=-1).reshape(-1, 3)
     return {name: points.astype(np.float32) for name, points in sets.items()}
@@ -140,8 +140,3 @@ def _drop_if_corrupt(entry: Path) -> str | None:
         kernel_cache.discard(entry)
         return f"corrupt cache entry rendered again: {error}"
     return None
-
-
-def _seed(seed: int, name: str) -> int:
-    """A seed for one named purpose of a run."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8])

@@ -102,9 +102,9 @@ def analyze(run: RunDirectory) -> Analysis:
 def ranked(trials: Sequence[TrialRecord], mode: Mode) -> list[TrialRecord]:
     """Trials from best to worst by their best report; FAIL and trials without a finite report are left out.
 
-    A stopped trial competes by what it reached: the objective is the error of a model that exists as a checkpoint,
-    measured on held-out positions and free of swept weights, so a value at few steps means the same as one at many.
-    That also keeps the best value from ever getting worse as a search goes on.
+    A stopped trial is listed by what it reached: the objective is the error of a model that exists as a checkpoint,
+    measured on held-out positions and free of swept weights. It cannot win, though: `search.finish` chooses among the
+    trials that had the full budget.
     """
 
     def key(trial: TrialRecord) -> tuple[float, int, int]:

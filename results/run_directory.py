@@ -43,7 +43,7 @@ class RunError(SpaceError):
 
 
 class DataSets(Frozen):
-    """Directories of the rendered data sets, absolute or relative to the run's directory."""
+    """Directories of the rendered data sets, absolute."""
 
     train: str
     validation: str
@@ -84,7 +84,7 @@ class RunRecord(Frozen):
 
     def budget(self) -> Budget:
         """The preset's budget in the resolved study. Raises RunError as `resolved_study` does."""
-        budgets = {str(preset): budget for preset, budget in self.resolved_study().budget.items()}
+        budgets = self.resolved_study().presets()
         if self.preset not in budgets:
             raise RunError(
                 f"run {self.name}: its study has no budget '{self.preset}'; {nearest(self.preset, list(budgets))}"
@@ -162,6 +162,11 @@ class RunDirectory:
         return self.path / "tune"
 
     @property
+    def lanes(self) -> Path:
+        """Ray Train's own files."""
+        return self.path / "lanes"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
@@ -187,9 +192,9 @@ class RunDirectory:
         """TensorBoard event files of one trial."""
         return self.tensorboard / f"{number:05d}"
 
-    def resolve(self, recorded: str) -> Path:
-        """A path as recorded in this run (absolute, or relative to its directory)."""
-        return (self.path / recorded).resolve()
+    def absolute(self) -> RunDirectory:
+        """The same run for a process with another working directory."""
+        return RunDirectory(self.path.resolve())
 
     def create(self, record: RunRecord) -> None:
         """Make the folders of a new run and write `run.json`. Call it with the lock held.
@@ -201,7 +206,7 @@ class RunDirectory:
             raise RunError(
                 f"{self.path}: a run of this name exists; choose another --name, or continue it with --resume"
             )
-        for folder in (self.trials, self.tensorboard, self.tune, self.logs, self.figures):
+        for folder in (self.trials, self.tensorboard, self.logs, self.figures):
             folder.mkdir(parents=True, exist_ok=True)
         write_json(self.record, record)
 

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from results.run_directory import ROOT, RunError
-from spaces.loading import SpaceError, available, find, load
+from spaces.loading import SpaceError, available, load
 
 app = typer.Typer(
     add_completion=False,
@@ -31,14 +31,16 @@ CACHE = Path("results/cache")
 @app.command()
 def run(
     space: Annotated[str | None, typer.Option(help="Space to search: a shipped name or a YAML file.")] = None,
-    preset: Annotated[str, typer.Option(help="Budget of the space: quick, standard or full.")] = "standard",
+    preset: Annotated[
+        str | None, typer.Option(help="Budget of the space: quick, standard or full.", show_default="standard")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the space.")
     ] = None,
     lens: Annotated[
         str | None, typer.Option(help="Shipped lens name or .json, .zmx, .seq file; same as data.lens.")
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Number of trials, in place of the preset's.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, in place of the preset's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
@@ -58,22 +60,29 @@ def run(
             console.print(f"{shipped:16} {load(shipped).description}", highlight=False)
         return
     if resume is not None:
-        given = {"--space": space, "--lens": lens, "--name": name, "--seed": seed, "--set": overrides or None}
+        given = {
+            "--space": space,
+            "--lens": lens,
+            "--name": name,
+            "--preset": preset,
+            "--seed": seed,
+            "--set": overrides or None,
+        }
         if clash := [option for option, value in given.items() if value is not None]:
             raise SpaceError(f"{clash[0]}: goes with a new run, not with --resume, which keeps the run's own")
-        job = plan.resumed(resume, out, trials=trials)
+        job = plan.resumed(resume, out)
     else:
         if space is None:
             raise SpaceError(f"--space: missing; valid: {', '.join(available())}, or a YAML file")
         settings = list(overrides or [])
         settings += [f"data.lens={lens}"] if lens is not None else []
         settings += [f"seed={seed}"] if seed is not None else []
-        settings += [f"budget.{preset}.trials={trials}"] if trials is not None else []
-        job = plan.new(load(space, settings), str(find(space)), preset, name, out)
-    if address is None:
-        plan.check_machine(job.study)
+        job = plan.new(load(space, settings), space, preset or "standard", name, out)
+    if trials is not None:
+        job = plan.with_trials(job, trials)
+    shape = plan.fit_machine(job.study) if address is None else None
     if dry_run:
-        console.print(plan.describe(job), highlight=False, soft_wrap=True)
+        console.print(plan.describe(job, shape), highlight=False, soft_wrap=True)
         return
 
     from search.driver import run_search

@@ -37,15 +37,15 @@ class Display:
 
     Args:
         study: for the objective's name and direction.
-        trials, steps, lanes: the size of the search.
+        trials, steps: the size of the search.
         console: where to write; its `is_terminal` chooses between the live table and plain lines.
     """
 
-    def __init__(self, study: Study, *, trials: int, steps: int, lanes: int, console: Console) -> None:
+    def __init__(self, study: Study, *, trials: int, steps: int, console: Console) -> None:
         self._objective = study.objective
         self._trials = trials
         self._steps = steps
-        self._lanes = lanes
+        self._lanes = 0
         self._console = console
         self._rows: dict[int, _Row] = {}
         self._ended = 0
@@ -90,9 +90,10 @@ class Display:
             self._rendered_tenths = tenths
             self.say(f"rendering PSFs: {10 * tenths} %")
 
-    def search_started(self, ended_before: int) -> None:
+    def search_started(self, ended_before: int, lanes: int) -> None:
         """Trials begin; `ended_before` of them ended before this process (resume)."""
         self._ended = self._ended_before = ended_before
+        self._lanes = lanes
         self._search_started = time.monotonic()
         self._note = ""
 

@@ -16,7 +16,7 @@ from results.run_directory import RunDirectory, Summary, Winner
 from results.tables import analysis_tables
 from search.plan import Job
 from trainables.baselines import score_baselines
-from trainables.checkpoint import load_checkpoint
+from trainables.checkpoint import Checkpoint, load_checkpoint
 from trainables.data import PsfSplit
 from trainables.metrics import kernel_metrics, predict
 from trainables.vae import CVAE, export
@@ -29,8 +29,9 @@ class NoWinner(RuntimeError):
 def finish(job: Job, data: PsfDataset, seconds: float) -> RenderableType:
     """Judge, export and picture the best trial of a search; returns what to show.
 
-    Only trials that reached the full budget compete: a value from a rung is no estimate of the value at the end. The
-    `best` checkpoint of a trial is used, chosen on the validation positions; the test set is read here for the first time.
+    A trial counts by its best report, that of its `best` checkpoint. Only trials that reached the full budget can win, as
+    in the study's own `best_trial`: the documents' values had the full budget too. The test set is read here for the
+    first time.
 
     Args:
         seconds: wall-clock time of the search so far.
@@ -49,19 +50,19 @@ def finish(job: Job, data: PsfDataset, seconds: float) -> RenderableType:
 
     condition_dim = job.study.data.condition_dim
     held_out, grid = PsfSplit.load(data.test, condition_dim), PsfSplit.load(data.train, condition_dim)
-    model = _model(directory, best)
+    checkpoint = _checkpoint(directory, best)
+    model = checkpoint.model().eval()
     test = {"best": _score(model, held_out), **score_baselines(grid, held_out)}
     if document is not None:
-        test = {"document": _score(_model(directory, document), held_out), **test}
+        test = {"document": _score(_checkpoint(directory, document).model().eval(), held_out), **test}
 
-    at, value = best.best(objective.mode) or (best.step, float("nan"))
     summary = Summary(
         name=directory.name,
         space=job.study.space,
         preset=job.preset,
         objective=objective,
         trials=_count_states(trials),
-        best=Winner(number=best.number, params=best.params, value=value, step=at),
+        best=Winner(number=best.number, params=best.params, value=checkpoint.best, step=checkpoint.step),
         test=test,
         rays_traced=data.rays_traced,
         steps=sum(trial.step for trial in trials),
@@ -78,11 +79,11 @@ def finish(job: Job, data: PsfDataset, seconds: float) -> RenderableType:
     )
 
 
-def _model(directory: RunDirectory, trial: TrialRecord) -> CVAE:
+def _checkpoint(directory: RunDirectory, trial: TrialRecord) -> Checkpoint:
     checkpoint = load_checkpoint(directory.checkpoints(trial.number), "best")
     if checkpoint is None:
         raise NoWinner(f"{directory.checkpoints(trial.number)}: trial {trial.number} has no valid checkpoint")
-    return checkpoint.model().eval()
+    return checkpoint
 
 
 def _score(model: CVAE, held_out: PsfSplit) -> dict[str, float]:

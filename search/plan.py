@@ -9,11 +9,14 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from deeplens_workers.lens_file import LensFile, find_lens
+from deeplens_workers.lens_file import LENSES, LensFile, find_lens
 from results.run_directory import RunDirectory, default_name, validate_name
 from results.run_directory import find as find_run
 from spaces.loading import SpaceError, nearest
 from spaces.study import Budget, Study
+
+# Room for the trials' bookkeeping requests beside the workers' CPUs.
+SPARE_CPUS = 1
 
 
 @dataclass(frozen=True)
@@ -27,36 +30,42 @@ class Job:
     directory: RunDirectory
     resume: bool = False
 
-    @property
-    def lanes(self) -> int:
-        return self.study.resources.lanes or default_lanes(self.study)
 
-    @property
-    def render_actors(self) -> int:
-        actors = self.study.resources.render_actors
-        return os.cpu_count() or 1 if actors is None else actors
+@dataclass(frozen=True)
+class Shape:
+    """How many lanes and rendering actors a search starts, and the logical CPUs they ask Ray for together."""
+
+    lanes: int
+    render_actors: int
+    logical_cpus: int
 
 
-def new(study: Study, source: str, preset: str, name: str | None, out: Path) -> Job:
+def new(study: Study, space: str, preset: str, name: str | None, out: Path) -> Job:
     """Plan a new run.
 
     Raises:
         SpaceError: unknown preset, bad lens, bad or taken name.
     """
-    presets = [str(known) for known in study.budget]
+    presets = study.presets()
     if preset not in presets:
-        raise SpaceError(f"--preset {preset}: {source} has no such budget; {nearest(preset, presets)}")
+        raise SpaceError(f"--preset {preset}: space {space} has no such budget; {nearest(preset, list(presets))}")
     directory = RunDirectory(out / validate_name(name if name is not None else default_name(study.space)))
     if directory.record.exists():
         raise SpaceError(
             f"--name {directory.name}: {directory.path} exists; choose another, or --resume {directory.name}"
         )
-    budget = {str(known): value for known, value in study.budget.items()}[preset]
-    return Job(study, preset, budget, find_lens(study.data.lens), directory)
+    lens = find_lens(study.data.lens)
+    # As recorded, a study stands alone: no default that may change later, no path relative to today's folder.
+    fixed = {name: value for name, value in study.trial({}).model_dump().items() if name not in study.search}
+    data = study.data.model_copy(
+        update={"lens": lens.name if lens.path.is_relative_to(LENSES) else str(lens.path.resolve())}
+    )
+    study = study.model_copy(update={"fixed": fixed, "data": data})
+    return Job(study, preset, presets[preset], lens, directory)
 
 
-def resumed(run: str, out: Path, *, trials: int | None) -> Job:
-    """Plan the continuation of a run as it was recorded, with more trials if asked.
+def resumed(run: str, out: Path) -> Job:
+    """Plan the continuation of a run as it was recorded.
 
     Raises:
         SpaceError: no such run, its record is damaged, or its lens file has changed.
@@ -64,13 +73,18 @@ def resumed(run: str, out: Path, *, trials: int | None) -> Job:
     directory = find_run(run, out)
     record = directory.read_record()
     study = record.resolved_study()
-    budget = {str(known): value for known, value in study.budget.items()}[record.preset]
-    if trials is not None:
-        budget = budget.model_copy(update={"trials": trials})
+    budget = record.budget()
     lens = find_lens(study.data.lens)
     if lens.sha256 != record.lens.sha256:
         raise SpaceError(f"{lens.path}: changed since run {directory.name} began; start a new run for the new lens")
     return replace(Job(study, record.preset, budget, lens, directory), resume=True)
+
+
+def with_trials(job: Job, trials: int) -> Job:
+    """The same job with another number of trials, also in its record."""
+    budget = job.budget.model_copy(update={"trials": trials})
+    study = job.study.model_copy(update={"budget": {**job.study.budget, job.preset: budget}})
+    return replace(job, study=study, budget=budget)
 
 
 def machine() -> tuple[int, int]:
@@ -78,44 +92,53 @@ def machine() -> tuple[int, int]:
     return os.cpu_count() or 1, len(glob.glob("/dev/nvidia[0-9]*"))
 
 
-def default_lanes(study: Study) -> int:
-    """As many lanes as the CPUs (and GPUs, where asked for) hold, at least one."""
+def fit_machine(study: Study) -> Shape:
+    """The shape of a search on this machine. Lanes and renderers share its CPUs: lanes wait while the data set renders.
+
+    Raises:
+        SpaceError: the machine cannot hold it; says what was asked, and what there is.
+    """
     cpus, gpus = machine()
-    need = study.resources
-    lanes = cpus // (need.workers_per_trial * need.cpus_per_worker)
-    if need.gpus_per_worker:
-        lanes = min(lanes, int(gpus / (need.workers_per_trial * need.gpus_per_worker)))
-    return max(1, lanes)
+    lanes = _lanes(study, cpus, gpus, "this machine has")
+    actors = study.resources.render_actors
+    return _shape(study, lanes, cpus if actors is None else actors)
 
 
-def check_machine(study: Study) -> None:
-    """Refuse a shape this machine cannot hold.
+def fit_cluster(study: Study, cpus: float, gpus: float) -> Shape:
+    """The shape of a search on a cluster of so many CPUs and GPUs, where each actor needs a CPU of its own.
 
     Raises:
-        SpaceError: says what was asked, and what there is.
-    """
-    check_fits(study, *machine(), "this machine has")
-
-
-def check_fits(study: Study, cpus: float, gpus: float, owner: str) -> None:
-    """Refuse a shape that does not fit so many CPUs and GPUs.
-
-    Raises:
-        SpaceError: says what was asked, and what there is.
+        SpaceError: the cluster cannot hold it; says what was asked, and what there is.
     """
     need = study.resources
-    lanes = need.lanes or 1
+    left = int(cpus) - SPARE_CPUS - (1 if need.render_actors is None else need.render_actors)
+    lanes = _lanes(study, left, gpus, f"beside rendering and {SPARE_CPUS} spare CPU the cluster has")
+    spare = left + 1 - lanes * need.workers_per_trial * need.cpus_per_worker
+    return _shape(study, lanes, spare if need.render_actors is None else need.render_actors)
+
+
+def _lanes(study: Study, cpus: int, gpus: float, owner: str) -> int:
+    """Lanes as asked for, or as many as fit."""
+    need = study.resources
+    kinds = (("cpus", need.cpus_per_worker, cpus), ("gpus", need.gpus_per_worker, gpus))
+    lanes = need.lanes or max(1, min(int(there / (need.workers_per_trial * each)) for _, each, there in kinds if each))
     shape = f"lanes={lanes} x workers_per_trial={need.workers_per_trial}"
-    for kind, each, there in (("cpus", need.cpus_per_worker, cpus), ("gpus", need.gpus_per_worker, gpus)):
+    for kind, each, there in kinds:
         wanted = lanes * need.workers_per_trial * each
         if wanted > there:
             raise SpaceError(
                 f"resources: {shape} x {kind}_per_worker={each} asks for {wanted:g} {kind[:-1].upper()}s, "
                 f"{owner} {there:g}; lower one of them with --set resources.KEY=VALUE"
             )
+    return lanes
 
 
-def describe(job: Job) -> str:
+def _shape(study: Study, lanes: int, render_actors: int) -> Shape:
+    training = lanes * study.resources.workers_per_trial * study.resources.cpus_per_worker
+    return Shape(lanes, render_actors, training + render_actors + SPARE_CPUS)
+
+
+def describe(job: Job, shape: Shape | None) -> str:
     """The resolved configuration, what there is to render and an estimate of the work, for `--dry-run`."""
     from io import StringIO
 
@@ -123,8 +146,9 @@ def describe(job: Job) -> str:
     yaml = YAML()
     yaml.default_flow_style = None
     yaml.width = 120
-    yaml.dump(job.study.model_dump(mode="json", exclude_unset=True), text)
+    yaml.dump(job.study.model_dump(mode="json", exclude_none=True), text)
     data, budget = job.study.data, job.budget
+    lanes = "the cluster's lanes" if shape is None else f"{shape.lanes} lanes"
     counts = ", ".join(f"{count} {name}" for name, count in data.kernels().items())
     return "\n".join(
         (
@@ -135,7 +159,7 @@ def describe(job: Job) -> str:
             f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, "
             f"rungs {budget.rungs()}, one in {budget.reduction_factor} goes on",
             f"work       {expected_steps(budget):,} to {budget.trials * budget.steps:,} optimizer steps on "
-            f"{job.lanes} lanes of {job.study.resources.workers_per_trial} workers",
+            f"{lanes} of {job.study.resources.workers_per_trial} workers",
             f"run        {job.directory.path}",
         )
     )

@@ -10,6 +10,7 @@ import ray
 from ray import tune
 from ray.actor import ActorHandle
 
+from results.run_directory import RunDirectory
 from spaces.seeding import named_seed
 from spaces.study import Budget, Scalar, Study
 from trainables.board import BOARD, Assignment, Report
@@ -22,13 +23,12 @@ TRIAL_CPUS = 0.01
 class TrialSettings:
     """What all trials of a search share: how to train a configuration, and where its files go.
 
-    Folders are absolute; `data` maps train and validation to data set directories.
+    Paths are absolute; `data` maps train and validation to data set directories.
     """
 
     study: Study
     budget: Budget
-    trials: str
-    events: str
+    directory: RunDirectory
     data: dict[str, str]
 
     def payload(self, number: int, params: dict[str, Scalar]) -> dict[str, Any]:
@@ -41,8 +41,8 @@ class TrialSettings:
             "report_steps": self.budget.report_steps(),
             "metric": self.study.objective.metric,
             "mode": self.study.objective.mode,
-            "directory": f"{self.trials}/{number:05d}",
-            "events": f"{self.events}/{number:05d}",
+            "directory": str(self.directory.trial(number)),
+            "events": str(self.directory.events(number)),
             "data": self.data,
         }
 

@@ -192,6 +192,12 @@ def _check_names(study: Study) -> None:
         for other in parameter.when:
             if other not in names:
                 raise _Problem(f"search.{name}.when.{other}", f"unknown hyperparameter; {nearest(other, names)}")
+            if other in study.search and list(study.search).index(other) >= list(study.search).index(name):
+                raise _Problem(f"search.{name}.when.{other}", f"`{other}` must be listed before `{name}`")
+        if parameter.step is not None and study.is_integer(name) and parameter.step != int(parameter.step):
+            raise _Problem(
+                f"search.{name}.step", f"must be a whole number like the parameter, but got {parameter.step}"
+            )
         edges = parameter.choices or tuple(edge for edge in (parameter.low, parameter.high) if edge is not None)
         for value in (*edges, parameter.recommended):
             try:

@@ -200,6 +200,10 @@ class Study(Frozen):
     resources: Resources = Resources()
     seed: int = Field(0, ge=0, lt=2**31)
 
+    def presets(self) -> dict[str, Budget]:
+        """The budgets by name."""
+        return {str(name): budget for name, budget in self.budget.items()}
+
     def trial(self, values: dict[str, Any]) -> Frozen:
         """The typed hyperparameters of one trial: `values` over `fixed` over the model's defaults."""
         return TRIALS[self.model].model_validate({**self.fixed, **values})

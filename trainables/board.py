@@ -20,6 +20,9 @@ from typing import Any, Literal
 BOARD = "lane-board"
 """The actor's name, in the job's namespace."""
 
+NO_LANE = "no lane is left"
+"""How the failure of an attempt begins that could not be trained at all."""
+
 # An assignment whose workers died this often is given up: the trial fails, the lane goes on with the next one.
 MAX_STARTS = 4
 
@@ -52,6 +55,9 @@ class _Attempt:
     lane: str | None = None
     started: float = 0.0
     starts: int = 0
+    """Starts since its last new report."""
+    error: str | None = None
+    """What a worker said before it died."""
     step: int = -1
     """Last step reported: a restarted lane may report it again, which must not reach the trial twice."""
     stopped: bool = False
@@ -61,12 +67,10 @@ class _Attempt:
 
 @dataclass(slots=True)
 class _Lane:
-    ready: float = field(default_factory=time.monotonic)
     attempt: str | None = None
     trial: int | None = None
-    taken: float = 0.0
-    busy_seconds: float = 0.0
-    trials: int = 0
+    takes: int = 0
+    """Number of times it asked for work: only its last call may be served, an earlier one's process is dead."""
     lost: str | None = None
     """Why it will not come back."""
 
@@ -120,30 +124,37 @@ class LaneBoard:
 
     async def take(self, lane: str, timeout: float) -> Assignment | Literal["wait", "close"]:
         """The lane's unfinished attempt if it was restarted, else the next one posted; "wait" after `timeout` s."""
-        if lane not in self._lanes:
-            self._lanes[lane] = _Lane()
-            await self._notify()
-        state = self._lanes[lane]
+        state = self._lanes.setdefault(lane, _Lane())
+        state.takes += 1
+        mine = state.takes
+        await self._notify()
         if state.attempt is not None:
             held = self._attempts.get(state.attempt)
             if held is not None and not held.stopped:
                 if held.starts < MAX_STARTS:
                     held.starts += 1
                     return held.assignment
-                await self.fail(state.attempt, f"its workers died {held.starts} times")
+                cause = f": {held.error}" if held.error else ""
+                await self.fail(
+                    state.attempt, f"its workers died {held.starts} times at step {max(held.step, 0)}{cause}"
+                )
             self._release(state)
         try:
             async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait_for(lambda: bool(self._queue) or self._closing)
+                await self._changed.wait_for(
+                    lambda: self._closing or state.takes != mine or self._next_attempt() is not None
+                )
                 if self._closing:
                     return "close"
-                attempt = self._queue.popleft()
+                attempt = self._next_attempt()
+                if state.takes != mine or attempt is None:
+                    return "wait"
+                self._queue.remove(attempt)
         except TimeoutError:
             return "wait"
         taken = self._attempts[attempt]
         taken.lane, taken.started, taken.starts = lane, time.monotonic(), 1
-        state.attempt, state.trial, state.taken = attempt, taken.assignment.trial, taken.started
-        state.trials += 1
+        state.attempt, state.trial = attempt, taken.assignment.trial
         return taken.assignment
 
     async def report(self, attempt: str, step: int, metrics: dict[str, float], last: bool) -> bool:
@@ -155,7 +166,7 @@ class LaneBoard:
         if state is None or state.stopped:
             return False
         if step > state.step:
-            state.step = step
+            state.step, state.starts, state.error = step, 1, None
             lane = state.lane or ""
             state.reports.put_nowait(Report(step, metrics, time.monotonic() - state.started, lane, last))
             state.decision = None if last else asyncio.get_running_loop().create_future()
@@ -169,9 +180,15 @@ class LaneBoard:
             state.reports.put_nowait(Report(max(state.step, 0), {}, seconds, state.lane or "", True, reason))
             state.decision = None
 
+    async def crashing(self, attempt: str, reason: str) -> None:
+        """A worker group is about to die of this; told should it keep dying."""
+        if attempt in self._attempts:
+            self._attempts[attempt].error = reason
+
     async def release(self, lane: str) -> None:
         """The lane is done with its attempt, whatever its end."""
         self._release(self._lanes[lane])
+        await self._notify()
 
     # The driver's side
 
@@ -180,23 +197,11 @@ class LaneBoard:
         state = self._lanes.setdefault(lane, _Lane())  # it may have died before it asked for work
         state.lost = reason
         if state.attempt is not None:
-            await self.fail(state.attempt, reason)
+            alone = all(one.lost is not None for one in self._lanes.values()) and len(self._lanes) == self._lane_count
+            await self.fail(state.attempt, f"{NO_LANE}: {reason}" if alone else reason)
         self._release(state)
         await self._fail_without_lanes()
         await self._notify()
-
-    async def status(self) -> dict[str, dict[str, Any]]:
-        """Per lane: the trial it trains (None if idle), seconds since it was ready, seconds busy, trials taken."""
-        now = time.monotonic()
-        return {
-            name: {
-                "trial": lane.trial,
-                "ready_seconds": now - lane.ready,
-                "busy_seconds": lane.busy_seconds + (now - lane.taken if lane.attempt else 0.0),
-                "trials": lane.trials,
-            }
-            for name, lane in self._lanes.items()
-        }
 
     async def wait_ready(self) -> dict[str, str]:
         """Return once every lane has asked for work or is lost; the lost ones with their reasons."""
@@ -215,17 +220,21 @@ class LaneBoard:
         reasons = [lane.lost for lane in self._lanes.values() if lane.lost is not None]
         if len(reasons) == self._lane_count:
             for attempt in list(self._queue):
-                await self.fail(attempt, f"no lane is left: {reasons[-1]}")
+                await self.fail(attempt, f"{NO_LANE}: {reasons[-1]}")
             self._queue.clear()
 
     def _decide(self, state: _Attempt, go_on: bool) -> None:
         if state.decision is not None and not state.decision.done():
             state.decision.set_result(go_on)
 
+    def _next_attempt(self) -> str | None:
+        """The first one posted whose trial no lane still holds: two lanes must never write to one trial's folder."""
+        held = {lane.trial for lane in self._lanes.values()}
+        return next((name for name in self._queue if self._attempts[name].assignment.trial not in held), None)
+
     def _release(self, lane: _Lane) -> None:
         if lane.attempt is None:
             return
-        lane.busy_seconds += time.monotonic() - lane.taken
         state = self._attempts.get(lane.attempt)
         if state is not None:
             state.lane = None

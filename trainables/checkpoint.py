@@ -91,7 +91,7 @@ def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None
     _write(path.with_suffix(".safetensors"), tensors)
     _write(path, json.dumps(record, indent=2).encode())
     for old in _newest_first(directory, kind)[KEPT:]:
-        old.unlink()  # the JSON first: without it the tensors are no checkpoint
+        old.unlink(missing_ok=True)  # the JSON first: without it the tensors are no checkpoint
         old.with_suffix(".safetensors").unlink(missing_ok=True)
 
 

@@ -104,9 +104,10 @@ def serve(config: dict[str, Any]) -> None:
         except TrialFailure as failure:
             ask(lambda attempt=attempt, reason=str(failure): board.fail.remote(attempt, reason))  # type: ignore[misc]
         except Exception as error:
-            if worker.world_size > 1:
-                raise  # the ranks no longer agree: Ray Train restarts the group, the board counts the starts
             reason = "".join(traceback.format_exception_only(error)).strip()
+            if worker.world_size > 1:  # the ranks no longer agree: Ray Train restarts the group, the board counts
+                ray.get(board.crashing.remote(attempt, reason))
+                raise
             logger.exception("trial %d failed", taken.trial)
             ray.get(board.fail.remote(attempt, reason))
         ask(lambda: board.release.remote(lane))
@@ -163,38 +164,34 @@ class Lanes:
             raise LanesLost("; ".join(sorted(set(lost.values()))))
         return lost
 
-    def status(self) -> dict[str, dict[str, Any]]:
-        """Per lane, see `LaneBoard.status`."""
-        result: dict[str, dict[str, Any]] = ray.get(self.board.status.remote())
-        return result
-
     def _run(self, name: str) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
         workers, cpus, gpus = self._shape
         resources = {"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})
-        trainer = TorchTrainer(
-            serve,
-            train_loop_config={
-                "lane": name,
-                "load_work": self._load_work,
-                "threads": cpus,
-                "namespace": ray.get_runtime_context().namespace,
-            },
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
-            run_config=RunConfig(
-                name=name, storage_path=str(self._storage), failure_config=FailureConfig(max_failures=MAX_RESTARTS)
-            ),
-            torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=PROCESS_GROUP_TIMEOUT),
-        )
         try:
+            trainer = TorchTrainer(
+                serve,
+                train_loop_config={
+                    "lane": name,
+                    "load_work": self._load_work,
+                    "threads": cpus,
+                    "namespace": ray.get_runtime_context().namespace,
+                },
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
+                run_config=RunConfig(
+                    name=name, storage_path=str(self._storage), failure_config=FailureConfig(max_failures=MAX_RESTARTS)
+                ),
+                torch_config=TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=PROCESS_GROUP_TIMEOUT),
+            )
             trainer.fit()
         except Exception as error:
             if self._closing:
                 return
             logger.exception("%s is lost", name)
-            reason = f"{name} is lost: {str(error).strip().splitlines()[-1]}"
+            said = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            reason = f"{name} is lost: {said}"
             ray.get(self.board.lane_lost.remote(name, reason))
 
 

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from spaces.seeding import named_seed
 from spaces.trial import CvaePsfTrial
 from trainables.checkpoint import (
     Checkpoint,
@@ -91,8 +92,8 @@ def train_trial(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=trial.learning_rate, betas=BETAS, weight_decay=trial.weight_decay, fused=True
     )
-    # The same on all ranks: each draws the whole batch and takes its part. Another stream than the initial weights'.
-    generator = torch.Generator(device).manual_seed(task.seed + 2**32)
+    # The same on all ranks: each draws the whole batch and takes its part. Its own stream, not the initial weights'.
+    generator = torch.Generator(device).manual_seed(named_seed(task.seed, "batches"))
     start, best = 0, None
     if (found := load_checkpoint(task.checkpoints, "last")) is not None:
         restore(found, model, optimizer, generator)

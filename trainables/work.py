@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from spaces.trial import CvaePsfTrial
 from trainables.data import PsfTensors
@@ -31,7 +32,9 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
     data = _load(payload["data"]["train"], payload["data"]["validation"], worker.device)
     writer = SummaryWriter(payload["events"]) if worker.rank == 0 else None
     if writer is not None:
-        writer.add_hparams(payload["params"], {task.metric: float("nan")}, run_name=".", global_step=0)
+        # Not add_hparams(): it would log a value of the metric before there is one.
+        for summary in hparams(payload["params"], {task.metric: 0.0}):
+            writer._get_file_writer().add_summary(summary)
         writer.flush()
 
     def log_and_report(step: int, metrics: dict[str, float]) -> bool:

@@ -5,8 +5,9 @@ import math
 import optuna
 import pytest
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 
-from search.searcher import StudySearcher, requeue
+from search.searcher import StudySearcher, open_study, requeue
 from spaces.loading import load
 
 METRIC = "val/prior_rel_l2"
@@ -33,9 +34,7 @@ def space():
 
 @pytest.fixture
 def study(tmp_path, space):
-    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="test")
-    study.enqueue_trial(space.recommended())
-    return study
+    return open_study(f"sqlite:///{tmp_path}/study.db", "test", space)
 
 
 @pytest.fixture
@@ -90,6 +89,22 @@ def test_a_lane_s_failure_fails_with_its_reason(searcher, study):
     (trial,) = study.trials
     assert trial.state is TrialState.FAIL
     assert trial.user_attrs["failure"] == "train/loss is nan by step 50"
+
+
+def test_a_trial_s_value_is_its_best_report(searcher, study):
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result(50, 0.1))
+    searcher.on_trial_complete("a", result(STEPS, 0.2))
+    assert study.trials[0].value == 0.1
+
+
+def test_without_lanes_the_search_ends_and_its_trial_is_left_to_be_resumed(searcher, study):
+    searcher.suggest("a")
+    searcher.on_trial_complete(
+        "a", {"step": 0, "seconds": 0.0, "lane": "", "failure": "no lane is left: lane-0 is lost: gone"}
+    )
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert requeue(study) == [0]
 
 
 def test_a_dead_process_fails_with_a_reason(searcher, study):

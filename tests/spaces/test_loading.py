@@ -132,3 +132,28 @@ def test_numbers_and_words_are_read_as_written(edited):
     assert study.data.lens == "no"
     assert study.search["learning_rate"].recommended == 1e-4
     assert isinstance(study.search["learning_rate"].recommended, float)
+
+
+def test_the_wide_space_only_widens():
+    """`cvae_psf_wide` repeats `cvae_psf` but for its ranges, each of which holds the other's."""
+    narrow, wide = load("cvae_psf"), load("cvae_psf_wide")
+    for key in ("fixed", "data", "objective", "budget", "resources", "model"):
+        assert getattr(wide, key) == getattr(narrow, key)
+    assert wide.search.keys() == narrow.search.keys()
+    for name, parameter in narrow.search.items():
+        other = wide.search[name]
+        assert (other.recommended, other.log, other.choices) == (
+            parameter.recommended,
+            parameter.log,
+            parameter.choices,
+        )
+        if parameter.low is not None and parameter.high is not None:
+            assert other.low is not None
+            assert other.high is not None
+            assert other.low <= parameter.low <= parameter.high <= other.high
+
+
+def test_a_condition_refers_to_a_parameter_listed_before():
+    late = "search.kl_weight.when={lr_schedule: [cosine]}"
+    with pytest.raises(SpaceError, match="`lr_schedule` must be listed before `kl_weight`"):
+        load("cvae_psf", [late])

@@ -34,7 +34,7 @@ def test_a_trial_goes_through():
         assert await board.report("a", 2, {}, True)  # the last one is not waited for
         assert (await following).last
         await board.release("lane-0")
-        assert (await board.status())["lane-0"]["trial"] is None
+        assert await board.take("lane-0", 0.01) == "wait"
 
     play(scenario)
 
@@ -133,3 +133,31 @@ def test_without_any_lane_a_trial_fails_at_once():
         assert "gone" in (await board.next_report("a")).failure
 
     play(scenario)
+
+
+def test_a_dead_worker_s_waiting_call_takes_nothing_from_its_successor():
+    async def scenario(board):
+        dead = asyncio.create_task(board.take("lane-0", 100))
+        await asyncio.sleep(0)
+        alive = asyncio.create_task(board.take("lane-0", 100))
+        await asyncio.sleep(0)
+        await board.submit(posted("a", 0))
+        await board.submit(posted("b", 1))
+        assert await dead == "wait"
+        assert (await alive).attempt == "a"
+
+    play(scenario)
+
+
+def test_two_lanes_never_hold_the_same_trial():
+    async def scenario(board):
+        await board.submit(posted("a", 0))
+        await board.take("lane-0", 1)
+        await board.submit(posted("b", 0))  # the retry, while lane-0 has not yet heard
+        assert await board.take("lane-1", 0.01) == "wait"
+        waiting = asyncio.create_task(board.take("lane-1", 100))
+        assert not await board.report("a", 1, {}, False)
+        await board.release("lane-0")
+        assert (await waiting).attempt == "b"
+
+    play(scenario, lanes=2)
