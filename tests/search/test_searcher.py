@@ -157,11 +157,11 @@ def test_a_conditional_parameter_exists_only_when_its_condition_holds(tmp_path):
     space = load(
         "cvae_psf",
         [
-            "search.lr_warmup={low: 0.05, high: 0.3, recommended: 0.1, source: test, when: {lr_schedule: [one_cycle]}}",
+            "search.kl_cycles={low: 1, high: 8, recommended: 4, source: test, when: {lr_schedule: [one_cycle]}}",
         ],
     )
     study = optuna.create_study()
     searcher = StudySearcher(study, space, STEPS, Log())
     drawn = [searcher.suggest(str(trial))["params"] for trial in range(20)]
     assert {params["lr_schedule"] == "one_cycle" for params in drawn} == {True, False}
-    assert all(("lr_warmup" in params) == (params["lr_schedule"] == "one_cycle") for params in drawn)
+    assert all(("kl_cycles" in params) == (params["lr_schedule"] == "one_cycle") for params in drawn)

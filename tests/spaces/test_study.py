@@ -46,12 +46,12 @@ def test_the_documents_ranges_and_labels_are_kept():
 
 
 def test_a_conditional_parameter_exists_only_where_its_condition_holds():
-    warmup = "search.lr_warmup={low: 0.05, high: 0.5, recommended: 0.1, source: x, when: {lr_schedule: [one_cycle]}}"
-    study = load("cvae_psf", [warmup])
-    parameter = study.search["lr_warmup"]
+    cycles = "search.kl_cycles={low: 1, high: 8, recommended: 4, source: x, when: {lr_schedule: [one_cycle]}}"
+    study = load("cvae_psf", [cycles])
+    parameter = study.search["kl_cycles"]
     assert study.exists(parameter, {"lr_schedule": "one_cycle"})
     assert not study.exists(parameter, {"lr_schedule": "cosine"})
-    assert "lr_warmup" not in study.recommended()  # recommended schedule: constant
+    assert "kl_cycles" not in study.recommended()  # recommended schedule: constant
 
 
 def test_edges_are_measured_on_the_scale_of_the_range():
