@@ -96,6 +96,9 @@ class Display:
         self._lanes = lanes
         self._search_started = time.monotonic()
         self._note = ""
+        if not self._console.is_terminal:
+            done = f", {ended_before} of them done before" if ended_before else ""
+            self.say(f"searching: {self._trials} trials of up to {self._steps} steps on {lanes} lanes{done}")
 
     # Observer
 
