@@ -14,10 +14,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from spaces.study import Scalar, Study
+from search.plan import expected_steps
+from spaces.study import Budget, Scalar, Study
 
 # How many ended trials the live table keeps beside the running ones.
 RECENT = 8
+# How many ended trials the expected length of a trial weighs against those seen.
+PRIOR_TRIALS = 10
 STATES = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed"}
 
 
@@ -37,14 +40,15 @@ class Display:
 
     Args:
         study: for the objective's name and direction.
-        trials, steps: the size of the search.
+        budget: the size of the search.
         console: where to write; its `is_terminal` chooses between the live table and plain lines.
     """
 
-    def __init__(self, study: Study, *, trials: int, steps: int, console: Console) -> None:
+    def __init__(self, study: Study, *, budget: Budget, console: Console) -> None:
         self._objective = study.objective
-        self._trials = trials
-        self._steps = steps
+        self._trials = budget.trials
+        self._steps = budget.steps
+        self._expected_steps = expected_steps(budget) / budget.trials
         self._lanes = 0
         self._console = console
         self._rows: dict[int, _Row] = {}
@@ -138,10 +142,15 @@ class Display:
         return f"{best}, {self._time_left()}"
 
     def _time_left(self) -> str:
-        done = self._ended - self._ended_before
-        if self._search_started is None or done == 0:
+        steps = sum(row.step for row in self._rows.values())
+        if self._search_started is None or steps == 0:
             return "time left unknown"
-        seconds = (time.monotonic() - self._search_started) / done * (self._trials - self._ended)
+        # Steps per trial: what the rungs lead to expect, ever less as trials end and show it.
+        ended = [row.step for row in self._rows.values() if row.state != "running"]
+        per_trial = (PRIOR_TRIALS * self._expected_steps + sum(ended)) / (PRIOR_TRIALS + len(ended))
+        running = sum(max(per_trial - row.step, 0) for row in self._rows.values() if row.state == "running")
+        waiting = per_trial * (self._trials - self._ended_before - len(self._rows))
+        seconds = (time.monotonic() - self._search_started) / steps * (running + waiting)
         return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
 
     def _picture(self) -> RenderableType:

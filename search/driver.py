@@ -54,7 +54,7 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
         console = Console(file=terminal)
         try:
             _record_start(job, cache)
-            with Display(job.study, trials=job.budget.trials, steps=job.budget.steps, console=console) as display:
+            with Display(job.study, budget=job.budget, console=console) as display:
                 display.note("starting Ray")
                 shape = _start_ray(job, address, dashboard, display)
                 data = _search(job, shape, cache, display)

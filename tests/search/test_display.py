@@ -1,0 +1,45 @@
+"""What a piped search prints."""
+
+import io
+
+from rich.console import Console
+
+from search.display import Display
+from spaces.loading import load
+
+
+def test_plain_lines_tell_the_course_of_a_search():
+    study = load("cvae_psf")
+    out = io.StringIO()
+    with Display(study, budget=study.budget["quick"], console=Console(file=out, width=200)) as display:
+        display.rendered(1, 2)
+        display.search_started(ended_before=0, lanes=2)
+        display.trial_started(0, study.recommended())
+        display.trial_reported(0, 200, 0.5)
+        display.trial_ended(0, "COMPLETE", 1800, 0.4, None)
+        display.trial_started(1, study.recommended())
+        display.trial_ended(1, "FAIL", 0, None, "train/loss is nan by step 50")
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "rendering PSFs: 50 %"
+    assert lines[1] == "searching: 24 trials of up to 1800 steps on 2 lanes"
+    assert lines[2].startswith(
+        "[1/24] trial 0 complete at step 1800/1800, val/prior_rel_l2 0.4; best 0.4 (trial 0), about"
+    )
+    assert "trial 1 failed at step 0/1800 (train/loss is nan by step 50)" in lines[3]
+
+
+def test_the_live_table_shows_running_and_ended_trials():
+    study = load("cvae_psf")
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with Display(study, budget=study.budget["quick"], console=console) as display:
+        display.search_started(ended_before=0, lanes=2)
+        display.trial_started(0, study.recommended())
+        display.trial_ended(0, "COMPLETE", 1800, 0.4, None)
+        display.trial_started(1, study.recommended())
+        display.trial_reported(1, 200, 0.7)
+        console.begin_capture()
+        console.print(display._picture())
+        shown = console.end_capture()
+    assert "complete (best)" in shown
+    assert "200/1800" in shown
+    assert "1/2 lanes busy" in shown
