@@ -6,7 +6,7 @@ results/runs/<name>/
     lock            held (flock) by the search that writes to this run
     trials/00007/   checkpoints/ of one trial
     tensorboard/    one folder of event files per trial
-    tune/           Ray Tune's own files
+    tune/, lanes/   Ray Tune's and Ray Train's own files
     logs/           driver.log and what the libraries say
     model/          the exported winner
     figures/        pictures

@@ -16,7 +16,6 @@ from results.importance import CLEAR, SHUFFLES, Importance
 from results.records import TrialRecord
 from results.run_directory import RunDirectory
 from spaces.metrics import METRICS, Mode
-from spaces.study import Study
 
 SHOWN_TRIALS = 4
 METHODS = {
@@ -180,21 +179,6 @@ def notes(analysis: Analysis) -> Text:
     if len(failed) > 3:
         lines.append(f"... and {len(failed) - 3} more failed.")
     return Text("\n".join(lines))
-
-
-def study_table(study: Study) -> Table:
-    """The searched parameters of a space: range, scale, the documents' value, their label and source."""
-    table = _table(f"Searched in {study.space}", "", "range", "scale", "documents' value", "label", "source")
-    for column in table.columns:
-        column.justify = "left"
-    table.columns[5].no_wrap = False
-    for name, parameter in study.search.items():
-        if parameter.choices is not None:
-            span, scale = ", ".join(number(choice) for choice in parameter.choices), "choice"
-        else:
-            span, scale = f"{number(parameter.low)} .. {number(parameter.high)}", "log" if parameter.log else "linear"
-        table.add_row(name, span, scale, number(parameter.recommended), parameter.impact or "-", parameter.source)
-    return table
 
 
 def analysis_as_dict(run: RunDirectory) -> dict[str, Any]:
