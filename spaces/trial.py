@@ -46,6 +46,9 @@ class CvaePsfTrial(Frozen):
     lr_warmup: float = Field(0.1, ge=0, lt=1, description="rising part of one_cycle, a fraction of the full budget")
     weight_decay: float = Field(0.0, ge=0)
     grad_clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    ema_width: float = Field(
+        0.0, ge=0, le=0.25, description="relative width of the weights' moving average that is evaluated; 0: none"
+    )
     batch_size: int = Field(64, ge=1, description="samples per step over all workers")
 
 

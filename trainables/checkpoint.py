@@ -1,8 +1,8 @@
 """Checkpoints of one trial: safetensors + JSON, atomic, checked by hash, never pickle.
 
-    checkpoints/last-00000400.safetensors   model, optimizer moments, generator state
+    checkpoints/last-00000400.safetensors   model, moving average, optimizer moments, generator state
     checkpoints/last-00000400.json          step, metrics, best so far, model configuration, SHA-256 of the tensors
-    checkpoints/best-00000200.*             the same for the best report so far, model only
+    checkpoints/best-00000200.*             the same for the best report so far, the evaluated model only
 
 The JSON is written after its tensors and names their hash, so a checkpoint whose JSON exists and matches is complete.
 The newest two of each kind are kept: should the newest be damaged, the one before it takes its place.
@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from trainables.training_state import with_prefix, without_prefix
 from trainables.vae import CVAE, CvaeConfig
 
 logger = logging.getLogger(__name__)
@@ -44,32 +44,13 @@ class Checkpoint:
     def model(self) -> CVAE:
         """The model as it was, on the CPU."""
         model = CVAE(self.config)
-        model.load_state_dict(_with_prefix(self.tensors, "model."))
+        model.load_state_dict(without_prefix("model.", self.tensors))
         return model
 
 
 def model_tensors(model: CVAE) -> dict[str, Tensor]:
     """A model's weights as checkpoint tensors."""
-    return {f"model.{name}": value for name, value in model.state_dict().items()}
-
-
-def training_tensors(model: CVAE, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> dict[str, Tensor]:
-    """All that a training step reads and writes, as checkpoint tensors."""
-    state = optimizer.state_dict()["state"]
-    moments = {f"optimizer.{i}.{name}": value for i, values in state.items() for name, value in values.items()}
-    return {**model_tensors(model), **moments, "generator": generator.get_state()}
-
-
-def restore(checkpoint: Checkpoint, model: CVAE, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:
-    """Put a `last` checkpoint back: the steps that follow are those that would have followed."""
-    model.load_state_dict(_with_prefix(checkpoint.tensors, "model."))
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in _with_prefix(checkpoint.tensors, "optimizer.").items():
-        index, name = key.split(".")
-        state.setdefault(int(index), {})[name] = value
-    # Hyperparameters (`param_groups`) come from the trial, never from the file.
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    generator.set_state(checkpoint.tensors["generator"])
+    return with_prefix("model.", model.state_dict())
 
 
 def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None:
@@ -116,10 +97,6 @@ def _read(path: Path) -> Checkpoint:
 
 def _newest_first(directory: Path, kind: Kind) -> list[Path]:
     return sorted(directory.glob(f"{kind}-*.json"), reverse=True)
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _write(path: Path, data: bytes) -> None:

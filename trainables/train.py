@@ -14,21 +14,14 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from spaces.seeding import named_seed
 from spaces.trial import CvaePsfTrial
-from trainables.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    model_tensors,
-    restore,
-    save_checkpoint,
-    training_tensors,
-)
+from trainables.checkpoint import Checkpoint, load_checkpoint, model_tensors, save_checkpoint
 from trainables.data import PsfTensors
 from trainables.losses import effective_beta, weighted_loss
 from trainables.metrics import evaluate
 from trainables.schedules import kl_factor, learning_rate_factor
-from trainables.vae import CVAE, CvaeConfig
+from trainables.training_state import TrainingState
+from trainables.vae import CvaeConfig
 
 # Called on every rank at every report step; True to go on. Metrics are complete on rank 0 and empty on the others.
 ReportFunction = Callable[[int, dict[str, float]], bool]
@@ -36,11 +29,6 @@ ReportFunction = Callable[[int, dict[str, float]], bool]
 CHECK_EVERY = 50
 """Steps between two looks at whether the loss is finite; each look waits for the device."""
 TERMS = ("mse", "kl", "kl_free", "smooth", "loss", "grad_norm")
-
-
-BETAS = (0.9, 0.99)
-"""AdamW's. 0.99 and not 0.999: a trial has some thousand steps, in which gradients fall a hundredfold (0.015 against 0.022
-relative L2 on a Cooke triplet after 1,800 steps)."""
 
 
 class NonFiniteError(ArithmeticError):
@@ -86,21 +74,15 @@ def train_trial(
     """
     trial, device = task.trial, data.device
     assert task.report_steps[-1] == task.steps
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.seed)
-        model = CVAE(_config(trial, data)).to(device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=trial.learning_rate, betas=BETAS, weight_decay=trial.weight_decay, fused=True
-    )
-    # The same on all ranks: each draws the whole batch and takes its part. Its own stream, not the initial weights'.
-    generator = torch.Generator(device).manual_seed(named_seed(task.seed, "batches"))
+    # The same on all ranks: each draws the whole batch and takes its part.
+    state = TrainingState(trial, _config(trial, data), task.seed, device)
     start, best = 0, None
     if (found := load_checkpoint(task.checkpoints, "last")) is not None:
-        restore(found, model, optimizer, generator)
+        state.restore(found.tensors)
         start, best = found.step, found.best
         if not report(start, found.metrics if rank == 0 else {}):
             return False
-    network = DistributedDataParallel(model) if world_size > 1 else model
+    network = DistributedDataParallel(state.model) if world_size > 1 else state.model
 
     count, pair_count = len(data.train), len(data.pairs)
     totals, since, clock = torch.zeros(len(TERMS), device=device), start, time.perf_counter()
@@ -108,12 +90,10 @@ def train_trial(
         fraction = (step - 1) / task.steps
         kl_weight = trial.kl_weight * kl_factor(trial.kl_schedule, fraction, trial.kl_warmup, trial.kl_cycles)
         learning_rate = trial.learning_rate * learning_rate_factor(trial.lr_schedule, fraction, trial.lr_warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
 
-        batch = torch.randint(count, (trial.batch_size,), generator=generator, device=device)
-        noise = torch.randn(trial.batch_size, trial.latent_dim, generator=generator, device=device)
-        pairs = torch.randint(pair_count, (trial.smooth_pairs,), generator=generator, device=device)
+        batch = torch.randint(count, (trial.batch_size,), generator=state.generator, device=device)
+        noise = torch.randn(trial.batch_size, trial.latent_dim, generator=state.generator, device=device)
+        pairs = torch.randint(pair_count, (trial.smooth_pairs,), generator=state.generator, device=device)
         batch, noise, pairs = (drawn.tensor_split(world_size)[rank] for drawn in (batch, noise, pairs))
 
         terms = network(
@@ -124,10 +104,10 @@ def train_trial(
             trial.smooth_term,
         )
         values = weighted_loss(terms, trial, kl_weight, world_size)
-        optimizer.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
-        values["grad_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), trial.grad_clip)
-        optimizer.step()
+        values["grad_norm"] = torch.nn.utils.clip_grad_norm_(state.model.parameters(), trial.grad_clip)
+        state.update(learning_rate)
         totals += torch.stack([values[name].detach() for name in TERMS])
 
         reporting = step in task.report_steps
@@ -147,8 +127,8 @@ def train_trial(
             )
             metrics["train/learning_rate"] = learning_rate
             metrics["train/steps_per_second"] = (step - since) / seconds
-            metrics |= evaluate(model, data.validation)
-            best = _save(task, step, metrics, best, model, optimizer, generator)
+            metrics |= evaluate(state.evaluated, data.validation)
+            best = _save(task, step, metrics, best, state)
         if not report(step, metrics):
             return False
         totals, since, clock = totals.zero_(), step, time.perf_counter()
@@ -173,22 +153,14 @@ def _check_finite(means: dict[str, float], step: int) -> None:
             raise NonFiniteError(f"train/{name} is {value} by step {step}")
 
 
-def _save(
-    task: TrialTask,
-    step: int,
-    metrics: dict[str, float],
-    best: float | None,
-    model: CVAE,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> float:
+def _save(task: TrialTask, step: int, metrics: dict[str, float], best: float | None, state: TrainingState) -> float:
     """Save `last`, and `best` if the objective improved; returns the best value so far."""
     value = metrics[task.metric]
     improved = best is None or (value < best if task.mode == "min" else value > best)
     best = value if improved or best is None else best
+    config = state.model.config
     if improved:
-        tensors = model_tensors(model)
-        save_checkpoint(task.checkpoints, "best", Checkpoint(step, metrics, best, model.config, tensors))
-    tensors = training_tensors(model, optimizer, generator)
-    save_checkpoint(task.checkpoints, "last", Checkpoint(step, metrics, best, model.config, tensors))
+        tensors = model_tensors(state.evaluated)
+        save_checkpoint(task.checkpoints, "best", Checkpoint(step, metrics, best, config, tensors))
+    save_checkpoint(task.checkpoints, "last", Checkpoint(step, metrics, best, config, state.tensors()))
     return best

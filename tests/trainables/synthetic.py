@@ -60,6 +60,6 @@ def newest(directory: Path, kind: Literal["last", "best"] = "last") -> Checkpoin
 
 
 def state_of(trial: Path) -> dict[str, torch.Tensor]:
-    """Weights of the newest checkpoint of a trial."""
+    """Weights, and their average, of the newest checkpoint of a trial."""
     tensors = newest(trial / "checkpoints").tensors
-    return {name: value for name, value in tensors.items() if name.startswith("model.")}
+    return {name: value for name, value in tensors.items() if name.startswith(("model.", "average."))}

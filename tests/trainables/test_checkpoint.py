@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.trainables.synthetic import newest
-from trainables.checkpoint import Checkpoint, load_checkpoint, model_tensors, restore, save_checkpoint, training_tensors
+from trainables.checkpoint import Checkpoint, load_checkpoint, model_tensors, save_checkpoint
 from trainables.vae import CVAE, CvaeConfig
 
 CONFIG = CvaeConfig(1, 5, (0.1, 2.0), latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)
@@ -26,25 +26,6 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     points = torch.tensor([[0.1, 0.2, -800.0]])
     assert torch.equal(loaded.model().predict(points), saved.model().predict(points))
     assert load_checkpoint(tmp_path, "best") is None
-
-
-def test_optimizer_and_generator_come_back(tmp_path):
-    def fresh() -> tuple[CVAE, torch.optim.Optimizer, torch.Generator]:
-        model = CVAE(CONFIG)
-        return model, torch.optim.AdamW(model.parameters(), fused=True), torch.Generator().manual_seed(0)
-
-    model, optimizer, generator = fresh()
-    model.predict(torch.tensor([[0.1, 0.2, -800.0]])).square().sum().backward()
-    optimizer.step()
-    torch.rand(7, generator=generator)
-    save_checkpoint(tmp_path, "last", Checkpoint(1, {}, 0.0, CONFIG, training_tensors(model, optimizer, generator)))
-    other = fresh()
-    restore(newest(tmp_path), *other)
-    expected = optimizer.state_dict()["state"]
-    assert expected
-    for index, state in other[1].state_dict()["state"].items():
-        assert all(torch.equal(value, expected[index][name]) for name, value in state.items())
-    assert torch.equal(torch.rand(5, generator=other[2]), torch.rand(5, generator=generator))
 
 
 def test_the_newest_two_of_a_kind_are_kept_and_nothing_else(tmp_path):

@@ -33,6 +33,7 @@ TRIAL = CvaePsfTrial(
     lr_schedule="one_cycle",
     batch_size=16,
     smooth_pairs=8,
+    ema_width=0.1,
 )
 
 
