@@ -200,6 +200,7 @@ for case, changes in DDP_CASES.items():
     assert train_trial(task(root / "two" / case, **changes), data, reports, rank=rank, world_size=2)
     assert reports.steps == [10, 20, 30, 40]
     assert bool(reports.metrics[40]) == (rank == 0)
+dist.barrier()  # neither leaves while the other still talks to it
 dist.destroy_process_group()
 """
 
