@@ -70,8 +70,8 @@ def train_driver(config: dict[str, Any]) -> None:
 def through_lanes(trials: int, root: Path) -> float:
     """Seconds of a Tune run of so many trials, with the project's searcher, SQLite study and ASHA."""
     space = load("cvae_psf")
-    study = open_study(f"sqlite:///{root}/study-{trials}.db", "overhead", space)
     budget = space.budget["quick"].model_copy(update={"steps": STEPS[-1], "grace_steps": STEPS[-1]})
+    study = open_study(f"sqlite:///{root}/study-{trials}.db", "overhead", space, budget)
     settings = TrialSettings(space, budget, RunDirectory(root), data={})
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),

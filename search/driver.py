@@ -97,7 +97,7 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> PsfDataset
         data = render_dataset(config.data, config.seed, cache, actors=shape.render_actors, progress=display.rendered)
         for warning in data.warnings:
             display.say(f"warning: {warning}")
-        study = open_study(directory.storage_url, directory.name, config)
+        study = open_study(directory.storage_url, directory.name, config, job.budget)
         requeue(study)  # trials that a killed search left running; the lock says that nobody runs them now
         finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
         if finished < job.budget.trials:

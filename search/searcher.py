@@ -15,8 +15,9 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from search.sampler import FairSampler
 from spaces.seeding import named_seed
-from spaces.study import Scalar, Study
+from spaces.study import Budget, Scalar, Study
 from trainables.board import NO_LANE
 
 
@@ -159,7 +160,7 @@ class _WalConnection(sqlite3.Connection):
         self.execute("PRAGMA synchronous=NORMAL")
 
 
-def open_study(url: str, name: str, space: Study) -> optuna.Study:
+def open_study(url: str, name: str, space: Study, budget: Budget) -> optuna.Study:
     """The Optuna study of a run, made on first use with the documents' values as its first trial.
 
     Optuna commits every suggestion on its own, and each commit would wait for the disk: 0.6 s per trial instead of
@@ -171,7 +172,11 @@ def open_study(url: str, name: str, space: Study) -> optuna.Study:
         storage=optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"factory": _WalConnection}}),
         study_name=name,
         direction="minimize" if space.objective.mode == "min" else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=named_seed(space.seed, "sampler")),
+        sampler=FairSampler(
+            optuna.samplers.TPESampler(seed=named_seed(space.seed, "sampler")),
+            levels=[*budget.rungs(), budget.steps],
+            reduction_factor=budget.reduction_factor,
+        ),
         load_if_exists=True,
     )
     if not study.get_trials(deepcopy=False):

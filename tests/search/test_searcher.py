@@ -34,7 +34,7 @@ def space():
 
 @pytest.fixture
 def study(tmp_path, space):
-    return open_study(f"sqlite:///{tmp_path}/study.db", "test", space)
+    return open_study(f"sqlite:///{tmp_path}/study.db", "test", space, space.budget["quick"])
 
 
 @pytest.fixture
