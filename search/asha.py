@@ -1,7 +1,9 @@
 """Early stopping: asynchronous successive halving (ASHA) with the optimizer step as its unit.
 
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, in its stopping variant: at each rung a
-trial goes on if it is among the best 1/reduction_factor of the values seen there so far.
+trial goes on if it is among the best 1/reduction_factor of the values seen there so far. One thing differs: a rung's first
+arrival has no rival and always goes on in the paper, also to the end of the budget. Here nothing passes the lowest rung,
+where a start costs least, until reduction_factor values are there to compare.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Rungs:
         self, steps: Iterable[int], reduction_factor: int, mode: Literal["min", "max"], exempt: Iterable[int] = ()
     ) -> None:
         self._values: dict[int, dict[int, float]] = {step: {} for step in steps}
+        self._lowest = min(self._values, default=0)
         self._reduction_factor = reduction_factor
         self._sign = 1.0 if mode == "min" else -1.0
         self._exempt = frozenset(exempt)
@@ -49,7 +52,8 @@ class Rungs:
         if trial in self._exempt:
             return True
         better = sum(other < rung[trial] for other in rung.values())
-        return better < max(1, len(rung) // self._reduction_factor)
+        places = len(rung) // self._reduction_factor
+        return better < (places if step == self._lowest else max(1, places))
 
 
 class Asha(FIFOScheduler):  # type: ignore[misc]

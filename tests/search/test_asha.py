@@ -7,8 +7,15 @@ import pytest
 from search.asha import Rungs
 
 
-def test_the_first_trial_at_a_rung_goes_on():
-    assert Rungs([10], 3, "min").record(0, 10, 5.0)
+def test_at_the_lowest_rung_nothing_goes_on_before_there_are_rivals():
+    rungs = Rungs([10, 30], 3, "min")
+    assert not rungs.record(0, 10, 5.0)
+    assert not rungs.record(1, 10, 4.0)
+    assert rungs.record(2, 10, 3.0)
+
+
+def test_the_first_trial_at_a_higher_rung_goes_on():
+    assert Rungs([10, 30], 3, "min").record(0, 30, 5.0)
 
 
 def test_one_in_reduction_factor_goes_on():
@@ -36,7 +43,7 @@ def test_max_mode_is_min_mode_of_the_negative():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_non_finite_value_ends_the_trial_and_is_not_ranked(value):
-    rungs = Rungs([10], 3, "min")
+    rungs = Rungs([5, 10], 3, "min")
     assert not rungs.record(0, 10, value)
     assert rungs.record(1, 10, 1e9)  # the first that counts
 
