@@ -1,4 +1,4 @@
-"""Command line: `psf-search run|analyze`, `python search/run.py`, `tune analyze`.
+"""Command line: `psf-search run|analyze|cache`, `python search/run.py`, `tune analyze`.
 
 Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 130 and 143 interrupted by SIGINT and SIGTERM.
 Nothing heavy is imported before the input has been found good.
@@ -15,6 +15,8 @@ import typer
 from rich.console import Console
 
 from results.run_directory import ROOT, RunError
+from search.cache_command import CACHE
+from search.cache_command import app as cache_app
 from spaces.loading import SpaceError, available, load
 
 app = typer.Typer(
@@ -23,9 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Search the hyperparameters of VAEs of optical point spread functions.",
 )
+app.add_typer(cache_app, name="cache")
 
 RunsRoot = Annotated[Path, typer.Option("--out", help="Directory that holds the runs.")]
-CACHE = Path("results/cache")
 
 
 @app.command()
