@@ -4,10 +4,10 @@
         <key>/       an entry: .npy files, memory-mapped by readers, and manifest.json with units, shapes and checksums;
                      the manifest's mtime is the entry's last use
         .partial-*/  an entry that is being written or removed
-        lock         held (flock) shared to write, read or verify, exclusively to remove
+        lock         held (flock) shared to write or verify, exclusively to remove
 
 An entry appears and disappears by a rename, so it is complete or absent. Whoever holds the lock exclusively knows that no
-writer lives, so every `.partial-*` is what a killed process has left.
+writer lives, so every `.partial-*` is what a killed process has left. Readers need no lock: what they have mapped stays.
 """
 
 from __future__ import annotations
@@ -96,9 +96,8 @@ def read(entry: Path) -> Kernels:
     Raises:
         FileNotFoundError: there is no such entry (any more).
     """
-    with _lock(entry.parent, fcntl.LOCK_SH):
-        _record_use(entry)
-        return Kernels(**{name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in Kernels.names()})
+    _record_use(entry)
+    return Kernels(**{name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in Kernels.names()})
 
 
 def manifest(entry: Path) -> dict[str, Any]:
