@@ -21,7 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,16 @@ from deeplens_workers.kernels import Kernels, RenderRequest
 
 LIMIT = 10 * 2**30  # bytes: 10 GiB
 # Part of every key. Raise it when a change of this package changes the kernels' bits.
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 
 _UNITS = {
     "points": "x, y: normalised to half the sensor's width and height; depth: mm, negative",
     "kernels": "share of the energy in the kernel's window; each channel sums to 1",
     "chief_ray_offset_px": "sensor pixels, x right and y up, chief ray minus pinhole image",
+    "lateral_color_px": "sensor pixels, x right and y up, chief ray of the channel minus that of the primary wavelength",
     "rms_radius_px": "sensor pixels, about the rays' centroid",
     "lost": "share of the rays reaching the sensor that fall outside the kernel's window",
+    "rays": "rays a kernel was made of",
 }
 _KEY = re.compile("[0-9a-f]{64}")
 _PARTIAL = ".partial-"
@@ -285,11 +287,8 @@ def _parameters(request: RenderRequest) -> dict[str, Any]:
         "lens_format": request.lens.path.suffix,
         "points": len(request.points),
         "pixel_pitch_um": float(request.pixel_pitch_um),
-        "wavelengths_um": [float(wavelength) for wavelength in request.wavelengths_um],
-        "trace_px": request.trace_px,
-        "kernel_px": request.kernel_px,
-        "rays": request.rays,
-        "seed": request.seed,
+        "focus_mm": request.focus_mm,
+        **asdict(request.tracing),
     }
 
 

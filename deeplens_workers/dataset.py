@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers import cache as kernel_cache
-from deeplens_workers.kernels import Kernels, RenderRequest
+from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import LensFile, find_lens
 from deeplens_workers.pool import Renderer
 from spaces.seeding import named_seed
@@ -36,17 +36,21 @@ class PsfDataset:
     warnings: list[str]
 
 
+def grid_points(data: PsfData) -> NDArray[np.float32]:
+    """Field points [N, 3] of the grid at every depth, row-major: depth slowest, then y, then x, each rising from -1."""
+    columns, rows = data.grid
+    depth, y, x = np.meshgrid(data.depths_mm, np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+    return np.stack([x, y, depth], axis=-1).reshape(-1, 3).astype(np.float32)
+
+
 def positions(data: PsfData, seed: int) -> dict[str, NDArray[np.float32]]:
     """Field points [N, 3] float32 (x, y in [-1, 1]; depth in mm, negative) of the sets train, validation and test.
 
-    train: the grid, row-major: depth slowest, then y, then x fastest, each rising from -1 (depths as configured). It
-        does not depend on the seed.
+    train: the grid, see `grid_points`. It does not depend on the seed.
     validation, test: positions drawn uniformly between the grid's points, new ones for each depth, depth slowest. The
         seed and the set's name determine them, so the sets are disjoint and each is unmoved by the other's size.
     """
-    columns, rows = data.grid
-    depth, y, x = np.meshgrid(data.depths_mm, np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
-    sets = {"train": np.stack([x, y, depth], axis=-1).reshape(-1, 3)}
+    sets: dict[str, NDArray[np.floating]] = {"train": grid_points(data)}
     for name, count in (("validation", data.validation_points), ("test", data.test_points)):
         xy = np.random.default_rng(named_seed(seed, "positions", name)).uniform(-1, 1, (len(data.depths_mm), count, 2))
         depths = np.broadcast_to(np.reshape(data.depths_mm, (-1, 1, 1)), (*xy.shape[:2], 1))
@@ -56,16 +60,20 @@ def positions(data: PsfData, seed: int) -> dict[str, NDArray[np.float32]]:
 
 def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
     """What to render for each set; held-out sets get `held_out_rays`."""
+    tracing = Tracing(
+        channels=data.channels(),
+        trace_px=data.trace_px,
+        kernel_px=data.kernel_px,
+        rays=data.held_out_rays,
+        seed=PUPIL_SEED,
+        noise=data.noise and data.noise / 3,  # what eight times the rays would leave of random sampling's noise
+        model=data.psf_model,
+        recenter=data.recenter,
+    )
+    for_training = replace(tracing, rays=data.rays, noise=data.noise)
     return {
         name: RenderRequest(
-            lens=lens,
-            points=points,
-            pixel_pitch_um=data.pixel_pitch_um,
-            wavelengths_um=data.wavelengths_um,
-            trace_px=data.trace_px,
-            kernel_px=data.kernel_px,
-            rays=data.rays if name == "train" else data.held_out_rays,
-            seed=PUPIL_SEED,
+            lens, points, data.pixel_pitch_um, for_training if name == "train" else tracing, data.focus_mm
         )
         for name, points in positions(data, seed).items()
     }
@@ -81,7 +89,7 @@ def render_dataset(
         seed: the run's seed; it places the held-out positions.
         cache: directory of cache entries, created if need be.
         actors: Ray actors to render with, shared by the sets; 0 renders in this process.
-        progress: called with (rays done, rays in all) of what has to be rendered.
+        progress: called with (kernels done, kernels in all) of what has to be rendered.
 
     Raises:
         SpaceError: the lens is missing or malformed.
@@ -93,22 +101,21 @@ def render_dataset(
     entries = {name: cache / kernel_cache.key(request) for name, request in wanted.items()}
     warnings = [warning for entry in entries.values() if (warning := _drop_if_corrupt(entry))]
     missing = [name for name, entry in entries.items() if not entry.is_dir()]
-    total = sum(wanted[name].rays_total for name in missing)
+    total = sum(len(wanted[name].points) for name in missing)
     done = 0
-    with Renderer(lens, data.pixel_pitch_um, actors) as renderer:
+    with Renderer(lens, data.pixel_pitch_um, actors, data.focus_mm) as renderer:
         for name in missing:
-            request = wanted[name]
 
-            def report(
-                points: int, _: int, before: int = done, rays: int = request.rays_total // len(request.points)
-            ) -> None:
+            def report(points: int, _: int, before: int = done) -> None:
                 if progress:
-                    progress(before + points * rays, total)
+                    progress(before + points, total)
 
-            kernel_cache.write(cache, request, renderer.render(request, report))
-            done += request.rays_total
+            kernel_cache.write(cache, wanted[name], renderer.render(wanted[name], report))
+            done += len(wanted[name].points)
+        rays_traced = renderer.rays_traced
+    kernel_cache.evict(cache, keep=entries.values())
     warnings += sampling_warnings(kernel_cache.read(entries["train"]), data)
-    return PsfDataset(**entries, rays_traced=total, warnings=warnings)
+    return PsfDataset(**entries, rays_traced=rays_traced, warnings=warnings)
 
 
 def sampling_warnings(kernels: Kernels, data: PsfData) -> list[str]:

@@ -6,12 +6,46 @@ N = field point, C = channel (wavelength), K = model kernel pixel.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers.lens_file import LensFile
+
+# Wavelengths in um and their weights, relative to each other: the light that one channel gathers.
+Channel = tuple[tuple[float, float], ...]
+Model = Literal["geometric", "coherent", "huygens"]
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """How kernels are made of rays; the same for all points of a request.
+
+    Args:
+        channels: the light of each channel.
+        trace_px: side T of the traced kernel in sensor pixels.
+        kernel_px: side K of the kernel it is area-pooled to.
+        rays: rays per point and wavelength, the most if `noise` is given; a power of two serves best.
+        seed: of the pupil samples.
+        noise: relative L2 noise that each wavelength's kernel may have; None takes `rays` as they are.
+        model: DeepLens' model of the PSF.
+        recenter: centre kernels on the chief ray of the primary wavelength; otherwise on the pinhole image.
+    """
+
+    channels: tuple[Channel, ...]
+    trace_px: int
+    kernel_px: int
+    rays: int
+    seed: int = 0
+    noise: float | None = None
+    model: Model = "geometric"
+    recenter: bool = True
+
+    @property
+    def wavelengths(self) -> list[float]:
+        """All channels' wavelengths in um, each once, in order of appearance."""
+        return list(dict.fromkeys(wavelength for channel in self.channels for wavelength, _ in channel))
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,27 +53,14 @@ class RenderRequest:
     """Everything that determines a set of kernels, bit for bit.
 
     `points` [N, 3] float32: x and y normalised to half the sensor's width and height, in [-1, 1]; object depth in mm,
-    negative. `rays` are per point and wavelength.
+    negative. `focus_mm`: object distance that the lens is focused at; None as in its file.
     """
 
     lens: LensFile
     points: NDArray[np.float32]
     pixel_pitch_um: float
-    wavelengths_um: tuple[float, ...]
-    trace_px: int
-    kernel_px: int
-    rays: int
-    seed: int
-
-    @property
-    def rays_total(self) -> int:
-        """Rays to trace, all points and wavelengths."""
-        return len(self.points) * len(self.wavelengths_um) * self.rays
-
-    def tracing(self) -> dict[str, Any]:
-        """The arguments of `RayTracer.render` besides the points."""
-        names = ("wavelengths_um", "trace_px", "kernel_px", "rays", "seed")
-        return {name: getattr(self, name) for name in names}
+    tracing: Tracing
+    focus_mm: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +70,18 @@ class Kernels:
     kernels: [N, C, K, K] float32, each channel sums to one. As DeepLens orients them: upright image (the lens' inversion
         undone), row 0 at the top (+y), centred on the chief ray of the primary wavelength.
     chief_ray_offset_px: [N, 2] float32, that chief ray's (x right, y up) minus the ideal pinhole image point: distortion.
-    rms_radius_px: [N, C] float32, RMS distance of the rays from their centroid.
-    lost: [N, C] float32 in [0, 1], share of the rays reaching the sensor that fall outside the kernel's window.
+    lateral_color_px: [N, C, 2] float32, each channel's own chief ray minus that one: lateral colour.
+    rms_radius_px: [N, C] float32, RMS distance of the rays from their centroid; NaN for the wave-optical models.
+    lost: [N, C] float32 in [0, 1], share of the rays reaching the sensor that fall outside the kernel's window; NaN likewise.
+    rays: [N, C] int32, how many the kernel was made of.
     """
 
     kernels: NDArray[np.float32]
     chief_ray_offset_px: NDArray[np.float32]
+    lateral_color_px: NDArray[np.float32]
     rms_radius_px: NDArray[np.float32]
     lost: NDArray[np.float32]
+    rays: NDArray[np.int32]
 
     @staticmethod
     def names() -> tuple[str, ...]:
@@ -67,3 +92,7 @@ class Kernels:
     def concatenate(parts: list[Kernels]) -> Kernels:
         """Kernels of consecutive sets of points as one."""
         return Kernels(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Kernels.names()})
+
+    def take(self, indices: NDArray[np.int64]) -> Kernels:
+        """Kernels of chosen points, in that order."""
+        return Kernels(**{name: getattr(self, name)[indices] for name in Kernels.names()})

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplens_workers.kernels import Kernels, RenderRequest
+from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import LensFile
 
+Rendered = tuple[Kernels, int]
+"""Kernels and how many rays were traced for them."""
 # called with (points done, points in all)
 Progress = Callable[[int, int], None]
 
-CHUNK = 16  # points per unit of work, the block in which the tracer finds chief rays; 0.3 s at 8192 rays
+CHUNK = 64  # points per unit of work, at least: 0.1 s, long against a call's millisecond
 IN_FLIGHT = 2  # units per actor: one being traced, one waiting
 MAX_DEATHS = 3  # of actors per Renderer; more mean that the machine or the lens kills them
 
@@ -38,15 +40,17 @@ class Renderer:
         lens: a checked lens file.
         pixel_pitch_um: sensor pixel pitch in micrometres.
         actors: number of Ray actors with one CPU each; 0 renders in this process.
+        focus_mm: object distance the lens is focused at; None as in its file.
     """
 
-    def __init__(self, lens: LensFile, pixel_pitch_um: float, actors: int) -> None:
-        self._lens = lens
-        self._pitch = pixel_pitch_um
+    def __init__(self, lens: LensFile, pixel_pitch_um: float, actors: int, focus_mm: float | None = None) -> None:
+        self._optics = (lens, pixel_pitch_um, focus_mm)
         self._actors = actors
         self._pool: list[Any] = []
-        self._tracer: Any = None
+        self._local: Any = None
         self._deaths = 0
+        self.rays_traced = 0
+        """Rays that were traced for the results so far; a dead actor's are not known."""
 
     def __enter__(self) -> Self:
         return self
@@ -68,25 +72,26 @@ class Renderer:
             ValueError: DeepLens cannot load the lens, or no light of a point reaches its kernel.
             RenderError: more than `MAX_DEATHS` actors died.
         """
-        assert (request.lens, request.pixel_pitch_um) == (self._lens, self._pitch)
-        chunks = [request.points[start : start + CHUNK] for start in range(0, len(request.points), CHUNK)]
+        assert (request.lens, request.pixel_pitch_um, request.focus_mm) == self._optics
+        chunks = _chunks(request.points)
         parts: list[Kernels | None] = [None] * len(chunks)
         done = 0
-        for index, kernels in self._here(chunks, request) if self._actors == 0 else self._there(chunks, request):
+        for index, (kernels, traced) in (self._here if self._actors == 0 else self._there)(chunks, request):
             parts[index] = kernels
             done += len(chunks[index])
+            self.rays_traced += traced
             if progress:
                 progress(done, len(request.points))
-        return Kernels.concatenate([part for part in parts if part is not None])
+        return Kernels.concatenate([part for part in parts if part is not None]).take(
+            np.argsort(np.concatenate(chunks))
+        )
 
-    def _here(self, chunks: list[NDArray[np.float32]], request: RenderRequest) -> Any:
-        from deeplens_workers.raytrace import RayTracer
-
-        self._tracer = self._tracer or RayTracer(self._lens.path, self._pitch)
+    def _here(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
+        self._local = self._local or _RenderActor(*self._optics)
         for index, chunk in enumerate(chunks):
-            yield index, self._tracer.render(chunk, **request.tracing())
+            yield index, self._local.render(request.points[chunk], request.tracing)
 
-    def _there(self, chunks: list[NDArray[np.float32]], request: RenderRequest) -> Any:
+    def _there(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
         """Units of work as they finish: (index, kernels). The units of a dead actor go to the front of the queue again."""
         import ray
 
@@ -98,7 +103,7 @@ class Renderer:
             for _, actor in itertools.product(range(IN_FLIGHT), list(self._pool)):
                 if waiting and sum(owner is actor for _, owner in busy.values()) < IN_FLIGHT:
                     index = waiting.popleft()
-                    busy[actor.render.remote(chunks[index], request.tracing())] = (index, actor)
+                    busy[actor.render.remote(request.points[chunks[index]], request.tracing)] = (index, actor)
             [reference], _ = ray.wait(list(busy), num_returns=1)
             index, actor = busy.pop(reference)
             try:
@@ -115,8 +120,7 @@ class Renderer:
         import ray
 
         name = f"renderer-{next(_actor_numbers)}"
-        actor = ray.remote(num_cpus=1)(_Tracer)
-        return actor.options(name=name).remote(self._lens, self._pitch)
+        return ray.remote(num_cpus=1)(_RenderActor).options(name=name).remote(*self._optics)
 
     def _replace(self, actor: Any, error: Exception) -> None:
         self._deaths += 1
@@ -128,19 +132,33 @@ class Renderer:
         self._pool[self._pool.index(actor)] = self._start()
 
 
-class _Tracer:
-    """The actor: a `RayTracer` in a process of its own, loaded by the first call (a constructor's error would be a death)."""
+class _RenderActor:
+    """The actor: a `KernelRenderer` in a process of its own, loaded by the first call (a constructor's error would be a death)."""
 
-    def __init__(self, lens: LensFile, pixel_pitch_um: float) -> None:
-        self._arguments = (lens.path, pixel_pitch_um)
-        self._tracer: Any = None
+    def __init__(self, lens: LensFile, pixel_pitch_um: float, focus_mm: float | None) -> None:
+        self._arguments = (lens.path, pixel_pitch_um, focus_mm)
+        self._renderer: Any = None
 
-    def render(self, points: NDArray[np.float32], tracing: dict[str, Any]) -> Kernels:
-        from deeplens_workers.raytrace import RayTracer
+    def render(self, points: NDArray[np.float32], tracing: Tracing) -> Rendered:
+        from deeplens_workers.render import load
 
-        self._tracer = self._tracer or RayTracer(*self._arguments)
-        kernels: Kernels = self._tracer.render(points, **tracing)
-        return kernels
+        self._renderer = self._renderer or load(*self._arguments)
+        before = self._renderer.rays_traced
+        kernels: Kernels = self._renderer.render(points, tracing)
+        return kernels, self._renderer.rays_traced - before
+
+
+def _chunks(points: NDArray[np.float32]) -> list[NDArray[np.int64]]:
+    """Indices of points in units of work: by depth and distance from the axis, for those share their rays."""
+    radius = np.hypot(points[:, 0], points[:, 1]).astype(np.float32)
+    order = np.lexsort((radius, points[:, 2]))
+    changes = 1 + np.flatnonzero(np.diff(radius[order]))
+    cuts, last = [], 0
+    for change in changes.tolist():
+        if change - last >= CHUNK:
+            cuts.append(change)
+            last = change
+    return np.split(order, cuts)
 
 
 def _kill(actor: Any) -> None:

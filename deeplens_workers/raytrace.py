@@ -1,15 +1,14 @@
-"""Tracing rays through a lens with DeepLens: the only module that imports it (5 s, and torch).
+"""Rays through a lens, traced by DeepLens: the only module that imports it (5 s, and torch).
 
-Surfaces, materials, tracing and splatting are DeepLens'. This module chooses which rays to trace (scrambled Sobol points
-of the entrance pupil), finds the chief ray by Newton's method instead of searching random samples, and keeps what `psf()`
-hides: the energy outside the kernel and the chief ray's position.
+Surfaces, materials, tracing and the sensor are DeepLens'. This module chooses where rays start and returns where they land,
+and it finds chief rays by Newton's method instead of searching random samples.
 
-N = field point, C = wavelength, S = ray (pupil sample), T = traced pixel, K = model pixel. Lengths in mm unless named.
+M = bundle (one object point, one wavelength), S = ray of a bundle, A = aperture (any surface limits rays). Lengths in mm
+unless named; sensor positions are upright, with the lens' inversion undone as in DeepLens' kernels.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -20,23 +19,24 @@ import torch
 from numpy.typing import NDArray
 
 from deeplens_workers.import_cost import placeholders
-from deeplens_workers.kernels import Kernels
-from deeplens_workers.pooling import area_weights
 
 # DeepLens saves pictures with the one and scores them with the other; they are two thirds of the time its import takes.
 with placeholders("torchvision", "torchvision.utils", "lpips"):
     from deeplens import GeoLens, Ray
-    from deeplens.imgsim import forward_integral
 
 Array = NDArray[np.float64]
 
-# Rays traced at once per wavelength: 3 x 8192 rays of 24 bytes stay in a core's cache; 16384 are 20 % slower per ray.
-RAY_BLOCK = 8192
-# Points whose chief rays are found together. Always exactly so many (padded), so that a point's bits never depend on
+# Rays traced at once: their 24 bytes each stay in a core's cache; twice as many are 20 % slower per ray.
+RAY_BLOCK = 24576
+# Bundles whose chief rays are found together. Always exactly so many (padded), so that a bundle's bits never depend on
 # its neighbours: torch's vector code and its scalar remainder may round differently.
-CHIEF_BLOCK = 16
+CHIEF_BLOCK = 64
 # DeepLens propagates far bundles to this plane first; starting there spares float32 the distance to the object.
 START_Z = -10.0
+# Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
+CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
+# How far beyond its rim each surface is traced for `beyond_apertures`, in semi-apertures.
+BEYOND = 1.3
 
 
 class RayTracer:
@@ -47,172 +47,171 @@ class RayTracer:
     Args:
         lens_path: DeepLens .json, Zemax .zmx or CODE V .seq file.
         pixel_pitch_um: sensor pixel pitch in micrometres.
+        focus_mm: object distance, negative, that the sensor is moved to focus on; None leaves it where the file has it.
 
     Raises:
-        ValueError: DeepLens cannot load the file.
+        ValueError: DeepLens cannot load the file, or cannot focus so.
     """
 
-    def __init__(self, lens_path: Path, pixel_pitch_um: float) -> None:
-        with _one_thread(), redirect_stdout(io.StringIO()):
+    def __init__(self, lens_path: Path, pixel_pitch_um: float, focus_mm: float | None = None) -> None:
+        with one_thread(), redirect_stdout(io.StringIO()):
             try:
-                self.lens = GeoLens(str(lens_path), device="cpu")
+                self._lens = GeoLens(str(lens_path), device="cpu")
                 self._exact = GeoLens(str(lens_path), device="cpu", dtype=torch.float64)
+                self._beyond = GeoLens(str(lens_path), device="cpu")
+                for lens in (self._lens, self._exact, self._beyond):
+                    if focus_mm is not None:
+                        lens.refocus(focus_mm)
             except Exception as error:  # its parsers raise whatever a malformed line leads to
+                focus = "" if focus_mm is None else f", focused at {focus_mm:g} mm"
                 raise ValueError(
-                    f"lens {lens_path}: DeepLens cannot load it: {type(error).__name__}: {error}"
+                    f"lens {lens_path}{focus}: DeepLens cannot load it: {type(error).__name__}: {error}"
                 ) from error
         self.pixel_mm = pixel_pitch_um * 1e-3
-        width, height = self.lens.sensor_size
-        # Not set_sensor(): it demands equal aspect ratios to the last bit, and recomputes the field of view for nothing.
-        self.lens.sensor_res = (round(width / self.pixel_mm), round(height / self.pixel_mm))
-        self.lens.pixel_size = self.pixel_mm
-        self._half_sensor = np.array([width, height]) / 2
+        self.primary_um: float = self._lens.primary_wvln
+        self.half_sensor = np.array(self._lens.sensor_size) / 2
+        self.symmetric = all(map(_centred, self._lens.surfaces))
+        self._apertures = np.array([surface.r for surface in self._lens.surfaces])
+        for surface in self._beyond.surfaces:
+            surface.r *= BEYOND
+        for lens in (self._lens, self._exact):
+            # Not set_sensor(): it demands equal aspect ratios to the last bit, and recomputes the field of view for nothing.
+            lens.sensor_res = tuple(round(float(2 * half) / self.pixel_mm) for half in self.half_sensor)
+            lens.pixel_size = self.pixel_mm
 
-    def render(
-        self,
-        points: NDArray[np.floating],
-        wavelengths_um: tuple[float, ...],
-        trace_px: int,
-        kernel_px: int,
-        rays: int,
-        seed: int,
-    ) -> Kernels:
-        """Kernels of field points; each point's bits depend on nothing but that point and the other arguments.
+    def object_points(self, points: NDArray[np.floating]) -> Array:
+        """Positions [N, 3] of field points in object space, by pinhole projection as in DeepLens.
 
         Args:
             points: [N, 3] x and y normalised to half the sensor's width and height; depth in mm, negative.
-            wavelengths_um: one channel each.
-            trace_px: side T of the traced kernel in sensor pixels.
-            kernel_px: side K of the area-pooled kernel.
-            rays: rays per point and wavelength; a power of two serves best.
-            seed: of the pupil samples.
-
-        Raises:
-            ValueError: no light of a point reaches the kernel's window.
         """
-        objects = self.object_points(points)
-        with torch.inference_mode(), _one_thread():
-            centers, offsets = self._centers(objects)
-            traced, rms, lost = [], [], []
-            for point, obj, center in zip(np.asarray(points, dtype=np.float64), objects, centers, strict=True):
-                pupil = np.stack([pupil_samples(rays, seed, point, wavelength) for wavelength in wavelengths_um])
-                kernel, radius, outside = self._splat(obj, center, pupil, wavelengths_um, trace_px)
-                if not kernel.sum((1, 2)).all():
-                    raise ValueError(f"no light of field point {point.tolist()} (x, y, depth in mm) reaches its kernel")
-                traced.append(kernel)
-                rms.append(radius)
-                lost.append(outside)
-        weights = area_weights(trace_px, kernel_px)
-        pooled = np.stack([weights @ kernel @ weights.T for kernel in traced])
-        pooled /= pooled.sum((2, 3), keepdims=True)
-        return Kernels(
-            kernels=pooled.astype(np.float32),
-            chief_ray_offset_px=(offsets / self.pixel_mm).astype(np.float32),
-            rms_radius_px=(np.stack(rms) / self.pixel_mm).astype(np.float32),
-            lost=np.stack(lost).astype(np.float32),
-        )
-
-    def object_points(self, points: NDArray[np.floating]) -> Array:
-        """Positions [N, 3] of field points in object space, by pinhole projection as in DeepLens."""
         points = np.asarray(points, dtype=np.float64)
-        scale = -points[:, 2:] / self.lens.foclen
-        return np.concatenate([points[:, :2] * scale * self._half_sensor, points[:, 2:]], axis=1)
+        scale = -points[:, 2:] / self._lens.foclen
+        return np.concatenate([points[:, :2] * scale * self.half_sensor, points[:, 2:]], axis=1)
 
-    def _rays(self, lens: GeoLens, objects: Array, pupil: Array) -> Ray:
-        """Rays [..., S] from objects [..., 3] through entrance pupil points [..., S, 2] in units of its radius."""
-        pupil_z, pupil_r = lens.get_entrance_pupil()
-        target = np.concatenate([pupil * pupil_r, np.full((*pupil.shape[:-1], 1), pupil_z)], axis=-1)
-        objects = np.broadcast_to(objects[..., None, :], target.shape)
-        direction = target - objects
-        start = np.maximum(objects[..., 2:], START_Z)
-        origin = objects + direction * ((start - objects[..., 2:]) / (pupil_z - objects[..., 2:]))
-        # Rays are stored coordinate by coordinate: DeepLens' sums over x, y, z then run over whole vectors, 1.3x faster.
-        o, d = (
-            torch.from_numpy(np.ascontiguousarray(np.moveaxis(a, -1, 0))).to(lens.dtype).movedim(0, -1)
-            for a in (origin, direction)
-        )
-        return Ray(o, d, lens.primary_wvln, device="cpu")
+    def pinhole_images(self, objects: Array) -> Array:
+        """Sensor positions [M, 2] by pinhole projection: without distortion."""
+        return np.asarray(-objects[:, :2] / objects[:, 2:] * self._lens.foclen)
 
-    def _splat(
-        self, obj: Array, center: Array, pupil: Array, wavelengths_um: tuple[float, ...], trace_px: int
-    ) -> tuple[Array, Array, Array]:
-        """One point: traced kernels [C, T, T] (rays per pixel), RMS radius [C] in mm, lost share [C]."""
-        channels = len(wavelengths_um)
-        kernel = np.zeros((channels, trace_px, trace_px))
-        moments = np.zeros((channels, 4))  # sums over valid rays of 1, x, y, x^2 + y^2
-        pointc = torch.from_numpy(center).to(self.lens.dtype).expand(channels, 2)
-        wavelengths = torch.tensor(wavelengths_um, dtype=self.lens.dtype).reshape(channels, 1, 1)
-        for block in np.split(pupil, range(RAY_BLOCK, pupil.shape[1], RAY_BLOCK), axis=1):
-            ray = self._rays(self.lens, np.broadcast_to(obj, (channels, 3)), block)
-            ray.wvln = wavelengths  # one refractive index per channel, broadcast over its rays
-            ray = self.lens.trace2sensor(ray).flip_xy()
-            kernel += forward_integral(ray, ps=self.pixel_mm, ks=trace_px, pointc=pointc).double().numpy()
-            valid = ray.is_valid.double()
-            xy = (ray.o[..., :2] - pointc[:, None]).double() * valid[..., None]
-            terms = (valid, xy[..., 0], xy[..., 1], xy.square().sum(-1))
-            moments += torch.stack([term.sum(-1) for term in terms], dim=-1).numpy()
-        count = np.maximum(moments[:, :1], 1.0)
-        mean = moments / count
-        variance = mean[:, 3] - mean[:, 1] ** 2 - mean[:, 2] ** 2
-        lost = 1.0 - kernel.sum((1, 2)) / count[:, 0]
-        return kernel, np.sqrt(np.maximum(variance, 0.0)), np.clip(lost, 0.0, 1.0)
+    def hits(self, objects: Array, pupil: Array, wavelengths_um: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Where rays land: sensor positions [M, S, 2] and whether they reach it, [M, S].
 
-    def _centers(self, objects: Array) -> tuple[Array, Array]:
-        """Kernel centres [N, 2] (chief rays of the primary wavelength) and their offsets [N, 2] from the pinhole image.
-
-        In mm, in the upright image. As in DeepLens, a chief ray that is vignetted is replaced by the pinhole image.
+        Args:
+            objects: [M, 3].
+            pupil: [M, S, 2] points of the entrance pupil, in units of its radius.
+            wavelengths_um: [M].
         """
-        pinhole = -objects[:, :2] / objects[:, 2:] * self.lens.foclen
-        blocks = np.split(objects, range(CHIEF_BLOCK, len(objects), CHIEF_BLOCK))
-        chief = np.concatenate([self._chief_rays(block) for block in blocks])
-        centers = np.where(np.isnan(chief), pinhole, chief)
-        return centers, centers - pinhole
+        ray = self._lens.trace2sensor(self._rays(self._lens, objects, pupil, wavelengths_um))
+        return -ray.o[..., :2].double().numpy(), (ray.is_valid > 0).numpy()
 
-    def _chief_rays(self, objects: Array) -> Array:
-        """Sensor positions [n, 2] (upright, mm) of rays through the stop's centre, NaN where vignetted; n <= CHIEF_BLOCK."""
-        count = len(objects)
-        objects = np.concatenate([objects, np.repeat(objects[-1:], CHIEF_BLOCK - count, axis=0)])
-        pupil = self._nearest_to_stop(objects)
-        for step in (0.1, 0.01, 0.001, 0.001):
+    def beyond_apertures(
+        self, objects: Array, pupil: Array, wavelengths_um: Array
+    ) -> tuple[Array, NDArray[np.float32], Array]:
+        """Where rays would land if no aperture stopped them, and how far each aperture is from doing so.
+
+        Returns:
+            Sensor positions [M, S, 2]; squared heights [M, A, S] at each aperture, 1 at its edge, all NaN for a ray that
+            does not reach the sensor even so; x [M, S] at the stop in mm.
+        """
+        lens = self._beyond
+        ray, record = lens.trace(self._rays(lens, objects, pupil, wavelengths_um), record=True)
+        heights = torch.stack([o[..., :2].square().sum(-1) for o in record[1:]], dim=1).numpy()
+        heights /= np.square(self._apertures, dtype=np.float32)[:, None]
+        heights[np.broadcast_to((ray.is_valid <= 0).numpy()[:, None], heights.shape)] = np.nan
+        ray = ray.prop_to(lens.d_sensor)
+        return -ray.o[..., :2].double().numpy(), heights, record[lens.aper_idx + 1][..., 0].double().numpy()
+
+    def chief_rays(self, objects: Array, wavelengths_um: Array, pupil: Array | None = None) -> Array:
+        """Sensor positions [M, 2] of the rays through the stop's centre, NaN where they are vignetted.
+
+        Args:
+            objects: [M, 3].
+            wavelengths_um: [M].
+            pupil: [M, 2] points of the pupil near the chief rays; found by a search if not given.
+        """
+        found = []
+        for start in range(0, len(objects), CHIEF_BLOCK):
+            block = slice(start, start + CHIEF_BLOCK)
+            missing = CHIEF_BLOCK - len(objects[block])
+            args = [objects[block], wavelengths_um[block], *([] if pupil is None else [pupil[block]])]
+            padded = [np.concatenate([values, np.repeat(values[-1:], missing, axis=0)]) for values in args]
+            found.append(self._chief_block(*padded)[: CHIEF_BLOCK - missing])
+        return np.concatenate(found)
+
+    def _chief_block(self, objects: Array, wavelengths_um: Array, pupil: Array | None = None) -> Array:
+        steps: tuple[float, ...] = (0.01, 0.001)
+        if pupil is None:
+            pupil, steps = self._nearest_to_stop(objects, wavelengths_um), (0.1, 0.01, 0.001, 0.001)
+        for step in steps:
             # Central differences of the map pupil -> stop, then Newton's step to the stop's centre.
             probes = pupil[:, None] + step * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-            stop, _ = self._at_stop(objects, probes)
+            stop, _ = self._at_stop(objects, probes, wavelengths_um)
             jacobian = np.stack([stop[:, 0] - stop[:, 1], stop[:, 2] - stop[:, 3]], axis=-1) / (2 * step)
             pupil = pupil - _solve(jacobian, stop.mean(1))
-        ray = self._exact.trace2sensor(self._rays(self._exact, objects, np.repeat(pupil[:, None], 4, axis=1)))
-        found = (ray.is_valid[:, 0] > 0) & (ray.stop_dist[:, 0] < 1e-6)
-        position = torch.where(found[:, None], -ray.o[:, 0, :2], torch.nan).numpy()
-        return np.asarray(position[:count])
+        rays = self._rays(self._exact, objects, np.repeat(pupil[:, None], 4, axis=1), wavelengths_um)
+        ray = self._exact.trace2sensor(rays)
+        reached = (ray.is_valid[:, 0] > 0) & (ray.stop_dist[:, 0] < 1e-6)
+        return np.asarray(torch.where(reached[:, None], -ray.o[:, 0, :2], torch.nan).numpy())
 
-    def _nearest_to_stop(self, objects: Array) -> Array:
-        """Of 64 points spread over the entrance pupil, the one [n, 2] whose ray passes nearest the stop's centre."""
+    def _nearest_to_stop(self, objects: Array, wavelengths_um: Array) -> Array:
+        """Of 64 points spread over the entrance pupil, the one [M, 2] whose ray passes nearest the stop's centre."""
         golden = np.pi * (3 - np.sqrt(5)) * np.arange(64)
         spread = np.sqrt(np.arange(64) / 64)[:, None] * np.stack([np.cos(golden), np.sin(golden)], axis=-1)
-        _, distance = self._at_stop(objects, np.broadcast_to(spread, (len(objects), 64, 2)))
+        _, distance = self._at_stop(objects, np.broadcast_to(spread, (len(objects), 64, 2)), wavelengths_um)
         return np.asarray(spread[distance.argmin(1)])
 
-    def _at_stop(self, objects: Array, pupil: Array) -> tuple[Array, Array]:
-        """Where rays cross the stop, [n, S, 2], and how far from its centre, [n, S]; both in stop radii, inf if blocked."""
+    def _at_stop(self, objects: Array, pupil: Array, wavelengths_um: Array) -> tuple[Array, Array]:
+        """Where rays cross the stop, [M, S, 2], and how far from its centre, [M, S]; both in stop radii, inf if blocked."""
         lens = self._exact
         stop = lens.surfaces[lens.aper_idx]
-        ray, _ = lens.trace(self._rays(lens, objects, pupil), surf_range=range(lens.aper_idx + 1))
+        ray, _ = lens.trace(self._rays(lens, objects, pupil, wavelengths_um), surf_range=range(lens.aper_idx + 1))
         center = torch.stack([stop.pos_x, stop.pos_y])
         return ((ray.o[..., :2] - center) / stop.r).numpy(), ray.stop_dist.numpy()
 
+    def _rays(self, lens: GeoLens, objects: Array, pupil: Array, wavelengths_um: Array) -> Ray:
+        """Rays [M, S] from objects [M, 3] through entrance pupil points [M, S, 2] in units of its radius."""
+        pupil_z, pupil_r = lens.get_entrance_pupil()
+        start = np.maximum(objects[:, 2], START_Z)
+        fraction = ((start - objects[:, 2]) / (pupil_z - objects[:, 2]))[:, None]
+        # Stored coordinate by coordinate: DeepLens' sums over x, y, z then run over whole vectors, 1.3x faster.
+        origin, direction = np.empty((2, 3, *pupil.shape[:2]))
+        for axis in range(2):
+            direction[axis] = pupil[..., axis] * pupil_r - objects[:, axis, None]
+        direction[2] = (pupil_z - objects[:, 2])[:, None]
+        for axis in range(3):
+            origin[axis] = objects[:, axis, None] + direction[axis] * fraction
+        o, d = (torch.from_numpy(values).to(lens.dtype).movedim(0, -1) for values in (origin, direction))
+        ray = Ray(o, d, lens.primary_wvln, device="cpu")
+        # One refractive index per bundle, broadcast over its rays.
+        ray.wvln = torch.from_numpy(np.asarray(wavelengths_um)).to(lens.dtype).reshape(-1, 1, 1)
+        return ray
 
-def pupil_samples(rays: int, seed: int, point: Array, wavelength_um: float) -> Array:
-    """Points [S, 2] spread evenly over the unit disc: a Sobol sequence, scrambled anew for each field point and wavelength.
+    def wave_psf(
+        self, point: Array, wavelength_um: float, side_px: int, rays: int, model: str, recenter: bool, seed: int
+    ) -> Array:
+        """DeepLens' own wave-optical PSF [T, T] of a field point [3], unit sum.
 
-    Measured on the triplet, relative L2 noise of 15 px kernels pooled from 64: 0.39 % with 2048 points, 0.17 % with 4096,
-    0.08 % with 8192, where pseudo-random points leave 3.5 % (Owen, "Scrambled net variance for integrals of smooth
-    functions", 1997). Powers of two keep the sequence balanced.
-    """
-    identity = np.array([seed, *point, wavelength_um], dtype=np.float64) + 0.0  # + 0.0 makes -0.0 and 0.0 the same
-    digest = hashlib.sha256(identity.tobytes()).digest()
-    engine = torch.quasirandom.SobolEngine(2, scramble=True, seed=int.from_bytes(digest[:7]))
-    u = engine.draw(rays, dtype=torch.float64).numpy()
-    angle = 2 * np.pi * u[:, 1]
-    return np.asarray(np.sqrt(u[:, :1]) * np.stack([np.cos(angle), np.sin(angle)], axis=-1))
+        Args:
+            model: "coherent" (exit pupil, angular spectrum) or "huygens".
+            seed: of DeepLens' random pupil samples.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            options = {"spp": rays, "model": model, "recenter": recenter}
+            psf = self._exact.psf(torch.from_numpy(point), wvln=wavelength_um, ks=side_px, **options)
+        return np.asarray(psf.double().numpy())
+
+
+def _centred(surface: object) -> bool:
+    """Whether a surface is the same at every azimuth about the optical axis."""
+    tilt = getattr(surface, "vec_local", None)
+    return (
+        type(surface).__name__ in CENTRED
+        and not getattr(surface, "is_square", False)
+        and float(getattr(surface, "pos_x", 0.0)) == 0.0
+        and float(getattr(surface, "pos_y", 0.0)) == 0.0
+        and (tilt is None or torch.equal(tilt.abs().cpu(), torch.tensor([0.0, 0.0, 1.0], dtype=tilt.dtype)))
+    )
 
 
 def _solve(jacobian: Array, value: Array) -> Array:
@@ -224,8 +223,8 @@ def _solve(jacobian: Array, value: Array) -> Array:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """One torch thread: actors are the parallelism, and DeepLens' splat adds in a fixed order only then."""
+def one_thread() -> Iterator[None]:
+    """One torch thread: actors are the parallelism, and sums keep their order only then."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -104,7 +104,7 @@ def _example(data: PsfData) -> str:
 
 def _units(data: PsfData) -> list[str]:
     pixel = data.pixel_pitch_um * data.trace_px / data.kernel_px
-    wavelengths = ", ".join(f"{wavelength:g}" for wavelength in data.wavelengths_um)
+    wavelengths = ", ".join("+".join(f"{wavelength:g}" for wavelength, _ in channel) for channel in data.channels())
     points = "x, y" if data.condition_dim == 2 else "x, y, depth"
     return [
         f"- in: field points [N, {data.condition_dim}] = {points}; x right and y up, normalised to half the sensor's "

@@ -225,6 +225,22 @@ def _label_right(axis: Axes, labels: list[tuple[float, str, str]]) -> None:
         below = height
 
 
+def contact_sheet(kernels: NDArray[np.floating], columns: int | None = None) -> Array:
+    """One picture [H, W, 3] in 0..1 of kernels [N, C, K, K], each on the scale of its own peak per channel.
+
+    Args:
+        columns: kernels in a row, x rising to the right; rows rise upwards like y. Default: about as many as rows.
+    """
+    shown = _colours(kernels / kernels.max(axis=(2, 3), keepdims=True))
+    columns = columns or math.ceil(math.sqrt(len(shown)))
+    rows, side = math.ceil(len(shown) / columns), shown.shape[1] + 1
+    sheet = np.full((rows * side + 1, columns * side + 1, 3), 0.25)
+    for index, kernel in enumerate(shown):
+        top, left = (rows - 1 - index // columns) * side + 1, index % columns * side + 1
+        sheet[top : top + side - 1, left : left + side - 1] = kernel
+    return sheet
+
+
 def _colours(kernels: Array) -> Array:
     """[N, C, K, K] in units of the peak -> [N, K, K, 3] in 0..1; one channel is shown through a colour map."""
     bright = np.clip(kernels, 0, 1) ** GAMMA

@@ -17,6 +17,7 @@ from rich.console import Console
 from results.run_directory import ROOT, RunError
 from search.cache_command import CACHE
 from search.cache_command import app as cache_app
+from search.render_command import render
 from spaces.loading import SpaceError, available, load
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
     help="Search the hyperparameters of VAEs of optical point spread functions.",
 )
 app.add_typer(cache_app, name="cache")
+app.command()(render)
 
 RunsRoot = Annotated[Path, typer.Option("--out", help="Directory that holds the runs.")]
 

@@ -154,7 +154,7 @@ def describe(job: Job, shape: Shape | None) -> str:
         (
             text.getvalue(),
             f"lens       {job.lens.path} (sha256 {job.lens.sha256[:12]})",
-            f"data set   {counts} positions x {len(data.wavelengths_um)} wavelengths, {data.rays_total():.3g} rays "
+            f"data set   {counts} positions x {len(data.wavelengths_um)} channels, {data.rays_total():.3g} rays "
             "(those already in the cache are not traced again)",
             f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, "
             f"rungs {budget.rungs()}, one in {budget.reduction_factor} goes on",

@@ -82,6 +82,20 @@ def load(space: str, overrides: list[str] | tuple[str, ...] = ()) -> Study:
     return study
 
 
+def check[M: BaseModel](model: type[M], values: dict[str, Any], where: str) -> M:
+    """A configuration model of `values`.
+
+    Raises:
+        SpaceError: one line naming `where`, the key and what is valid.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = _first_problem(error, model)
+        key = f"{problem.key}: " if problem.key else ""
+        raise SpaceError(f"{where}: {key}{problem.message}") from None
+
+
 def _shown(path: Path) -> str:
     """A path as the user would type it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -59,6 +59,10 @@ class Parameter(Frozen):
         return self
 
 
+# DeepLens refuses fewer.
+COHERENT_RAYS = 1_000_000
+
+
 class PsfData(Frozen):
     """The PSF data set: a grid of field points to train on, and held-out positions between them.
 
@@ -69,11 +73,24 @@ class PsfData(Frozen):
     pixel_pitch_um: PositiveFloat = Field(description="sensor pixel pitch in micrometres")
     grid: tuple[int, int] = Field((20, 20), description="training points along x and y, over [-1, 1] each")
     depths_mm: tuple[float, ...] = Field((-10000.0,), description="object distances, negative; several add a condition")
-    wavelengths_um: tuple[PositiveFloat, ...] = Field((0.656, 0.587, 0.486), description="one channel each, red first")
+    wavelengths_um: tuple[float | dict[float, PositiveFloat], ...] = Field(
+        (0.656, 0.587, 0.486), description="one channel each, red first; {wavelength: weight, ...} integrates several"
+    )
     trace_px: PositiveInt = Field(64, description="side of the traced kernel in sensor pixels")
     kernel_px: PositiveInt = Field(15, description="side of the model's kernel, area-pooled from the traced one")
     rays: PositiveInt = Field(4096, description="rays per training point and wavelength")
     held_out_rays: PositiveInt = Field(32768, description="rays per validation or test point and wavelength")
+    noise: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="relative L2 noise of training kernels, a third of it for the others; rays are then the most it takes",
+    )
+    focus_mm: float | None = Field(
+        None, lt=0, description="object distance the lens is focused at; default: as in its file"
+    )
+    psf_model: Literal["geometric", "coherent", "huygens"] = "geometric"
+    recenter: bool = Field(True, description="centre kernels on the chief ray; false: on the ideal image point")
     validation_points: PositiveInt = 200
     test_points: PositiveInt = 300
 
@@ -93,10 +110,11 @@ class PsfData(Frozen):
 
     @field_validator("wavelengths_um")
     @classmethod
-    def _wavelengths(cls, wavelengths: tuple[float, ...]) -> tuple[float, ...]:
-        if not wavelengths or any(not 0.1 < wavelength < 10 for wavelength in wavelengths):
-            raise ValueError(f"wavelengths must lie between 0.1 and 10 um, but got {list(wavelengths)}")
-        return wavelengths
+    def _wavelengths(cls, channels: tuple[float | dict[float, float], ...]) -> tuple[float | dict[float, float], ...]:
+        all_of_them = [wave for channel in channels for wave in (channel if isinstance(channel, dict) else (channel,))]
+        if not all(channels) or not channels or any(not 0.1 < wavelength < 10 for wavelength in all_of_them):
+            raise ValueError(f"wavelengths must lie between 0.1 and 10 um, but got {list(channels)}")
+        return channels
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -104,6 +122,10 @@ class PsfData(Frozen):
             raise ValueError(
                 f"`kernel_px <= trace_px` must hold, but got (kernel_px={self.kernel_px}, trace_px={self.trace_px})"
             )
+        if self.psf_model == "coherent" and self.rays < COHERENT_RAYS:
+            raise ValueError(f"psf_model coherent needs `rays >= {COHERENT_RAYS}`, but got {self.rays}")
+        if self.noise is not None and self.psf_model != "geometric":
+            raise ValueError(f"`noise` can be asked for only of psf_model geometric, but got {self.psf_model}")
         if self.held_out_rays < 8 * self.rays:
             raise ValueError(
                 "`held_out_rays >= 8 * rays` must hold, so that the held-out kernels' noise hides no difference, "
@@ -125,11 +147,19 @@ class PsfData(Frozen):
             "test": self.test_points * depths,
         }
 
+    def channels(self) -> tuple[tuple[tuple[float, float], ...], ...]:
+        """(wavelength in um, weight) of the light of each channel."""
+        return tuple(
+            tuple(channel.items()) if isinstance(channel, dict) else ((channel, 1.0),)
+            for channel in self.wavelengths_um
+        )
+
     def rays_total(self) -> int:
-        """Rays to trace for the whole data set, all wavelengths."""
+        """Rays that the whole data set's kernels are made of, all wavelengths."""
         kernels = self.kernels()
         held_out = kernels["validation"] + kernels["test"]
-        return len(self.wavelengths_um) * (kernels["train"] * self.rays + held_out * self.held_out_rays)
+        waves = sum(len(channel) for channel in self.channels())
+        return waves * (kernels["train"] * self.rays + held_out * self.held_out_rays)
 
 
 class Objective(Frozen):

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from deeplens_workers import cache
-from deeplens_workers.kernels import Kernels
+from deeplens_workers.kernels import Kernels, Tracing
 from deeplens_workers.lens_file import LENSES, find_lens
 
 
 def some_kernels(points: int) -> Kernels:
     rng = np.random.default_rng(0)
     shapes = {"kernels": (3, 15, 15), "chief_ray_offset_px": (2,), "lateral_color_px": (3, 2)}
-    return Kernels(
-        **{name: rng.random((points, *shapes.get(name, (3,))), dtype=np.float32) for name in Kernels.names()}
-    )
+    arrays: dict[str, Any] = {
+        name: rng.random((points, *shapes.get(name, (3,))), dtype=np.float32) for name in Kernels.names()
+    }
+    return Kernels(**arrays)
 
 
 def names(directory) -> list[str]:
@@ -51,13 +52,19 @@ def test_every_parameter_is_part_of_the_key(tmp_path, make_request, monkeypatch)
         "lens": find_lens(str(other_lens)),
         "points": np.nextafter(request.points, np.float32(0)),
         "pixel_pitch_um": 3.3,
-        "wavelengths_um": (0.656, 0.486, 0.587),
+        "focus_mm": -2000.0,
+        "channels": (((0.656, 1.0),), ((0.486, 1.0), (0.587, 2.0))),
         "trace_px": 65,
         "kernel_px": 16,
         "rays": 257,
         "seed": 1,
+        "noise": 0.1,
+        "model": "huygens",
+        "recenter": False,
     }
-    assert set(changes) == {field.name for field in dataclasses.fields(request)}
+    assert set(changes) | {"tracing"} == {
+        field.name for field in (*dataclasses.fields(request), *dataclasses.fields(Tracing))
+    }
     keys = {cache.key(request), *(cache.key(make_request(**{name: value})) for name, value in changes.items())}
     monkeypatch.setattr(cache, "RENDER_VERSION", -1)
     keys.add(cache.key(request))

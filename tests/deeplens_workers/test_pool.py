@@ -31,18 +31,18 @@ def in_process():
     return render
 
 
-def test_progress_counts_points_and_the_result_is_in_order(make_request, tracer):
-    request = make_request(37)
+def test_progress_counts_points_and_the_result_is_in_order(make_request, renderer):
+    request = make_request(150)
     seen: list[tuple[int, int]] = []
     rendered = Renderer(request.lens, 3.2, actors=0).render(request, lambda done, total: seen.append((done, total)))
-    assert seen == [(16, 37), (32, 37), (37, 37)]
-    assert_same_bits(rendered, tracer("cooke_triplet_50mm").render(request.points, **request.tracing()))
+    assert seen == [(64, 150), (128, 150), (150, 150)]
+    assert_same_bits(rendered, renderer("cooke_triplet_50mm").render(request.points, request.tracing))
 
 
 def test_two_actors_one_of_them_killed_give_the_same_bits(make_request, in_process, ray_session):
     import ray
 
-    request = make_request(150)
+    request = make_request(400)
     victims: list[int] = []
 
     def kill_one(done, total):

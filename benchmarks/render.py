@@ -1,0 +1,215 @@
+"""Rendering PSF grids: DeepLens' own `psf` and this project's renderer, in one run.
+
+    python benchmarks/render.py
+
+For each lens a 20 x 20 grid at three wavelengths, kernels of 64 x 64 sensor pixels. Noise is the relative L2 error against
+2^20 rays traced one by one, averaged over some points and the wavelengths. `noise_equivalent_speedup` is the ratio of the
+times, DeepLens' with 8,192 rays on all cores and ours with two actors and the fewest rays (a power of two) whose noise is
+no larger. Start-up (importing DeepLens, loading the lens, compiled loops) is outside of both and printed apart.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import ray
+
+from deeplens_workers import sampling
+from deeplens_workers.kernels import RenderRequest, Tracing
+from deeplens_workers.lens_file import find_lens
+from deeplens_workers.pool import Renderer
+from trainables.lane import ray_environment
+
+LENSES = {"cooke_triplet_50mm": (3.2, -1e4), "double_gauss_100mm": (3.2, -1e6), "plano_hyperbolic_50mm": (5.0, -1e4)}
+WAVELENGTHS = (0.656, 0.587, 0.486)
+DEEPLENS_RAYS = 8192
+REFERENCE_RAYS = 2**20
+REFERENCE_POINTS = 12
+REPEATS = 3
+
+
+def grid(side: int, depth_mm: float) -> Any:
+    x, y = np.meshgrid(np.linspace(-1, 1, side), np.linspace(-1, 1, side))
+    return np.stack([x.ravel(), y.ravel(), np.full(side * side, depth_mm)], axis=-1).astype(np.float32)
+
+
+def tracing(rays: int, **options: Any) -> Tracing:
+    return Tracing(tuple(((wavelength, 1.0),) for wavelength in WAVELENGTHS), 64, 64, rays, **options)
+
+
+def noise(kernels: Any, reference: Any) -> float:
+    error, size = ((a.reshape(*a.shape[:2], -1) ** 2).sum(-1) for a in (kernels - reference, reference))
+    return float(np.sqrt(error / size).mean())
+
+
+def seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
+def deeplens_psf(lens: Any, points: Any, rays: int) -> Any:
+    import torch
+
+    with torch.no_grad():
+        psfs = [lens.psf(torch.from_numpy(points), wvln=wave, ks=64, spp=rays) for wave in WAVELENGTHS]
+    return torch.stack(psfs, dim=1).numpy()
+
+
+def compare(name: str, pitch_um: float, depth_mm: float) -> None:
+    from deeplens_workers.render import KernelRenderer, load
+
+    lens = find_lens(name)
+    points = grid(20, depth_mm)
+    some = points[np.random.default_rng(0).choice(len(points), REFERENCE_POINTS, replace=False)]
+    local = load(lens.path, pitch_um)
+    every_ray = KernelRenderer(local.tracer, symmetry=False)
+    reference = every_ray.render(some, tracing(REFERENCE_RAYS, seed=1)).kernels
+
+    own = local.tracer._lens
+    own_noise = noise(deeplens_psf(own, some, DEEPLENS_RAYS), reference)
+    own_seconds = seconds(lambda: deeplens_psf(own, points, DEEPLENS_RAYS))
+    rays = 64
+    while (ours_noise := noise(local.render(some, tracing(rays)).kernels, reference)) > own_noise:
+        rays *= 2
+
+    began = time.perf_counter()
+    with Renderer(lens, pitch_um, actors=2) as pool:
+        request = RenderRequest(lens, points, pitch_um, tracing(rays))
+        for _ in range(2):
+            pool.render(request)  # both actors load
+        startup = time.perf_counter() - began
+        before = pool.rays_traced
+        ours_seconds = seconds(lambda: pool.render(request))
+        traced = (pool.rays_traced - before) // REPEATS
+        alike_seconds = seconds(lambda: pool.render(RenderRequest(lens, points, pitch_um, tracing(DEEPLENS_RAYS))))
+        memory = max(
+            ray.get(actor.__ray_call__.remote(lambda _: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+            for actor in pool._pool
+        )
+    kernels = len(points) * len(WAVELENGTHS)
+    print(f"\n{name}, {len(points)} points x {len(WAVELENGTHS)} wavelengths, {pitch_um:g} um pixels")
+    print(f"{'':28}{'rays':>7}{'noise':>9}{'seconds':>9}{'PSFs/s':>9}{'rays/s':>11}")
+
+    def line(title: str, count: int, error: float, took: float) -> None:
+        print(f"{title:28}{count:7}{error:9.4f}{took:9.3f}{kernels / took:9.0f}{kernels * count / took:11.3g}")
+
+    line("DeepLens psf", DEEPLENS_RAYS, own_noise, own_seconds)
+    line("ours, equal noise", rays, ours_noise, ours_seconds)
+    alike_noise = noise(local.render(some, tracing(DEEPLENS_RAYS)).kernels, reference)
+    line("ours, equal rays", DEEPLENS_RAYS, alike_noise, alike_seconds)
+    print(
+        f"start-up of two actors {startup:.1f} s; peak memory of an actor {memory / 1024:.0f} MiB; rays traced {traced}"
+    )
+    print(
+        f"noise_equivalent_speedup={own_seconds / ours_seconds:.0f} equal_rays_speedup={own_seconds / alike_seconds:.0f}"
+    )
+    shares(local, every_ray, points, some, reference, rays)
+
+
+def shares(local: Any, every_ray: Any, points: Any, some: Any, reference: Any, rays: int) -> None:
+    """Each idea, in one process: what it costs to go without it."""
+    few = points[::10]
+    whole = seconds(lambda: local.render(points, tracing(rays)))
+    direct = seconds(lambda: every_ray.render(few, tracing(rays))) * len(points) / len(few)
+    print(
+        f"one process, all ideas {whole:.3f} s; tracing every ray of every point {direct:.3f} s, {direct / whole:.1f}x"
+    )
+
+    evenly = sampling.sobol
+    random = np.random.default_rng(0).integers(0, 2**32, (2**17, 2), dtype=np.uint32)
+    try:
+        sampling.sobol = lambda count: random[:count]  # type: ignore[assignment]
+        error = noise(local.render(some, tracing(rays)).kernels, reference)
+        needed = rays
+        while needed < len(random) and noise(local.render(some, tracing(needed)).kernels, reference) > 1.02 * noise(
+            _with(evenly, lambda: local.render(some, tracing(rays)).kernels), reference
+        ):
+            needed *= 2
+    finally:
+        sampling.sobol = evenly
+    print(f"pseudo-random pupil points: noise {error:.4f} with {rays} rays; {needed} rays for the noise of even ones")
+    splatting(local, rays)
+
+
+def _with(sobol: Any, work: Callable[[], Any]) -> Any:
+    other, sampling.sobol = sampling.sobol, sobol
+    try:
+        return work()
+    finally:
+        sampling.sobol = other
+
+
+def splatting(local: Any, rays: int) -> None:
+    """DeepLens' splat and the compiled loop, for the same hits."""
+    import torch
+    from deeplens.imgsim import forward_integral
+
+    from deeplens_workers.raytrace import one_thread
+    from deeplens_workers.splat import MOMENTS, splat_hits
+
+    tracer, count = local.tracer, 8192
+    pupil = sampling.in_disc(sampling.sobol(count) / 2.0**32)
+    objects = tracer.object_points(np.array([[0.3, 0.4, -1e4]]))
+    with torch.inference_mode(), one_thread():
+        traced = tracer._lens.trace2sensor(tracer._rays(tracer._lens, objects, pupil[None], np.array([0.587])))
+        center = torch.from_numpy(-traced.o[:, 0, :2].numpy())
+        theirs = seconds(lambda: forward_integral(traced.clone().flip_xy(), tracer.pixel_mm, 64, center), 20)
+        hits, valid = tracer.hits(objects, pupil[None], np.array([0.587]))
+        hits = (hits[0] - center.numpy()) / tracer.pixel_mm
+        ours = seconds(lambda: splat_hits(hits, valid[0], np.zeros((64, 64)), np.zeros(MOMENTS)), 20)
+        trace = seconds(lambda: tracer.hits(objects, pupil[None], np.array([0.587])), 20)
+    per_ray = (1e9 * took / count for took in (theirs, ours, trace))
+    print("per ray: DeepLens' splat {:.0f} ns, ours {:.0f} ns, tracing {:.0f} ns".format(*per_ray))
+
+
+def scaling() -> None:
+    """One actor against two, and the cost of a point from 100 to 10,000 of them."""
+    name, (pitch, depth) = next(iter(LENSES.items()))
+    lens = find_lens(name)
+    random = np.random.default_rng(0)
+
+    def request(count: int) -> RenderRequest:
+        xy = random.uniform(-1, 1, (count, 2))
+        points = np.column_stack([xy, np.full(count, depth)]).astype(np.float32)
+        how = Tracing(tuple(((wave, 1.0),) for wave in WAVELENGTHS), 64, 15, 4096)
+        return RenderRequest(lens, points, pitch, how)
+
+    def timed(pool: Renderer, work: RenderRequest) -> float:
+        return seconds(lambda: pool.render(work))
+
+    took = {}
+    for actors in (1, 2):
+        with Renderer(lens, pitch, actors) as pool:
+            for _ in range(2):
+                pool.render(request(256))
+            took[actors] = timed(pool, request(4000))
+            if actors == 2:
+                print("\npoints, all at different radii, 4096 rays, 15 px: ms per point")
+                for count in (100, 1000, 10_000):
+                    print(f"{count:7}{1e3 * timed(pool, request(count)) / count:9.3f}")
+    print(f"1 -> 2 actors: {took[1]:.2f} s -> {took[2]:.2f} s, efficiency={took[1] / took[2] / 2:.2f}")
+
+
+def main() -> None:
+    import logging
+    import os
+
+    os.environ.update(ray_environment())
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    for name, (pitch, depth) in LENSES.items():
+        compare(name, pitch, depth)
+    scaling()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

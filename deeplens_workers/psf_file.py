@@ -1,0 +1,108 @@
+"""Kernels as one file for other programs: safetensors, NumPy or FITS, by the file's suffix.
+
+Every format holds the arrays of `Kernels`, `points` [N, 3] (x, y normalised to half the sensor's width and height; depth in
+mm, negative), `focus_mm` [N] (NaN: as in the lens' file), and the lens, pixel pitch and wavelengths as metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplens_workers.kernels import Kernels, RenderRequest
+
+
+@dataclass(frozen=True)
+class PsfFile:
+    """What is written: kernels of the same lens and tracing, of any points and focus distances."""
+
+    requests: list[RenderRequest]
+    kernels: Kernels
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Arrays by name, first axis the point."""
+        points = np.concatenate([request.points for request in self.requests])
+        focus = [np.full(len(r.points), np.nan if r.focus_mm is None else r.focus_mm) for r in self.requests]
+        arrays = {name: getattr(self.kernels, name) for name in Kernels.names()}
+        return {**arrays, "points": points, "focus_mm": np.concatenate(focus).astype(np.float32)}
+
+    def metadata(self) -> dict[str, Any]:
+        """Everything besides the arrays."""
+        request = self.requests[0]
+        return {
+            "lens": request.lens.name,
+            "lens_sha256": request.lens.sha256,
+            "pixel_pitch_um": request.pixel_pitch_um,
+            "kernel_pixel_um": request.pixel_pitch_um * request.tracing.trace_px / request.tracing.kernel_px,
+            **asdict(request.tracing),
+        }
+
+
+def write(path: Path, file: PsfFile) -> None:
+    """Write the file in the format of its suffix, whole or not at all.
+
+    Raises:
+        KeyError: no such format; see `FORMATS`.
+        ModuleNotFoundError: FITS without astropy.
+        OSError: the path cannot be written.
+    """
+    writer = FORMATS[path.suffix]
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        writer(temporary, file)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _safetensors(path: Path, file: PsfFile) -> None:
+    from safetensors.numpy import save_file
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in file.arrays().items()}
+    save_file(arrays, path, {name: json.dumps(value) for name, value in file.metadata().items()})
+
+
+def _npz(path: Path, file: PsfFile) -> None:
+    arrays: dict[str, Any] = {**file.arrays(), "metadata": np.array(json.dumps(file.metadata()))}
+    np.savez_compressed(path, **arrays)
+
+
+def _fits(path: Path, file: PsfFile) -> None:
+    """Primary image: kernels, axes x, y, channel, point, y upwards. Table POINTS: a row per point."""
+    from astropy.io import fits
+
+    arrays, meta = file.arrays(), file.metadata()
+    # FITS images have their first row at the bottom.
+    image = fits.PrimaryHDU(np.ascontiguousarray(arrays.pop("kernels")[:, :, ::-1]))
+    header = image.header
+    header["LENS"] = (meta["lens"], "lens file")
+    header["PIXPITCH"] = (meta["pixel_pitch_um"], "[um] sensor pixel pitch")
+    header["KERNPIX"] = (meta["kernel_pixel_um"], "[um] side of a pixel of the kernels")
+    header["PSFMODEL"] = (meta["model"], "PSF model of DeepLens")
+    header["RECENTER"] = (meta["recenter"], "kernels centred on the chief ray")
+    for number, channel in enumerate(meta["channels"], start=1):
+        header[f"WAVE{number}"] = (
+            ",".join(f"{wave:g}" for wave, _ in channel),
+            f"[um] wavelengths of channel {number}",
+        )
+        header[f"WEIGHT{number}"] = (",".join(f"{weight:g}" for _, weight in channel), "their weights")
+    points = arrays.pop("points")
+    columns = {"x": points[:, 0], "y": points[:, 1], "depth_mm": points[:, 2], **arrays}
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column(name=name, format=f"{values[0].size}{'J' if values.dtype.kind == 'i' else 'E'}", array=values)
+            for name, values in ((name, array.reshape(len(array), -1)) for name, array in columns.items())
+        ],
+        name="POINTS",
+    )
+    fits.HDUList([image, table]).writeto(path)
+
+
+FORMATS: dict[str, Callable[[Path, PsfFile], None]] = {".safetensors": _safetensors, ".npz": _npz, ".fits": _fits}

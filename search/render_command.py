@@ -1,0 +1,187 @@
+"""`psf-search render`: PSFs of a lens as a file, without a search."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
+from deeplens_workers.lens_file import find_lens
+from deeplens_workers.psf_file import FORMATS, PsfFile, write
+from spaces.loading import SpaceError, check
+from spaces.study import PsfData
+
+
+def render(
+    lens: Annotated[str, typer.Option(help="Shipped lens name or .json, .zmx, .seq file.")],
+    out: Annotated[
+        Path, typer.Option(help=f"File to write: {', '.join(FORMATS)}; a .png beside it shows the kernels.")
+    ],
+    grid: Annotated[
+        str, typer.Option(metavar="NxM", help="Field points along x and y, over the whole sensor.")
+    ] = "20x20",
+    points: Annotated[
+        Path | None, typer.Option(help="CSV file of field points in place of the grid: x,y or x,y,depth_mm a line.")
+    ] = None,
+    depths: Annotated[str, typer.Option(metavar="MM,...", help="Object distances, negative.")] = "-10000",
+    focus: Annotated[
+        str | None,
+        typer.Option(metavar="MM,...", help="Distances to focus at, negative; default: as in the lens file."),
+    ] = None,
+    wavelengths: Annotated[str, typer.Option(metavar="UM,...", help="One channel each.")] = "0.656,0.587,0.486",
+    pixel_pitch: Annotated[float, typer.Option(metavar="UM", help="Sensor pixel pitch.")] = 3.2,
+    trace_px: Annotated[int, typer.Option(help="Side of the traced kernel in sensor pixels.")] = 64,
+    kernel_px: Annotated[int | None, typer.Option(help="Side it is area-pooled to; default: not pooled.")] = None,
+    rays: Annotated[int, typer.Option(help="Rays per point and wavelength; the most, with --noise.")] = 4096,
+    noise: Annotated[
+        float | None, typer.Option(help="Relative L2 noise to reach, in place of a number of rays.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="geometric, coherent or huygens.")] = "geometric",
+    recenter: Annotated[bool, typer.Option(help="Centre on the chief ray; otherwise on the ideal image point.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the pupil samples.")] = 0,
+    actors: Annotated[int, typer.Option(min=0, help="Ray actors; 0 renders in this process.")] = 0,
+) -> None:
+    """Render the PSFs of a lens to a file, with a contact sheet beside it."""
+    if out.suffix not in FORMATS:
+        raise SpaceError(f"--out: expected a file ending in {', '.join(FORMATS)}, but got {out.name}")
+    if out.suffix == ".fits" and importlib.util.find_spec("astropy") is None:
+        raise SpaceError("--out: FITS needs astropy: install psf-search[fits]")
+    if not out.absolute().parent.is_dir():
+        raise SpaceError(f"--out: no such directory: {out.absolute().parent}")
+    data = check(
+        PsfData,
+        {
+            "lens": lens,
+            "pixel_pitch_um": pixel_pitch,
+            "grid": _grid_size(grid),
+            "depths_mm": _numbers("--depths", depths),
+            "wavelengths_um": _numbers("--wavelengths", wavelengths),
+            "trace_px": trace_px,
+            "kernel_px": trace_px if kernel_px is None else kernel_px,
+            "rays": rays,
+            "held_out_rays": 8 * rays,
+            "noise": noise,
+            "psf_model": model,
+            "recenter": recenter,
+        },
+        where="render",
+    )
+    where = _grid(data) if points is None else _read_points(points, data)
+    requests = [
+        RenderRequest(
+            find_lens(lens),
+            where,
+            pixel_pitch,
+            Tracing(data.channels(), trace_px, data.kernel_px, rays, seed, noise, data.psf_model, recenter),
+            focus_mm,
+        )
+        for focus_mm in ([None] if focus is None else _focus(focus))
+    ]
+    file = PsfFile(requests, _rendered(requests, actors))
+    write(out, file)
+    _contact_sheet(out.with_suffix(".png"), file, columns=data.grid[0] if points is None else None)
+    print(f"{out}\n{out.with_suffix('.png')}")
+
+
+def _rendered(requests: list[RenderRequest], actors: int) -> Kernels:
+    from deeplens_workers.pool import Renderer
+
+    console = Console(stderr=True)
+    columns = (TextColumn("rendering PSFs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    parts, traced, began = [], 0, time.perf_counter()
+    if actors:
+        _start_ray(actors)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("render", total=sum(len(request.points) for request in requests))
+        before = itertools.accumulate((len(request.points) for request in requests), initial=0)
+        for request, start in zip(requests, before, strict=False):
+            with Renderer(request.lens, request.pixel_pitch_um, actors, request.focus_mm) as renderer:
+
+                def show(done: int, _: int, start: int = start) -> None:
+                    progress.update(task, completed=start + done)
+
+                parts.append(renderer.render(request, show))
+                traced += renderer.rays_traced
+    kernels = Kernels.concatenate(parts)
+    took = time.perf_counter() - began
+    console.print(
+        f"{len(kernels.kernels)} points x {kernels.kernels.shape[1]} channels in {took:.1f} s; {traced:,} rays traced, "
+        f"{int(kernels.rays.sum()):,} in the kernels; at worst {kernels.lost.max():.2%} of the light outside its kernel",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return kernels
+
+
+def _start_ray(actors: int) -> None:
+    import logging
+    import os
+
+    import ray
+
+    from trainables.lane import ray_environment
+
+    os.environ.update(ray_environment())
+    ray.init(
+        address="local", num_cpus=actors, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
+
+
+def _grid_size(text: str) -> list[Any]:
+    size = _numbers("--grid", text, "x", int)
+    if len(size) != 2:
+        raise SpaceError(f"--grid: expected columns and rows such as 20x20, but got {text!r}")
+    return size
+
+
+def _grid(data: PsfData) -> Any:
+    from deeplens_workers.dataset import grid_points
+
+    return grid_points(data)
+
+
+def _read_points(path: Path, data: PsfData) -> Any:
+    import numpy as np
+
+    try:
+        rows = np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise SpaceError(f"--points {path}: {error}") from None
+    if rows.shape[1] not in (2, 3) or not len(rows):
+        raise SpaceError(f"--points {path}: expected x,y or x,y,depth_mm a line, but got {rows.shape[1]} columns")
+    if np.abs(rows[:, :2]).max() > 1 or (rows[:, 2:] >= 0).any():
+        raise SpaceError(f"--points {path}: x and y must lie in [-1, 1] and depths must be negative")
+    if rows.shape[1] == 2:
+        depth = np.repeat(data.depths_mm, len(rows))
+        rows = np.column_stack([np.tile(rows, (len(data.depths_mm), 1)), depth])
+    return rows.astype(np.float32)
+
+
+def _focus(text: str) -> list[float]:
+    values = _numbers("--focus", text)
+    if max(values) >= 0:
+        raise SpaceError(f"--focus: distances must be negative (mm in front of the lens), but got {text}")
+    return values
+
+
+def _numbers(option: str, text: str, separator: str = ",", kind: type[float] = float) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(separator)]
+    except ValueError:
+        example = "20x20" if separator == "x" else "0.486,0.587"
+        raise SpaceError(f"{option}: expected numbers such as {example}, but got {text!r}") from None
+
+
+def _contact_sheet(path: Path, file: PsfFile, columns: int | None) -> None:
+    from matplotlib.image import imsave
+
+    from results.plots import contact_sheet
+
+    imsave(path, contact_sheet(file.kernels.kernels, columns))

@@ -1,0 +1,302 @@
+"""Against the prescriptions' figures, DeepLens' own psf, rays traced one by one, and closed forms."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deeplens_workers.lens_file import LENSES, find_lens
+from deeplens_workers.pooling import area_weights
+from deeplens_workers.render import KernelRenderer, load
+from tests.deeplens_workers.conftest import WAVELENGTHS, tracing
+
+# x and y in four octants, on the axis and in the corner; the double Gauss is out of focus at 10 m, so far away there
+FIELD = np.array([[0, 0], [0.5, 0.3], [-0.3, 0.8], [-0.9, -0.2], [0.6, -0.7], [1, 1]])
+EVERY_LENS = [("cooke_triplet_50mm", 3.2), ("double_gauss_100mm", 3.2), ("plano_hyperbolic_50mm", 5.0)]
+
+
+def at_depth(xy, depth_mm):
+    return np.column_stack([xy, np.full(len(xy), depth_mm)]).astype(np.float32)
+
+
+def rel_l2(a, b):
+    """||a - b|| / ||b|| of each point."""
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    return np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "foclen_mm", "fnum", "half_field_deg"),
+    [
+        ("cooke_triplet_50mm", 50.02, 4.82, 20.07),
+        ("double_gauss_100mm", 100.03, 3.10, 14.18),
+        ("plano_hyperbolic_50mm", 50.0, 10.0, 10.2),
+    ],
+)
+def test_shipped_lenses_have_the_prescriptions_figures(renderer, name, foclen_mm, fnum, half_field_deg):
+    lens = renderer(name).tracer._lens
+    assert lens.foclen == pytest.approx(foclen_mm, rel=1e-3)
+    assert lens.fnum == pytest.approx(fnum, rel=2e-3)
+    assert np.rad2deg(lens.rfov) == pytest.approx(half_field_deg, rel=0.015)
+
+
+def test_the_pixel_pitch_is_exact_and_the_sensor_keeps_its_size(renderer):
+    fine, coarse = (renderer("cooke_triplet_50mm", pitch).tracer._lens for pitch in (3.2, 7.1))
+    assert fine.pixel_size == 3.2e-3
+    assert fine.sensor_size == coarse.sensor_size
+    assert fine.sensor_res == (8043, 8043)
+
+
+@pytest.mark.parametrize(
+    ("name", "pitch_um", "depth_mm"),
+    [
+        ("cooke_triplet_50mm", 3.2, -10000),
+        ("double_gauss_100mm", 3.2, -1e6),
+        ("plano_hyperbolic_50mm", 5.0, -10000),
+    ],
+)
+def test_kernels_agree_with_deeplens_psf(renderer, name, pitch_um, depth_mm):
+    """Two renderings by DeepLens differ by sqrt(2) times its noise, so one of them and ours must differ by less."""
+    import torch
+
+    torch.manual_seed(0)
+    points = at_depth(FIELD, depth_mm)
+    weights = area_weights(64, 15)
+    rendered = renderer(name, pitch_um).render(points, tracing(4096))
+    for channel, wavelength in enumerate(WAVELENGTHS):
+        theirs = []
+        for _ in range(2):
+            psf = renderer(name, pitch_um).tracer._lens.psf(torch.tensor(points), wvln=wavelength, ks=64, spp=4096)
+            theirs.append(weights @ psf.double().numpy() @ weights.T)
+        noise = rel_l2(theirs[0], theirs[1]).mean()
+        ours = rendered.kernels[:, channel]
+        assert np.mean([rel_l2(ours, other) for other in theirs]) < noise < 0.2
+        assert rel_l2(ours[1:, ::-1], theirs[0][1:]).mean() > 2 * noise  # upside down is far off
+
+
+@pytest.mark.parametrize(("name", "pitch_um"), EVERY_LENS)
+@pytest.mark.parametrize("depth_mm", [-1e6, -10000.0, -1500.0])
+def test_turned_and_interpolated_rays_agree_with_rays_traced_one_by_one(renderer, name, pitch_um, depth_mm):
+    """Both estimate one integral: with the same number of rays they differ by no more than two seeds of one method do."""
+    quick = renderer(name, pitch_um)
+    direct = KernelRenderer(quick.tracer, symmetry=False)
+    angle = np.linspace(0, 2 * np.pi, 8, endpoint=False) + 0.3  # one point in every octant
+    radius = np.linspace(0.1, 0.95, 8)
+    points = at_depth(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1), depth_mm)
+    ours, theirs, again = (
+        each.render(points, tracing(8192, seed=seed)) for each, seed in ((quick, 0), (direct, 0), (direct, 1))
+    )
+    noise = rel_l2(again.kernels, theirs.kernels)
+    assert rel_l2(ours.kernels, theirs.kernels).mean() < 1.3 * noise.mean() + 1e-4
+    np.testing.assert_allclose(ours.chief_ray_offset_px, theirs.chief_ray_offset_px, atol=1e-3)
+    np.testing.assert_allclose(ours.lateral_color_px, theirs.lateral_color_px, atol=1e-3)
+    np.testing.assert_allclose(ours.lost, theirs.lost, atol=4 * np.abs(again.lost - theirs.lost).max() + 1e-3)
+    np.testing.assert_allclose(ours.rms_radius_px, theirs.rms_radius_px, rtol=0.01)
+
+
+def test_far_fewer_rays_are_traced_for_a_grid_of_a_centred_lens():
+    x, y = np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 20))
+    quick = load(find_lens("cooke_triplet_50mm").path, 3.2)
+    kernels = quick.render(at_depth(np.stack([x.ravel(), y.ravel()], -1), -10000), tracing(64))
+    assert quick.rays_traced < 60 * 3 * 600  # radii, wavelengths, rays of a map
+    assert (kernels.rays == 64).all()
+
+
+@pytest.fixture
+def decentred(tmp_path: Path) -> Path:
+    """The triplet with its second element shifted."""
+    lens = json.loads((LENSES / "cooke_triplet_50mm.json").read_text())
+    for surface in lens["surfaces"][2:4]:
+        surface["pos_xy"] = [0.2, 0.1]
+    path = tmp_path / "decentred.json"
+    path.write_text(json.dumps(lens))
+    return path
+
+
+def test_a_decentred_lens_has_every_ray_traced(decentred):
+    import torch
+
+    shifted = load(decentred, 3.2)
+    assert not shifted.tracer.symmetric
+    points = at_depth(FIELD[1:4], -10000)
+    kernels = shifted.render(points, tracing(4096, (0.587,)))
+    assert shifted.rays_traced == 3 * 4096
+    torch.manual_seed(0)
+    theirs = [shifted.tracer._lens.psf(torch.tensor(points), wvln=0.587, ks=64, spp=16384).numpy() for _ in range(2)]
+    weights = area_weights(64, 15)
+    pooled = [weights @ psf.astype(np.float64) @ weights.T for psf in theirs]
+    assert rel_l2(kernels.kernels[:, 0], pooled[0]).mean() < rel_l2(*pooled).mean() < 0.1
+    straight = load(find_lens("cooke_triplet_50mm").path, 3.2).render(points, tracing(4096, (0.587,)))
+    assert rel_l2(kernels.kernels, straight.kernels).min() > 0.2  # the shift matters
+
+
+def test_chief_rays_pass_the_middle_of_the_stop(renderer):
+    """DeepLens' nearest of many random rays comes near where ours goes."""
+    import torch
+
+    triplet = renderer("cooke_triplet_50mm")
+    objects = triplet.tracer.object_points(at_depth(FIELD[:3], -10000))
+    rendered = triplet.render(at_depth(FIELD[:3], -10000), tracing(64, (0.587,)))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        theirs = triplet.tracer._lens.calc_chief_ray(torch.tensor(objects, dtype=torch.float32), num_rays=400_000)
+    offset = (-theirs.o[:, 0, :2].numpy() - triplet.tracer.pinhole_images(objects)) / 3.2e-3
+    np.testing.assert_allclose(rendered.chief_ray_offset_px, offset, atol=0.05)
+    np.testing.assert_allclose(rendered.chief_ray_offset_px[0], 0, atol=1e-3)
+    np.testing.assert_allclose(rendered.lateral_color_px, 0, atol=1e-6)  # of the primary wavelength itself
+
+
+def test_lateral_colour_is_what_the_kernels_of_other_wavelengths_are_off_centre_by(renderer):
+    """At small apertures' limit; here coma and vignetting shift centroids, so it is compared in sign and size only."""
+    triplet = renderer("cooke_triplet_50mm")
+    rendered = triplet.render(at_depth(np.array([[0.7, 0.0]]), -10000), tracing(1024, (0.486, 0.587, 0.656)))
+    blue, green, red = rendered.lateral_color_px[0]
+    np.testing.assert_allclose(green, 0, atol=1e-6)
+    assert blue[0] * red[0] < 0
+    np.testing.assert_allclose([blue[1], red[1]], 0, atol=1e-6)
+
+
+def test_without_recentring_kernels_lie_where_distortion_puts_them(renderer):
+    triplet = renderer("cooke_triplet_50mm")
+    points = at_depth(np.array([[0.2, 0.1]]), -10000)
+    centred, placed = (
+        triplet.render(points, tracing(8192, (0.587,), (64, 64), recenter=flag)) for flag in (True, False)
+    )
+    axis = np.arange(64) - 31.5
+    kernel = placed.kernels[0, 0] - centred.kernels[0, 0]
+    shift = np.array([kernel.sum(0) @ axis, -(kernel.sum(1) @ axis)])  # rows run downwards
+    np.testing.assert_allclose(shift, centred.chief_ray_offset_px[0], atol=0.02)
+    np.testing.assert_array_equal(placed.chief_ray_offset_px, centred.chief_ray_offset_px)
+
+
+def test_a_channel_of_several_wavelengths_is_their_weighted_mean(renderer):
+    triplet = renderer("cooke_triplet_50mm")
+    points = at_depth(FIELD[:3], -10000)
+    apart = triplet.render(points, tracing(4096, (0.5, 0.6)))
+    mixed = tracing(4096, ())
+    together = triplet.render(
+        points, type(mixed)((((0.5, 1.0), (0.6, 3.0)),), mixed.trace_px, mixed.kernel_px, mixed.rays)
+    )
+    # No light of these points is vignetted at one wavelength more than at the other.
+    np.testing.assert_allclose(
+        together.kernels[:, 0], 0.25 * apart.kernels[:, 0] + 0.75 * apart.kernels[:, 1], rtol=0.02, atol=2e-5
+    )
+    assert (together.rays == 8192).all()
+
+
+@pytest.mark.parametrize("focus_mm", [-2000.0, -1e6])
+def test_a_lens_focused_at_the_object_is_sharper_than_one_that_is_not(focus_mm):
+    lens = find_lens("cooke_triplet_50mm").path
+    axis = np.array([[0.0, 0.0, focus_mm]])
+    sharp, blurred = (load(lens, 3.2, focus).render(axis, tracing(1024)) for focus in (focus_mm, -700.0))
+    assert (sharp.rms_radius_px < 0.5 * blurred.rms_radius_px).all()
+
+
+@pytest.mark.parametrize("symmetry", [True, False])
+@pytest.mark.parametrize("noise", [0.02, 0.005])
+def test_asked_for_a_noise_it_takes_the_rays_that_needs(renderer, noise, symmetry):
+    triplet = KernelRenderer(renderer("cooke_triplet_50mm").tracer, symmetry=symmetry)
+    points = at_depth(FIELD, -10000)
+    reference = triplet.render(points, tracing(2**16, (0.587,)))
+    rendered = triplet.render(points, tracing(2**15, (0.587,), noise=noise))
+    assert rel_l2(rendered.kernels, reference.kernels).max() < 2 * noise
+    assert 256 <= rendered.rays.min() <= rendered.rays.max() < 2**15
+    bounded = triplet.render(points, tracing(512, (0.587,), noise=1e-6))
+    assert (bounded.rays == 512).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "rays"), [pytest.param("coherent", 1_000_000, marks=pytest.mark.slow), ("huygens", 4096)]
+)
+def test_wave_optical_models_are_deeplens_own(model, rays):
+    renderer = load(find_lens("plano_hyperbolic_50mm").path, 5.0)
+    points = at_depth(np.array([[0.0, 0.0], [0.2, 0.0]]), -1e6)
+    first, again = (renderer.render(points, tracing(rays, (0.5876,), (31, 31), model=model)) for _ in range(2))
+    assert first.kernels.shape == (2, 1, 31, 31)
+    np.testing.assert_allclose(first.kernels.sum((2, 3)), 1, rtol=1e-5)
+    np.testing.assert_array_equal(first.kernels, again.kernels)
+    assert first.kernels[0, 0].argmax() == 31 * 15 + 15  # on the axis, the peak is in the middle
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    x=st.floats(-1, 1, width=32),
+    y=st.floats(-1, 1, width=32),
+    trace_px=st.integers(16, 70),
+    pooled=st.floats(0.1, 1),
+    seed=st.integers(0, 2**31),
+)
+def test_kernels_are_distributions_of_any_size(renderer, x, y, trace_px, pooled, seed):
+    kernel_px = max(1, int(pooled * trace_px))
+    points = at_depth(np.array([[x, y]]), -10000)
+    rendered = renderer("cooke_triplet_50mm").render(points, tracing(256, px=(trace_px, kernel_px), seed=seed))
+    assert rendered.kernels.shape == (1, 3, kernel_px, kernel_px)
+    assert rendered.kernels.min() >= 0
+    np.testing.assert_allclose(rendered.kernels.sum((2, 3)), 1, rtol=1e-5)
+    assert ((rendered.lost >= 0) & (rendered.lost < 1)).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(x=st.floats(0, 1), y=st.floats(0, 1), kernel_px=st.sampled_from([15, 16]))
+def test_turning_or_mirroring_the_field_point_does_so_to_the_kernel(renderer, x, y, kernel_px):
+    points = at_depth(np.array([[x, y], [-y, x], [-x, -y], [y, -x], [-x, y]]), -10000)
+    kernels = renderer("cooke_triplet_50mm").render(points, tracing(4096, px=(64, kernel_px))).kernels
+    for turns in (1, 2, 3):
+        assert rel_l2(kernels[turns][None], np.rot90(kernels[0], turns, axes=(1, 2))[None]) < 0.02
+    assert rel_l2(kernels[4][None], kernels[0][None, :, :, ::-1]) < 0.02
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**31), count=st.integers(1, 40), symmetry=st.booleans())
+def test_a_point_keeps_its_bits_among_other_points(renderer, seed, count, symmetry):
+    triplet = KernelRenderer(renderer("cooke_triplet_50mm").tracer, symmetry=symmetry)
+    random = np.random.default_rng(seed)
+    points = at_depth(random.uniform(-1, 1, (count, 2)), -10000)
+    how = tracing(100)
+    whole = triplet.render(points, how)
+    order, one = random.permutation(count), random.integers(count)
+    shuffled, alone = triplet.render(points[order], how), triplet.render(points[one : one + 1], how)
+    for name in whole.names():
+        np.testing.assert_array_equal(getattr(shuffled, name), getattr(whole, name)[order])
+        np.testing.assert_array_equal(getattr(alone, name)[0], getattr(whole, name)[one])
+
+
+def test_collimated_light_of_the_design_wavelength_becomes_a_point(renderer):
+    """The plano-hyperbolic singlet is free of spherical aberration: a closed form for aspheric tracing."""
+    axis = np.array([[0.0, 0.0, -1e10]])
+    rendered = renderer("plano_hyperbolic_50mm").render(axis, tracing(1024, (0.5876, 0.486), (15, 15)))
+    assert rendered.rms_radius_px[0, 0] < 1e-3
+    assert rendered.kernels[0, 0, 7, 7] > 0.999
+    assert rendered.rms_radius_px[0, 1] > 1
+
+
+def test_light_outside_the_window_is_counted_as_lost(renderer):
+    corner = at_depth(np.array([[-0.8, 0.8]]), -10000)
+    singlet = renderer("plano_hyperbolic_50mm", 5.0)
+    wide, narrow = (singlet.render(corner, tracing(8192, (0.587,), (px, px))) for px in (64, 16))
+    inside = wide.kernels[0, 0, 24:40, 24:40].sum() * (1 - wide.lost[0, 0])
+    assert narrow.lost[0, 0] == pytest.approx(1 - inside, abs=0.02)
+    assert narrow.lost[0, 0] > 0.1
+    assert wide.rms_radius_px == pytest.approx(narrow.rms_radius_px, rel=1e-3)
+
+
+def test_the_seed_changes_the_pupil_samples_only(renderer):
+    points = at_depth(FIELD[:2], -10000)
+    first, second = (renderer("cooke_triplet_50mm").render(points, tracing(256, seed=seed)) for seed in (0, 1))
+    assert 0 < rel_l2(first.kernels, second.kernels).mean() < 0.1
+    np.testing.assert_array_equal(first.chief_ray_offset_px, second.chief_ray_offset_px)
+
+
+def test_a_point_without_light_is_an_error(renderer):
+    with pytest.raises(ValueError, match=r"no light of field point \[5\.0, 5\.0, -10000\.0\]"):
+        renderer("cooke_triplet_50mm").render(np.array([[5.0, 5.0, -10000.0]]), tracing(64, (0.587,)))
+
+
+def test_a_lens_deeplens_cannot_load_is_an_error(tmp_path):
+    path = tmp_path / "lens.zmx"
+    path.write_text("UNIT MM\nSURF 0\nSURF 1\n TYPE STANDARD\n CURV oops\nSURF 2\n")
+    with pytest.raises(ValueError, match=r"lens\.zmx: DeepLens cannot load it: .*oops"):
+        load(path, 3.2)
