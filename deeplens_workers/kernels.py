@@ -89,10 +89,24 @@ class Kernels:
         return tuple(field.name for field in fields(Kernels))
 
     @staticmethod
+    def empty(points: int, channels: int, kernel_px: int) -> Kernels:
+        """Room for kernels, not initialised."""
+        each = (points, channels)
+        return Kernels(
+            kernels=np.empty((*each, kernel_px, kernel_px), np.float32),
+            chief_ray_offset_px=np.empty((points, 2), np.float32),
+            lateral_color_px=np.empty((*each, 2), np.float32),
+            rms_radius_px=np.empty(each, np.float32),
+            lost=np.empty(each, np.float32),
+            rays=np.empty(each, np.int32),
+        )
+
+    @staticmethod
     def concatenate(parts: list[Kernels]) -> Kernels:
         """Kernels of consecutive sets of points as one."""
         return Kernels(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Kernels.names()})
 
-    def take(self, indices: NDArray[np.int64]) -> Kernels:
-        """Kernels of chosen points, in that order."""
-        return Kernels(**{name: getattr(self, name)[indices] for name in Kernels.names()})
+    def put(self, indices: NDArray[np.int64], kernels: Kernels) -> None:
+        """Copy kernels to the places of `indices`."""
+        for name in Kernels.names():
+            getattr(self, name)[indices] = getattr(kernels, name)

@@ -74,17 +74,15 @@ class Renderer:
         """
         assert (request.lens, request.pixel_pitch_um, request.focus_mm) == self._optics
         chunks = _chunks(request.points)
-        parts: list[Kernels | None] = [None] * len(chunks)
+        rendered = Kernels.empty(len(request.points), len(request.tracing.channels), request.tracing.kernel_px)
         done = 0
         for index, (kernels, traced) in (self._here if self._actors == 0 else self._there)(chunks, request):
-            parts[index] = kernels
+            rendered.put(chunks[index], kernels)
             done += len(chunks[index])
             self.rays_traced += traced
             if progress:
                 progress(done, len(request.points))
-        return Kernels.concatenate([part for part in parts if part is not None]).take(
-            np.argsort(np.concatenate(chunks))
-        )
+        return rendered
 
     def _here(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
         self._local = self._local or _RenderActor(*self._optics)

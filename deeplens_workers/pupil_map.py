@@ -1,7 +1,7 @@
 """Where rays land as a smooth function of where they cross the pupil.
 
-A few hundred rays on a grid over half the pupil of a centred lens, and bicubic interpolation between them, stand for all
-the rays of a field point at any azimuth: a lens is smooth, its apertures are not. So the grid is traced as if no aperture
+A few hundred rays on a grid over half the pupil of a centred lens, and interpolation between them, stand for all the
+rays of a field point at any azimuth: a lens is smooth, its apertures are not. So the grid is traced as if no aperture
 stopped a ray, along with the rays' heights at every aperture, and each interpolated ray is tested against those.
 
 Every map is checked against rays traced between its grid points. Where it is off, or a ray beyond an aperture cannot be
@@ -19,33 +19,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers.raytrace import RayTracer
-from deeplens_workers.sampling import in_disc, sobol
-from deeplens_workers.splat import BLOCKED, interpolate
+from deeplens_workers.sampling import sobol
+from deeplens_workers.splat import BLOCKED, disc_points, refine
 
 Array = NDArray[np.float64]
 
 # Columns and traced rows of the grid; two more rows mirror the first. The product plus CHECKS is a multiple of 64, so that
 # torch's vector code meets every bundle alike. The grid reaches 1.5 steps beyond the rim, for the cells that it cuts.
-COLUMNS, ROWS, CHECKS = 32, 16, 64
+COLUMNS, ROWS, CHECKS = 24, 12, 32
 STEP = 2 / (COLUMNS - 4)
-TOLERANCE_PX = 0.01
+# A map may miss a traced ray by so much; with the shipped lenses it is a third of that, mostly float32's rounding.
+TOLERANCE_PX = 0.03
+# Between the grid's nodes hits are interpolated bicubically on a grid so much finer that going on linearly from there
+# adds no more than LINEAR_PX.
+FACTORS = (4, 8, 16)
+LINEAR_PX = 0.005
 
 
 @dataclass(frozen=True)
 class PupilMaps:
     """Maps of M bundles, for `splat_map`. `usable` [M] tells which may be used.
 
-    hits: [M, ny, nx, 2] float32, sensor positions in pixels from the bundle's kernel centre.
+    hits: [M, ny, nx, 2] float32, sensor positions in pixels.
+    factors: [M] by how much each map's grid is to be refined.
     heights: [M, A, ny, nx] float32, squared, 1 at the aperture's edge.
     flags: [M, ny, nx] uint32 of the cells.
     """
 
     hits: NDArray[np.float32]
+    factors: NDArray[np.int64]
     heights: NDArray[np.float32]
     flags: NDArray[np.uint32]
     usable: NDArray[np.bool_]
     stop_crossing: Array
     """[M] x of the pupil point on the meridional plane whose ray passes nearest the stop's centre."""
+
+    def arguments(self, bundle: int) -> tuple[Any, ...]:
+        """The first arguments of `splat_map` for a bundle."""
+        fine = refine(self.hits[bundle], self.factors[bundle])
+        return fine, self.heights[bundle], self.flags[bundle], STEP
 
 
 def _grid() -> Array:
@@ -53,11 +65,24 @@ def _grid() -> Array:
     x = (np.arange(COLUMNS) - (COLUMNS - 1) / 2) * STEP
     y = (np.arange(ROWS) + 0.5) * STEP
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    checks = in_disc(sobol(CHECKS) / 2.0**32)
+    checks = disc_points(sobol(CHECKS), np.zeros(2, np.uint32))
     return np.concatenate([grid, np.stack([checks[:, 0], np.abs(checks[:, 1])], axis=-1)])
 
 
+def _bicubic(places: Array) -> Array:
+    """Weights [P, ny * nx] of a map's nodes at places [P, 2], in steps from its first node."""
+    weights = []
+    for t, size in zip(places.T, (COLUMNS, ROWS + 2), strict=True):
+        node = np.arange(size) - t.astype(int)[:, None]
+        t = (t % 1)[:, None]
+        lagrange = (-t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2, -(t + 1) * t * (t - 2) / 2)
+        weights.append(np.select([node == -1, node == 0, node == 1, node == 2], [*lagrange, (t + 1) * t * (t - 1) / 6]))
+    return np.asarray(np.einsum("px,py->pyx", *weights).reshape(len(places), -1))
+
+
 GRID = _grid()
+CHECK_PLACES = GRID[-CHECKS:] / STEP + [(COLUMNS - 1) / 2, 1.5]
+CHECK_WEIGHTS = _bicubic(CHECK_PLACES)
 
 
 def trace_maps(tracer: RayTracer, objects: Array, wavelengths_um: Array) -> PupilMaps:
@@ -75,32 +100,41 @@ def trace_maps(tracer: RayTracer, objects: Array, wavelengths_um: Array) -> Pupi
     heights = squared[:, :, :count].reshape(*squared.shape[:2], ROWS, COLUMNS)
     heights = np.concatenate([heights[:, :, 1::-1], heights], axis=2)
     flags, broken = _flags(heights)
-    maps = PupilMaps(mirrored, heights, flags, ~broken, _zero_crossing(stop_x[:, :count].reshape(-1, ROWS, COLUMNS)))
+    crossing = _zero_crossing(stop_x[:, :count].reshape(-1, ROWS, COLUMNS))
+    maps = PupilMaps(mirrored, _factors(mirrored), heights, flags, ~broken, crossing)
     maps.usable[:] &= _accurate(maps, positions[:, count:])
     return maps
 
 
 def _flags(heights: NDArray[np.float32]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-    """Flags [M, ny, nx] of the cells, and whether a cell that passes light lacks a node of its interpolation, [M]."""
+    """Flags [M, ny, nx] of the cells, and whether a cell that passes light lacks a node of its interpolation, [M].
+
+    Between its corners a height is no more than `bulge` above the highest of them, or below the lowest.
+    """
     with np.errstate(invalid="ignore"):
-        inside, unknown = heights <= 1.0, np.isnan(heights).any(axis=1)
-    passes_all = _around(inside, np.logical_and)
-    blocked = ~_around(inside, np.logical_or).all(axis=1)
+        unknown = np.isnan(heights).any(axis=1)
+        bends = [np.abs(np.nan_to_num(np.diff(heights, 2, axis=axis))).max(axis=(2, 3)) for axis in (2, 3)]
+        bulge = ((bends[0] + bends[1]) / 8)[..., None, None]
+        clear = _over(heights, 2, np.maximum) + bulge <= 1.0
+        blocked = (_over(heights, 2, np.minimum) - bulge > 1.0).any(axis=1)
     bits = np.uint32(1) << np.arange(heights.shape[1], dtype=np.uint32)
-    flags = np.where(passes_all, np.uint32(0), bits[:, None, None]).sum(axis=1, dtype=np.uint32)
-    beyond_rim = _beyond_rim()
-    flags[blocked | beyond_rim] = BLOCKED
-    broken = (_around(unknown[:, None], np.logical_or)[:, 0] & (flags != BLOCKED)).any(axis=(1, 2))
+    flags = np.where(clear, np.uint32(0), bits[:, None, None]).sum(axis=1, dtype=np.uint32)
+    # NaN is neither: a cell whose corners cannot all be traced passes no light if those that can do not.
+    corners = _over(np.isnan(heights) | (heights > 1.0), 2, np.logical_and).any(axis=1)
+    flags[blocked | _beyond_rim() | (corners & _over(unknown, 2, np.logical_or))] = BLOCKED
+    broken = (_over(unknown, 4, np.logical_or) & (flags != BLOCKED)).any(axis=(1, 2))
     return flags, broken
 
 
-def _around(nodes: NDArray[np.bool_], combine: Any) -> NDArray[np.bool_]:
-    """Combine over the 4 x 4 nodes that interpolate each cell; cells without all of them are combined from what is there."""
-    for axis in (2, 3):
-        padded = np.pad(nodes, [(1, 2) if i == axis else (0, 0) for i in range(4)], mode="edge")
+def _over(nodes: NDArray[Any], width: int, combine: Any) -> NDArray[Any]:
+    """Combine, for each cell, its 2 x 2 corners or the 4 x 4 nodes that interpolate it; the border's are repeated."""
+    before, after = width // 2 - 1, width // 2
+    for axis in (-2, -1):
         size = nodes.shape[axis]
-        parts = [np.take(padded, range(start, start + size), axis=axis) for start in range(4)]
-        nodes = combine.reduce(parts)
+        edges = [(0, 0)] * nodes.ndim
+        edges[axis] = (before, after)
+        padded = np.pad(nodes, edges, mode="edge")
+        nodes = combine.reduce([np.take(padded, range(start, start + size), axis=axis) for start in range(width)])
     return nodes
 
 
@@ -126,6 +160,22 @@ def _zero_crossing(stop_x: Array) -> Array:
 
 def _accurate(maps: PupilMaps, checks: Array) -> NDArray[np.bool_]:
     """Whether each map predicts, in the cells that no aperture crosses, where the checking rays landed."""
-    predicted, flags = interpolate(maps.hits, maps.flags, STEP, GRID[-CHECKS:])
+    cells = CHECK_PLACES.astype(int)
+    clear = maps.flags[:, cells[:, 1], cells[:, 0]] == 0
+    # Not a matrix product: how BLAS rounds depends on how many maps there are.
+    predicted = np.einsum("pn,mna->mpa", CHECK_WEIGHTS, maps.hits.reshape(len(maps.hits), -1, 2))
     error = np.abs(predicted - checks).max(axis=-1)
-    return np.asarray(~((flags == 0) & ~(error < TOLERANCE_PX)).any(axis=1))
+    return np.asarray(~(clear & ~(error < TOLERANCE_PX)).any(axis=1))
+
+
+def _factors(hits: NDArray[np.float32]) -> NDArray[np.int64]:
+    """By how much to refine each grid [M, ny, nx, 2], from the bend between its nodes within the rim."""
+    bends = [np.abs(np.diff(hits[:, 1:-1, 1:-1], 2, axis=axis)) for axis in (1, 2)]
+    x = (np.arange(2, COLUMNS - 2) - (COLUMNS - 1) / 2) * STEP
+    y = (np.arange(2, ROWS) - 1.5) * STEP
+    inside = (np.hypot(x, y[:, None]) <= 1.0)[None, :, :, None]
+    bend = np.maximum(
+        *(np.where(inside, b, 0.0).max(axis=(1, 2, 3)) for b in (bends[0][:, :, 1:-1], bends[1][:, 1:-1]))
+    )
+    wanted = np.sqrt(np.nan_to_num(bend) / (8 * LINEAR_PX))
+    return np.asarray(np.array(FACTORS)[np.searchsorted(FACTORS[:-1], wanted)])

@@ -8,8 +8,9 @@ N = field point, C = channel, T = traced pixel, K = model pixel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from deeplens_workers.kernels import Kernels, Tracing
 from deeplens_workers.pooling import area_weights
-from deeplens_workers.pupil_map import GRID, STEP, PupilMaps, trace_maps
+from deeplens_workers.pupil_map import GRID, PupilMaps, trace_maps
 from deeplens_workers.raytrace import RAY_BLOCK, RayTracer, one_thread
 from deeplens_workers.sampling import PupilSamples, scramble
 from deeplens_workers.splat import MOMENTS, splat_hits, splat_map
@@ -29,7 +30,7 @@ Array = NDArray[np.float64]
 FIRST_RAYS = 256
 
 # called with (points [S, 2] of the pupil, kernel, moments): adds the rays through them
-AddRays = Callable[[Array, Array, Array], None]
+AddRays = Callable[[NDArray[np.float32], Array, Array], None]
 
 
 @dataclass
@@ -47,6 +48,8 @@ class _Bundles:
     """[rows, 1 + W, 2] sensor positions in mm of the chief rays: primary wavelength first, NaN where vignetted."""
     maps: PupilMaps | None
     """[rows * W] bundles."""
+    ready: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    """Maps of the row at hand, refined."""
 
 
 class KernelRenderer:
@@ -72,21 +75,17 @@ class KernelRenderer:
         Raises:
             ValueError: no light of a point reaches its kernel's window.
         """
-        field = np.asarray(points.astype(np.float64))
+        places = np.asarray(points.astype(np.float64))
+        rendered = Kernels.empty(len(points), len(tracing.channels), tracing.kernel_px)
         with torch.inference_mode(), one_thread():
-            bundles = self._trace(field, tracing)
+            bundles = self._trace(places, tracing)
             weights = area_weights(tracing.trace_px, tracing.kernel_px)
-            rendered = [self._point(i, point, bundles, tracing, weights) for i, point in enumerate(field)]
-        kernels, rms, lost, rays = (np.stack(part) for part in zip(*rendered, strict=True))
-        offset, lateral = self._offsets(bundles, tracing)
-        return Kernels(
-            kernels=kernels.astype(np.float32),
-            chief_ray_offset_px=offset.astype(np.float32),
-            lateral_color_px=lateral.astype(np.float32),
-            rms_radius_px=rms.astype(np.float32),
-            lost=lost.astype(np.float32),
-            rays=rays.astype(np.int32),
-        )
+            one = self._point if tracing.model == "geometric" else self._wave_point
+            # Points of one radius follow each other: they share maps, which then stay in the processor's cache.
+            for i in np.argsort(bundles.index, kind="stable"):
+                one(rendered, i, places[i], bundles, tracing, weights)
+        self._offsets(rendered, bundles, tracing)
+        return rendered
 
     def _canonical(self, objects: Array) -> tuple[Array, Array]:
         """Objects [N, 3] turned onto the +x axis of a centred lens, and the turns [N, 2] that bring them back."""
@@ -117,31 +116,26 @@ class KernelRenderer:
             chief[lost] = self.tracer.chief_rays(rows[lost], lights[lost])
         return _Bundles(objects, index.reshape(-1), turns, chief.reshape(len(objects), -1, 2), maps)
 
-    def _point(
-        self, i: int, point: Array, bundles: _Bundles, tracing: Tracing, weights: Array
-    ) -> tuple[Array, Array, Array, NDArray[np.int64]]:
-        """One point: pooled kernel [C, K, K], RMS radius [C] in pixels, lost share [C], rays [C]."""
-        if tracing.model != "geometric":
-            return self._wave_point(point, tracing, weights)
+    def _point(self, out: Kernels, i: int, point: Array, bundles: _Bundles, tracing: Tracing, weights: Array) -> None:
         samples = PupilSamples(tracing.seed, point)
-        pooled, sums, rays = [], [], []
-        for channel in tracing.channels:
-            total, moments, count = np.zeros(2 * [tracing.kernel_px]), np.zeros(MOMENTS), 0
+        for c, channel in enumerate(tracing.channels):
+            total, moments, count = None, np.zeros(MOMENTS), 0
             for wavelength, weight in channel:
                 add = self._adder(i, bundles, wavelength, tracing)
                 kernel, sampled, tried = _integrate(add, samples, tracing, weights)
-                total += kernel * (weight / tried)
+                kernel *= weight / tried
+                total = kernel if total is None else total + kernel
                 moments += sampled * (weight / tried)
                 count += tried
-            pooled.append(total)
-            sums.append(moments)
-            rays.append(count)
-        reached, x, y, square, inside = np.stack(sums, axis=1)
-        if not all(kernel.any() for kernel in pooled):
-            raise ValueError(f"no light of field point {point.tolist()} (x, y, depth in mm) reaches its kernel")
-        kernels = np.stack(pooled)
-        rms = np.sqrt(np.maximum(square / reached - (x / reached) ** 2 - (y / reached) ** 2, 0.0))
-        return kernels / kernels.sum((1, 2), keepdims=True), rms, 1.0 - inside / reached, np.array(rays)
+            assert total is not None
+            if not (energy := total.sum()):
+                raise ValueError(f"no light of field point {point.tolist()} (x, y, depth in mm) reaches its kernel")
+            np.divide(total, energy, out=out.kernels[i, c], casting="same_kind")
+            reached, x, y, square, inside = moments.tolist()
+            variance = square / reached - (x / reached) ** 2 - (y / reached) ** 2
+            out.rms_radius_px[i, c] = math.sqrt(max(variance, 0.0))
+            out.lost[i, c] = 1.0 - inside / reached
+            out.rays[i, c] = count
 
     def _adder(self, i: int, bundles: _Bundles, wavelength: float, tracing: Tracing) -> AddRays:
         """What adds rays of one point and wavelength to a kernel."""
@@ -151,10 +145,13 @@ class KernelRenderer:
         bundle = row * len(tracing.wavelengths) + tracing.wavelengths.index(wavelength)
         maps = bundles.maps
         if maps is not None and maps.usable[bundle]:
-            fixed = (maps.hits[bundle], maps.heights[bundle], maps.flags[bundle], STEP, turn, -(turn @ center))
+            if bundle not in bundles.ready:
+                bundles.ready = {k: v for k, v in bundles.ready.items() if k // len(tracing.wavelengths) == row}
+                bundles.ready[bundle] = maps.arguments(bundle)
+            fixed = (*bundles.ready[bundle], turn, -(turn @ center))
             return lambda pupil, kernel, moments: splat_map(*fixed, pupil, kernel, moments)
 
-        def traced(pupil: Array, kernel: Array, moments: Array) -> None:
+        def traced(pupil: NDArray[np.float32], kernel: Array, moments: Array) -> None:
             for block in np.split(pupil, range(RAY_BLOCK, len(pupil), RAY_BLOCK)):
                 hits, valid = self.tracer.hits(bundles.objects[row][None], block[None], np.array([wavelength]))
                 self.rays_traced += len(block)
@@ -172,8 +169,8 @@ class KernelRenderer:
             return chief
         return np.asarray(self.tracer.pinhole_images(bundles.objects[row : row + 1])[0])
 
-    def _offsets(self, bundles: _Bundles, tracing: Tracing) -> tuple[Array, Array]:
-        """Chief rays in pixels: the primary wavelength's from the pinhole image, [N, 2], each channel's from it, [N, C, 2]."""
+    def _offsets(self, out: Kernels, bundles: _Bundles, tracing: Tracing) -> None:
+        """Chief rays in pixels: the primary wavelength's from the pinhole image, each channel's from that."""
         pinhole = self.tracer.pinhole_images(bundles.objects)
         primary = np.where(np.isnan(bundles.chief[:, 0]), pinhole, bundles.chief[:, 0])
         lateral = np.nan_to_num(bundles.chief[:, 1:] - primary[:, None])
@@ -183,27 +180,25 @@ class KernelRenderer:
         shares /= shares.sum(axis=1, keepdims=True)
         lateral = np.einsum("cw,nwa->nca", shares, lateral)
         cos, sin = bundles.turns.T
-        turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], axis=1)
-        offset = np.einsum("nab,nb->na", turn, (primary - pinhole)[bundles.index])
-        return offset / self.tracer.pixel_mm, np.einsum(
-            "nab,ncb->nca", turn, lateral[bundles.index]
-        ) / self.tracer.pixel_mm
+        turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], axis=1) / self.tracer.pixel_mm
+        out.chief_ray_offset_px[:] = np.einsum("nab,nb->na", turn, (primary - pinhole)[bundles.index])
+        out.lateral_color_px[:] = np.einsum("nab,ncb->nca", turn, lateral[bundles.index])
 
     def _wave_point(
-        self, point: Array, tracing: Tracing, weights: Array
-    ) -> tuple[Array, Array, Array, NDArray[np.int64]]:
+        self, out: Kernels, i: int, point: Array, bundles: _Bundles, tracing: Tracing, weights: Array
+    ) -> None:
         """One point of a wave-optical model, which DeepLens computes by itself; it tells neither radius nor loss."""
-        kernels = np.zeros((len(tracing.channels), tracing.kernel_px, tracing.kernel_px))
-        counts = np.zeros(len(tracing.channels), dtype=np.int64)
-        for kernel, (c, channel) in zip(kernels, enumerate(tracing.channels), strict=True):
+        options = (tracing.trace_px, tracing.rays, tracing.model, tracing.recenter)
+        for c, channel in enumerate(tracing.channels):
+            total = np.zeros(2 * [tracing.trace_px])
             for wavelength, weight in channel:
                 seed = int(scramble(tracing.seed, *point, wavelength)[0])
-                options = (tracing.trace_px, tracing.rays, tracing.model, tracing.recenter, seed)
-                kernel += weight * (weights @ self.tracer.wave_psf(point, wavelength, *options) @ weights.T)
-                counts[c] += tracing.rays
-        self.rays_traced += int(counts.sum())
-        unknown = np.full(len(kernels), np.nan)
-        return kernels / kernels.sum((1, 2), keepdims=True), unknown, unknown, counts
+                total += weight * self.tracer.wave_psf(point, wavelength, *options, seed)
+            pooled = _pooled(total, weights)
+            out.kernels[i, c] = pooled / pooled.sum()
+            out.rays[i, c] = len(channel) * tracing.rays
+        out.rms_radius_px[i] = out.lost[i] = np.nan
+        self.rays_traced += int(out.rays[i].sum())
 
 
 def _integrate(add: AddRays, samples: PupilSamples, tracing: Tracing, weights: Array) -> tuple[Array, Array, int]:
@@ -212,7 +207,8 @@ def _integrate(add: AddRays, samples: PupilSamples, tracing: Tracing, weights: A
     For a given noise, two samples of their own are doubled until half their difference, relative to their sum, is below it:
     the standard error of their mean.
     """
-    traced, moments = np.zeros((2, tracing.trace_px, tracing.trace_px)), np.zeros(MOMENTS)
+    traced = np.zeros((2, tracing.trace_px, tracing.trace_px), np.float32)
+    moments = np.zeros(MOMENTS)
     if tracing.noise is None:
         add(samples(0, 0, tracing.rays), traced[0], moments)
         return _pooled(traced[0], weights), moments, tracing.rays
@@ -226,8 +222,8 @@ def _integrate(add: AddRays, samples: PupilSamples, tracing: Tracing, weights: A
         first, last = last, 2 * last
 
 
-def _pooled(kernel: Array, weights: Array) -> Array:
-    return np.asarray(weights @ kernel @ weights.T)
+def _pooled(kernel: NDArray[Any], weights: Array) -> NDArray[Any]:
+    return kernel if weights.shape[0] == weights.shape[1] else np.asarray(weights @ kernel @ weights.T)
 
 
 def load(lens_path: Any, pixel_pitch_um: float, focus_mm: float | None = None) -> KernelRenderer:

@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplens_workers.splat import disc_points
+
 Array = NDArray[np.float64]
 BITS = 30  # of torch's Sobol points
 
@@ -43,18 +45,11 @@ class PupilSamples:
 
     def __init__(self, seed: int, point: Array) -> None:
         self._identity = (seed, *point)
-        self._drawn: dict[tuple[int, int, int], Array] = {}
+        self._drawn: dict[tuple[int, int, int], NDArray[np.float32]] = {}
 
-    def __call__(self, stream: int, first: int, last: int) -> Array:
-        """Points [last - first, 2] of the unit disc, of an independent sequence for each `stream`."""
+    def __call__(self, stream: int, first: int, last: int) -> NDArray[np.float32]:
+        """Points [last - first, 2] float32 of the unit disc, of an independent sequence for each `stream`."""
         wanted = (stream, first, last)
         if wanted not in self._drawn:
-            shift = scramble(*self._identity, stream)
-            self._drawn[wanted] = in_disc(((sobol(last)[first:] ^ shift) + 0.5) / 2.0**32)
+            self._drawn[wanted] = disc_points(sobol(last)[first:], scramble(*self._identity, stream))
         return self._drawn[wanted]
-
-
-def in_disc(unit: NDArray[np.floating]) -> Array:
-    """Points [S, 2] of the unit square spread evenly over the unit disc."""
-    angle = 2 * np.pi * unit[:, 1]
-    return np.asarray(np.sqrt(unit[:, :1]) * np.stack([np.cos(angle), np.sin(angle)], axis=-1))

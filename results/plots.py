@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
@@ -239,6 +241,11 @@ def contact_sheet(kernels: NDArray[np.floating], columns: int | None = None) -> 
         top, left = (rows - 1 - index // columns) * side + 1, index % columns * side + 1
         sheet[top : top + side - 1, left : left + side - 1] = kernel
     return sheet
+
+
+def save_contact_sheet(path: Path, kernels: NDArray[np.floating], columns: int | None = None) -> None:
+    """Write `contact_sheet` as a PNG, a pixel for a kernel's pixel."""
+    imsave(path, contact_sheet(kernels, columns))
 
 
 def _colours(kernels: Array) -> Array:

@@ -86,7 +86,9 @@ def render(
     ]
     file = PsfFile(requests, _rendered(requests, actors))
     write(out, file)
-    _contact_sheet(out.with_suffix(".png"), file, columns=data.grid[0] if points is None else None)
+    from results.plots import save_contact_sheet
+
+    save_contact_sheet(out.with_suffix(".png"), file.kernels.kernels, data.grid[0] if points is None else None)
     print(f"{out}\n{out.with_suffix('.png')}")
 
 
@@ -177,11 +179,3 @@ def _numbers(option: str, text: str, separator: str = ",", kind: type[float] = f
     except ValueError:
         example = "20x20" if separator == "x" else "0.486,0.587"
         raise SpaceError(f"{option}: expected numbers such as {example}, but got {text!r}") from None
-
-
-def _contact_sheet(path: Path, file: PsfFile, columns: int | None) -> None:
-    from matplotlib.image import imsave
-
-    from results.plots import contact_sheet
-
-    imsave(path, contact_sheet(file.kernels.kernels, columns))
