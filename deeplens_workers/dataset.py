@@ -13,6 +13,7 @@ from deeplens_workers import cache as kernel_cache
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import LensFile, find_lens
 from deeplens_workers.pool import Renderer
+from deeplens_workers.telemetry import count
 from spaces.seeding import named_seed
 from spaces.study import PsfData
 
@@ -51,8 +52,8 @@ def positions(data: PsfData, seed: int) -> dict[str, NDArray[np.float32]]:
         seed and the set's name determine them, so the sets are disjoint and each is unmoved by the other's size.
     """
     sets: dict[str, NDArray[np.floating]] = {"train": grid_points(data)}
-    for name, count in (("validation", data.validation_points), ("test", data.test_points)):
-        xy = np.random.default_rng(named_seed(seed, "positions", name)).uniform(-1, 1, (len(data.depths_mm), count, 2))
+    for name, number in (("validation", data.validation_points), ("test", data.test_points)):
+        xy = np.random.default_rng(named_seed(seed, "positions", name)).uniform(-1, 1, (len(data.depths_mm), number, 2))
         depths = np.broadcast_to(np.reshape(data.depths_mm, (-1, 1, 1)), (*xy.shape[:2], 1))
         sets[name] = np.concatenate([xy, depths], axis=-1).reshape(-1, 3)
     return {name: points.astype(np.float32) for name, points in sets.items()}
@@ -101,6 +102,8 @@ def render_dataset(
     entries = {name: cache / kernel_cache.key(request) for name, request in wanted.items()}
     warnings = [warning for entry in entries.values() if (warning := _drop_if_corrupt(entry))]
     missing = [name for name, entry in entries.items() if not entry.is_dir()]
+    for name in entries.keys() - missing:
+        count("psf_search_cache_hits", len(wanted[name].points) * len(wanted[name].tracing.channels))
     total = sum(len(wanted[name].points) for name in missing)
     done = 0
     with Renderer(lens, data.pixel_pitch_um, actors, data.focus_mm) as renderer:

@@ -1,6 +1,6 @@
 """What is asked of the ray tracer and what it answers: plain numpy, so that any process can hold it.
 
-N = field point, C = channel (wavelength), K = model kernel pixel.
+N = field point, C = channel (one wavelength or several), K = model kernel pixel.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Kernels:
     kernels: [N, C, K, K] float32, each channel sums to one. As DeepLens orients them: upright image (the lens' inversion
         undone), row 0 at the top (+y), centred on the chief ray of the primary wavelength.
     chief_ray_offset_px: [N, 2] float32, that chief ray's (x right, y up) minus the ideal pinhole image point: distortion.
-    lateral_color_px: [N, C, 2] float32, each channel's own chief ray minus that one: lateral colour.
+    lateral_color_px: [N, C, 2] float32, each channel's own chief ray minus that one: lateral colour; NaN if vignetted.
     rms_radius_px: [N, C] float32, RMS distance of the rays from their centroid; NaN for the wave-optical models.
     lost: [N, C] float32 in [0, 1], share of the rays reaching the sensor that fall outside the kernel's window; NaN likewise.
     rays: [N, C] int32, how many the kernel was made of.

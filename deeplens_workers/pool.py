@@ -5,9 +5,12 @@ The driver imports neither torch nor deeplens when actors do the work; Ray must 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import LensFile
+from deeplens_workers.telemetry import count
 
 Rendered = tuple[Kernels, int]
 """Kernels and how many rays were traced for them."""
@@ -45,6 +49,9 @@ class Renderer:
 
     def __init__(self, lens: LensFile, pixel_pitch_um: float, actors: int, focus_mm: float | None = None) -> None:
         self._optics = (lens, pixel_pitch_um, focus_mm)
+        self._content = lens.path.read_bytes()
+        if hashlib.sha256(self._content).hexdigest() != lens.sha256:
+            raise ValueError(f"lens {lens.path} has changed since it was checked")
         self._actors = actors
         self._pool: list[Any] = []
         self._local: Any = None
@@ -73,7 +80,7 @@ class Renderer:
             RenderError: more than `MAX_DEATHS` actors died.
         """
         assert (request.lens, request.pixel_pitch_um, request.focus_mm) == self._optics
-        chunks = _chunks(request.points)
+        chunks = _chunks(request.points, CHUNK if request.tracing.model == "geometric" else 1)
         rendered = Kernels.empty(len(request.points), len(request.tracing.channels), request.tracing.kernel_px)
         done = 0
         for index, (kernels, traced) in (self._here if self._actors == 0 else self._there)(chunks, request):
@@ -85,7 +92,7 @@ class Renderer:
         return rendered
 
     def _here(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
-        self._local = self._local or _RenderActor(*self._optics)
+        self._local = self._local or _RenderActor(*self._arguments())
         for index, chunk in enumerate(chunks):
             yield index, self._local.render(request.points[chunk], request.tracing)
 
@@ -114,11 +121,15 @@ class Renderer:
             except ray.exceptions.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, ValueError) else error) from None
 
+    def _arguments(self) -> tuple[str, bytes, float, float | None]:
+        lens, pitch, focus = self._optics
+        return lens.path.name, self._content, pitch, focus
+
     def _start(self) -> Any:
         import ray
 
         name = f"renderer-{next(_actor_numbers)}"
-        return ray.remote(num_cpus=1)(_RenderActor).options(name=name).remote(*self._optics)
+        return ray.remote(num_cpus=1)(_RenderActor).options(name=name).remote(*self._arguments())
 
     def _replace(self, actor: Any, error: Exception) -> None:
         self._deaths += 1
@@ -131,29 +142,42 @@ class Renderer:
 
 
 class _RenderActor:
-    """The actor: a `KernelRenderer` in a process of its own, loaded by the first call (a constructor's error would be a death)."""
+    """The actor: a `KernelRenderer` in a process of its own, loaded by the first call (a constructor's error would be a death).
 
-    def __init__(self, lens: LensFile, pixel_pitch_um: float, focus_mm: float | None) -> None:
-        self._arguments = (lens.path, pixel_pitch_um, focus_mm)
+    It is given the lens file's name and content: another node need not have the file.
+    """
+
+    def __init__(self, file: str, content: bytes, pixel_pitch_um: float, focus_mm: float | None) -> None:
+        self._file, self._content = file, content
+        self._settings = (pixel_pitch_um, focus_mm)
         self._renderer: Any = None
 
     def render(self, points: NDArray[np.float32], tracing: Tracing) -> Rendered:
+        renderer = self._renderer = self._renderer or self._load()
+        before = renderer.rays_traced
+        kernels: Kernels = renderer.render(points, tracing)
+        traced = renderer.rays_traced - before
+        count("psf_search_rays_traced", traced)
+        count("psf_search_psfs_rendered", kernels.rays.size)
+        return kernels, traced
+
+    def _load(self) -> Any:
         from deeplens_workers.render import load
 
-        self._renderer = self._renderer or load(*self._arguments)
-        before = self._renderer.rays_traced
-        kernels: Kernels = self._renderer.render(points, tracing)
-        return kernels, self._renderer.rays_traced - before
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, self._file)
+            path.write_bytes(self._content)
+            return load(path, *self._settings)
 
 
-def _chunks(points: NDArray[np.float32]) -> list[NDArray[np.int64]]:
+def _chunks(points: NDArray[np.float32], size: int) -> list[NDArray[np.int64]]:
     """Indices of points in units of work: by depth and distance from the axis, for those share their rays."""
     radius = np.hypot(points[:, 0], points[:, 1]).astype(np.float32)
     order = np.lexsort((radius, points[:, 2]))
-    changes = 1 + np.flatnonzero(np.diff(radius[order]))
+    changes = 1 + np.flatnonzero((np.diff(radius[order]) != 0) | (np.diff(points[order, 2]) != 0))
     cuts, last = [], 0
     for change in changes.tolist():
-        if change - last >= CHUNK:
+        if change - last >= size:
             cuts.append(change)
             last = change
     return np.split(order, cuts)

@@ -30,6 +30,7 @@ COLUMNS, ROWS, CHECKS = 24, 12, 32
 STEP = 2 / (COLUMNS - 4)
 # A map may miss a traced ray by so much; with the shipped lenses it is a third of that, mostly float32's rounding.
 TOLERANCE_PX = 0.03
+TOLERANCE_HEIGHT = 1e-3  # squared, in semi-apertures
 # Between the grid's nodes hits are interpolated bicubically on a grid so much finer that going on linearly from there
 # adds no more than LINEAR_PX.
 FACTORS = (4, 8, 16)
@@ -101,8 +102,9 @@ def trace_maps(tracer: RayTracer, objects: Array, wavelengths_um: Array) -> Pupi
     heights = np.concatenate([heights[:, :, 1::-1], heights], axis=2)
     flags, broken = _flags(heights)
     crossing = _zero_crossing(stop_x[:, :count].reshape(-1, ROWS, COLUMNS))
-    maps = PupilMaps(mirrored, _factors(mirrored), heights, flags, ~broken, crossing)
-    maps.usable[:] &= _accurate(maps, positions[:, count:])
+    factors, fine_enough = _factors(mirrored)
+    maps = PupilMaps(mirrored, factors, heights, flags, ~broken & fine_enough, crossing)
+    maps.usable[:] &= _accurate(maps, positions[:, count:], squared[:, :, count:])
     return maps
 
 
@@ -158,18 +160,26 @@ def _zero_crossing(stop_x: Array) -> Array:
     return np.asarray((after - 1 + fraction - (COLUMNS - 1) / 2) * STEP)
 
 
-def _accurate(maps: PupilMaps, checks: Array) -> NDArray[np.bool_]:
-    """Whether each map predicts, in the cells that no aperture crosses, where the checking rays landed."""
-    cells = CHECK_PLACES.astype(int)
-    clear = maps.flags[:, cells[:, 1], cells[:, 0]] == 0
-    # Not a matrix product: how BLAS rounds depends on how many maps there are.
-    predicted = np.einsum("pn,mna->mpa", CHECK_WEIGHTS, maps.hits.reshape(len(maps.hits), -1, 2))
-    error = np.abs(predicted - checks).max(axis=-1)
-    return np.asarray(~(clear & ~(error < TOLERANCE_PX)).any(axis=1))
+def _accurate(maps: PupilMaps, checks: Array, heights: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether each map predicts where the checking rays that pass all apertures landed, and their heights.
+
+    Args:
+        checks, heights: [M, CHECKS, 2] in pixels and [M, A, CHECKS], of the traced rays.
+    """
+    with np.errstate(invalid="ignore"):
+        passing = (heights <= 1.0).all(axis=1)
+        # Not matrix products: how BLAS rounds depends on how many maps there are.
+        hits = np.einsum("pn,mna->mpa", CHECK_WEIGHTS, maps.hits.reshape(len(maps.hits), -1, 2))
+        squares = np.einsum(
+            "pn,mkn->mkp", CHECK_WEIGHTS, np.nan_to_num(maps.heights).reshape(*maps.heights.shape[:2], -1)
+        )
+        hit = np.abs(hits - checks).max(axis=-1) < TOLERANCE_PX
+        height = np.abs(squares - heights).max(axis=1) < TOLERANCE_HEIGHT
+    return np.asarray(passing.any(axis=1) & ~(passing & ~(hit & height)).any(axis=1))
 
 
-def _factors(hits: NDArray[np.float32]) -> NDArray[np.int64]:
-    """By how much to refine each grid [M, ny, nx, 2], from the bend between its nodes within the rim."""
+def _factors(hits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """By how much to refine each grid [M, ny, nx, 2], from the bend between its nodes within the rim; and if that is enough."""
     bends = [np.abs(np.diff(hits[:, 1:-1, 1:-1], 2, axis=axis)) for axis in (1, 2)]
     x = (np.arange(2, COLUMNS - 2) - (COLUMNS - 1) / 2) * STEP
     y = (np.arange(2, ROWS) - 1.5) * STEP
@@ -178,4 +188,4 @@ def _factors(hits: NDArray[np.float32]) -> NDArray[np.int64]:
         *(np.where(inside, b, 0.0).max(axis=(1, 2, 3)) for b in (bends[0][:, :, 1:-1], bends[1][:, 1:-1]))
     )
     wanted = np.sqrt(np.nan_to_num(bend) / (8 * LINEAR_PX))
-    return np.asarray(np.array(FACTORS)[np.searchsorted(FACTORS[:-1], wanted)])
+    return np.array(FACTORS)[np.searchsorted(FACTORS[:-1], wanted)], wanted <= FACTORS[-1]

@@ -59,18 +59,18 @@ class RayTracer:
                 self._lens = GeoLens(str(lens_path), device="cpu")
                 self._exact = GeoLens(str(lens_path), device="cpu", dtype=torch.float64)
                 self._beyond = GeoLens(str(lens_path), device="cpu")
-                for lens in (self._lens, self._exact, self._beyond):
-                    if focus_mm is not None:
-                        lens.refocus(focus_mm)
+                if focus_mm is not None:
+                    self._focus(focus_mm)
             except Exception as error:  # its parsers raise whatever a malformed line leads to
                 focus = "" if focus_mm is None else f", focused at {focus_mm:g} mm"
                 raise ValueError(
-                    f"lens {lens_path}{focus}: DeepLens cannot load it: {type(error).__name__}: {error}"
+                    f"lens {lens_path.name}{focus}: DeepLens cannot load it: {type(error).__name__}: {error}"
                 ) from error
         self.pixel_mm = pixel_pitch_um * 1e-3
         self.primary_um: float = self._lens.primary_wvln
         self.half_sensor = np.array(self._lens.sensor_size) / 2
-        self.symmetric = all(map(_centred, self._lens.surfaces))
+        # Pupil maps have a bit for each surface.
+        self.symmetric = len(self._lens.surfaces) < 32 and all(map(_centred, self._lens.surfaces))
         self._apertures = np.array([surface.r for surface in self._lens.surfaces])
         for surface in self._beyond.surfaces:
             surface.r *= BEYOND
@@ -78,6 +78,15 @@ class RayTracer:
             # Not set_sensor(): it demands equal aspect ratios to the last bit, and recomputes the field of view for nothing.
             lens.sensor_res = tuple(round(float(2 * half) / self.pixel_mm) for half in self.half_sensor)
             lens.pixel_size = self.pixel_mm
+
+    def _focus(self, focus_mm: float) -> None:
+        """Move the sensor of all copies to where DeepLens' random rays of the exact one focus, the same in every process."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self._exact.refocus(focus_mm)
+            for lens in (self._lens, self._beyond):
+                lens.d_sensor = self._exact.d_sensor.to(lens.dtype)
+                lens.post_computation()
 
     def object_points(self, points: NDArray[np.floating]) -> Array:
         """Positions [N, 3] of field points in object space, by pinhole projection as in DeepLens.
@@ -150,7 +159,8 @@ class RayTracer:
             probes = pupil[:, None] + step * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
             stop, _ = self._at_stop(objects, probes, wavelengths_um)
             jacobian = np.stack([stop[:, 0] - stop[:, 1], stop[:, 2] - stop[:, 3]], axis=-1) / (2 * step)
-            pupil = pupil - _solve(jacobian, stop.mean(1))
+            newton = _solve(jacobian, stop.mean(1))
+            pupil = pupil - np.where(np.isfinite(newton), newton, 0.0)  # no step where probes are blocked
         rays = self._rays(self._exact, objects, np.repeat(pupil[:, None], 4, axis=1), wavelengths_um)
         ray = self._exact.trace2sensor(rays)
         reached = (ray.is_valid[:, 0] > 0) & (ray.stop_dist[:, 0] < 1e-6)
@@ -162,6 +172,7 @@ class RayTracer:
         Along the meridional plane only, where the chief rays of objects on the x axis are.
         """
         lens, step = self._exact, 0.02
+        # Four, the last for nothing: whole vectors, so that a bundle's bits never depend on its place among others.
         offsets = step * np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
         ray, record = lens.trace(self._rays(lens, objects, pupil[:, None] + offsets, wavelengths_um), record=True)
         stop = record[lens.aper_idx + 1][..., 0].numpy()
@@ -219,7 +230,12 @@ class RayTracer:
         Args:
             model: "coherent" (exit pupil, angular spectrum) or "huygens".
             seed: of DeepLens' random pupil samples.
+
+        Raises:
+            ValueError: a coherent PSF on a sensor that is not square, which DeepLens would cut out at the wrong place.
         """
+        if model == "coherent" and not np.isclose(*self.half_sensor):
+            raise ValueError("psf_model coherent needs a square sensor")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             options = {"spp": rays, "model": model, "recenter": recenter}

@@ -26,8 +26,10 @@ from deeplens_workers.splat import MOMENTS, splat_hits, splat_map
 
 Array = NDArray[np.float64]
 
+NO_LIGHT = "no light of field point {} (x, y, depth in mm) reaches its kernel"
 # The fewest rays with which noise is estimated.
 FIRST_RAYS = 256
+BLOCK = 256  # points whose maps are in memory at once: some 10 MB for each wavelength
 
 # called with (points [S, 2] of the pupil, kernel, moments): adds the rays through them
 AddRays = Callable[[NDArray[np.float32], Array, Array], None]
@@ -76,7 +78,15 @@ class KernelRenderer:
             ValueError: no light of a point reaches its kernel's window.
         """
         places = np.asarray(points.astype(np.float64))
+        radius = self._canonical(self.tracer.object_points(places))[0][:, 0]
         rendered = Kernels.empty(len(points), len(tracing.channels), tracing.kernel_px)
+        order = np.lexsort((radius, places[:, 2]))
+        for block in np.split(order, range(BLOCK, len(order), BLOCK)):
+            rendered.put(block, self._block(places[block], tracing))
+        return rendered
+
+    def _block(self, places: Array, tracing: Tracing) -> Kernels:
+        rendered = Kernels.empty(len(places), len(tracing.channels), tracing.kernel_px)
         with torch.inference_mode(), one_thread():
             bundles = self._trace(places, tracing)
             weights = area_weights(tracing.trace_px, tracing.kernel_px)
@@ -129,7 +139,7 @@ class KernelRenderer:
                 count += tried
             assert total is not None
             if not (energy := total.sum()):
-                raise ValueError(f"no light of field point {point.tolist()} (x, y, depth in mm) reaches its kernel")
+                raise ValueError(NO_LIGHT.format(point.tolist()))
             np.divide(total, energy, out=out.kernels[i, c], casting="same_kind")
             reached, x, y, square, inside = moments.tolist()
             variance = square / reached - (x / reached) ** 2 - (y / reached) ** 2
@@ -173,12 +183,14 @@ class KernelRenderer:
         """Chief rays in pixels: the primary wavelength's from the pinhole image, each channel's from that."""
         pinhole = self.tracer.pinhole_images(bundles.objects)
         primary = np.where(np.isnan(bundles.chief[:, 0]), pinhole, bundles.chief[:, 0])
-        lateral = np.nan_to_num(bundles.chief[:, 1:] - primary[:, None])
+        lateral = bundles.chief[:, 1:] - bundles.chief[:, :1]  # NaN where either is vignetted
         shares = np.array(
             [[dict(channel).get(wave, 0.0) for wave in tracing.wavelengths] for channel in tracing.channels]
         )
         shares /= shares.sum(axis=1, keepdims=True)
-        lateral = np.einsum("cw,nwa->nca", shares, lateral)
+        unknown = np.einsum("cw,nw->nc", shares, np.isnan(lateral[..., 0])) > 0
+        lateral = np.einsum("cw,nwa->nca", shares, np.nan_to_num(lateral))
+        lateral[unknown] = np.nan
         cos, sin = bundles.turns.T
         turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], axis=1) / self.tracer.pixel_mm
         out.chief_ray_offset_px[:] = np.einsum("nab,nb->na", turn, (primary - pinhole)[bundles.index])
@@ -195,6 +207,8 @@ class KernelRenderer:
                 seed = int(scramble(tracing.seed, *point, wavelength)[0])
                 total += weight * self.tracer.wave_psf(point, wavelength, *options, seed)
             pooled = _pooled(total, weights)
+            if not pooled.sum() > 0:
+                raise ValueError(NO_LIGHT.format(point.tolist()))
             out.kernels[i, c] = pooled / pooled.sum()
             out.rays[i, c] = len(channel) * tracing.rays
         out.rms_radius_px[i] = out.lost[i] = np.nan
@@ -217,7 +231,8 @@ def _integrate(add: AddRays, samples: PupilSamples, tracing: Tracing, weights: A
         for half in range(2):
             add(samples(1 + half, first, last), traced[half], moments)
         one, other = (_pooled(kernel, weights) for kernel in traced)
-        if 4 * last > tracing.rays or np.linalg.norm(one - other) <= tracing.noise * np.linalg.norm(one + other):
+        seen = np.linalg.norm(one + other)
+        if 4 * last > tracing.rays or (seen > 0 and np.linalg.norm(one - other) <= tracing.noise * seen):
             return one + other, moments, 2 * last
         first, last = last, 2 * last
 

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 BITS = 30  # of torch's Sobol points
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)
 def sobol(count: int) -> NDArray[np.uint32]:
     """The first `count` points [count, 2] of a Sobol sequence, as fractions of 2^32; the sequence is the same for all.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -133,14 +132,13 @@ def edges(study: Study, params: dict[str, Scalar]) -> list[Edge]:
     advice = f"try --space {wide}" if wide in available() else "widen the range in the space file"
     found = []
     for name, value in params.items():
-        parameter = study.search.get(name)
-        if parameter is None or parameter.low is None or parameter.high is None or not study.at_edge(name, value):
+        edge = study.edge(name, value) if name in study.search else None
+        if edge is None:
             continue
+        bound = study.search[name].high if edge == "upper" else study.search[name].low
+        assert bound is not None
         assert not isinstance(value, str)
-        scale = math.log if parameter.log else float
-        upper = scale(parameter.high) - scale(value) < scale(value) - scale(parameter.low)
-        bound = parameter.high if upper else parameter.low
-        found.append(Edge(name, value, "upper" if upper else "lower", bound, advice))
+        found.append(Edge(name, value, edge, bound, advice))
     return found
 
 

@@ -132,11 +132,15 @@ def _limits(data: PsfData) -> list[str]:
         if data.condition_dim == 2
         else f"- Depths between {min(data.depths_mm):g} and {max(data.depths_mm):g} mm; outside, it extrapolates."
     )
+    optics = (
+        "Geometric rays: no diffraction." if data.psf_model == "geometric" else f"DeepLens' {data.psf_model} model."
+    )
+    centre = "chief ray of the primary wavelength, so" if data.recenter else "ideal image point:"
+    place = "is not in them" if data.recenter else "shifts them"
     return [
-        "- One lens as designed: no tolerances, no other focus or aperture. Geometric rays: no diffraction.",
+        f"- One lens as designed: no tolerances, no other focus or aperture. {optics}",
         depth,
         "- Field points in [-1, 1]; outside, it extrapolates.",
-        "- Kernels are centred on the chief ray of the primary wavelength, so distortion is not in them, and light outside "
-        "the traced window is left out.",
+        f"- Kernels are centred on the {centre} distortion {place}, and light outside the traced window is left out.",
         "- `predict` is the mean path decode(mu_prior(c)); spread between `sample` draws is no measure of its error.",
     ]

@@ -59,9 +59,15 @@ class Display:
         self._lock = threading.Lock()
         self._note = ""
         self._rendering = Progress(
-            TextColumn("rendering PSFs"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
+            TextColumn("rendering PSFs"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
         )
-        self._render_task = self._rendering.add_task("render", total=None)
+        self._render_task = self._rendering.add_task("render", total=None, rate="")
+        self._render_began = 0.0
         self._rendered_tenths = 0
         self._live = Live(get_renderable=self._picture, console=console, refresh_per_second=4, transient=True)
 
@@ -87,7 +93,11 @@ class Display:
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def rendered(self, done: int, total: int) -> None:
-        """Progress of the data set, in rays."""
+        """Progress of the data set, in field points."""
+        if self._render_began == 0.0:
+            self._render_began = time.monotonic()
+        elif (elapsed := time.monotonic() - self._render_began) > 0:
+            self._rendering.update(self._render_task, rate=f"{done / elapsed:.0f} points/s")
         self._rendering.update(self._render_task, completed=done, total=total)
         tenths = 10 * done // total
         if not self._console.is_terminal and tenths > self._rendered_tenths:

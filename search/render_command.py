@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
+from results.run_directory import RunError
 from spaces.loading import SpaceError, check
 from spaces.study import PsfData
 
@@ -84,8 +86,13 @@ def render(
         )
         for focus_mm in ([None] if focus is None else _focus(focus))
     ]
-    file = PsfFile(requests, _rendered(requests, actors))
-    write(out, file)
+    try:
+        file = PsfFile(requests, _rendered(requests, actors))
+        write(out, file)
+    except ValueError as error:  # DeepLens cannot load or focus the lens; no light
+        raise SpaceError(str(error)) from None
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"{out}: {error}") from None
     from results.plots import save_contact_sheet
 
     save_contact_sheet(out.with_suffix(".png"), file.kernels.kernels, data.grid[0] if points is None else None)
@@ -115,11 +122,16 @@ def _rendered(requests: list[RenderRequest], actors: int) -> Kernels:
     took = time.perf_counter() - began
     console.print(
         f"{len(kernels.kernels)} points x {kernels.kernels.shape[1]} channels in {took:.1f} s; {traced:,} rays traced, "
-        f"{int(kernels.rays.sum()):,} in the kernels; at worst {kernels.lost.max():.2%} of the light outside its kernel",
+        f"{int(kernels.rays.sum()):,} in the kernels{_loss(kernels)}",
         highlight=False,
         soft_wrap=True,
     )
     return kernels
+
+
+def _loss(kernels: Kernels) -> str:
+    worst = float(kernels.lost.max())
+    return "" if math.isnan(worst) else f"; at worst {worst:.2%} of the light outside its kernel"
 
 
 def _start_ray(actors: int) -> None:
@@ -156,9 +168,11 @@ def _read_points(path: Path, data: PsfData) -> Any:
         rows = np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64)
     except (OSError, ValueError) as error:
         raise SpaceError(f"--points {path}: {error}") from None
-    if rows.shape[1] not in (2, 3) or not len(rows):
+    if not rows.size:
+        raise SpaceError(f"--points {path}: holds no points")
+    if rows.shape[1] not in (2, 3):
         raise SpaceError(f"--points {path}: expected x,y or x,y,depth_mm a line, but got {rows.shape[1]} columns")
-    if np.abs(rows[:, :2]).max() > 1 or (rows[:, 2:] >= 0).any():
+    if not np.isfinite(rows).all() or np.abs(rows[:, :2]).max() > 1 or (rows[:, 2:] >= 0).any():
         raise SpaceError(f"--points {path}: x and y must lie in [-1, 1] and depths must be negative")
     if rows.shape[1] == 2:
         depth = np.repeat(data.depths_mm, len(rows))
@@ -168,7 +182,7 @@ def _read_points(path: Path, data: PsfData) -> Any:
 
 def _focus(text: str) -> list[float]:
     values = _numbers("--focus", text)
-    if max(values) >= 0:
+    if not all(-math.inf < value < 0 for value in values):
         raise SpaceError(f"--focus: distances must be negative (mm in front of the lens), but got {text}")
     return values
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Literal
 
 import optuna
@@ -33,7 +33,7 @@ def fair_ranks(
         levels: the rungs, and the last step.
     """
     sign = 1.0 if mode == "min" else -1.0
-    values = [[sign * curve.get(level, math.inf) for level in levels] for curve in curves]
+    values = [[sign * curve[level] if level in curve else math.inf for level in levels] for curve in curves]
     limits = []
     for column in zip(*values, strict=True):
         there = sorted(value for value in column if math.isfinite(value))
@@ -55,39 +55,46 @@ def fair_ranks(
 class FairSampler(BaseSampler):
     """Any Optuna sampler, shown every finished or stopped trial as complete, with its fair rank as its value.
 
+    Each trial has a sampler of its own: what is suggested depends on the study and the trial's number alone, and a resumed
+    search goes on as if it had never stopped.
+
     Args:
-        sampler: for one objective, to be told values of which only the order counts.
+        make: the sampler of a trial's number; for one objective, told values of which only the order counts.
         levels, reduction_factor: of the early stopping, as for `fair_ranks`.
     """
 
-    def __init__(self, sampler: BaseSampler, levels: Sequence[int], reduction_factor: int) -> None:
-        self._sampler = sampler
+    def __init__(self, make: Callable[[int], BaseSampler], levels: Sequence[int], reduction_factor: int) -> None:
+        self._make = make
         self._levels = tuple(levels)
         self._reduction_factor = reduction_factor
+        self._sampler = make(0)
+        self._number = 0
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
+        return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._sampler.sample_relative(self._fair(study), trial, search_space)
+        return self._of(trial).sample_relative(self._fair(study), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._sampler.sample_independent(self._fair(study), trial, param_name, param_distribution)
+        return self._of(trial).sample_independent(self._fair(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
+        self._of(trial).before_trial(study, trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         self._sampler.after_trial(study, trial, state, values)
 
-    def reseed_rng(self) -> None:
-        self._sampler.reseed_rng()
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if trial.number != self._number:
+            self._sampler, self._number = self._make(trial.number), trial.number
+        return self._sampler
 
     def _fair(self, study: optuna.Study) -> optuna.Study:
         return _FairStudy(study, self._levels, self._reduction_factor)  # type: ignore[return-value]

@@ -61,8 +61,8 @@ def ask(trial: optuna.Trial, space: Study) -> dict[str, Scalar]:
 class StudySearcher(Searcher):  # type: ignore[misc]
     """Asks the study for parameters, reports every value to it, and tells it how each trial ended.
 
-    Finished at full budget -> COMPLETE with its best value, that of its `best` checkpoint; stopped at a rung -> PRUNED with its last step and value; a failure or a
-    non-finite value -> FAIL with the reason in the user attribute `failure`.
+    Finished at full budget -> COMPLETE with its best value, that of its `best` checkpoint; stopped at a rung -> PRUNED
+    with its last step and value; a failure or a non-finite value -> FAIL with the reason in the user attribute `failure`.
 
     Args:
         study: an Optuna study in any storage.
@@ -173,7 +173,7 @@ def open_study(url: str, name: str, space: Study, budget: Budget) -> optuna.Stud
         study_name=name,
         direction="minimize" if space.objective.mode == "min" else "maximize",
         sampler=FairSampler(
-            optuna.samplers.TPESampler(seed=named_seed(space.seed, "sampler")),
+            lambda number: optuna.samplers.TPESampler(seed=named_seed(space.seed, "sampler", number)),
             levels=[*budget.rungs(), budget.steps],
             reduction_factor=budget.reduction_factor,
         ),

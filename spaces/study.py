@@ -124,6 +124,8 @@ class PsfData(Frozen):
             )
         if self.psf_model == "coherent" and self.rays < COHERENT_RAYS:
             raise ValueError(f"psf_model coherent needs `rays >= {COHERENT_RAYS}`, but got {self.rays}")
+        if self.noise is not None and self.rays < 256:
+            raise ValueError(f"`noise` needs `rays >= 256`, which it may take at the most, but got {self.rays}")
         if self.noise is not None and self.psf_model != "geometric":
             raise ValueError(f"`noise` can be asked for only of psf_model geometric, but got {self.psf_model}")
         if self.held_out_rays < 8 * self.rays:
@@ -255,11 +257,13 @@ class Study(Frozen):
         """Whether a searched range holds whole numbers."""
         return TRIALS[self.model].model_fields[name].annotation is int
 
-    def at_edge(self, name: str, value: Scalar, share: float = 0.05) -> bool:
-        """Whether a value lies within `share` of its range from either end (on a log range: of its logarithm)."""
+    def edge(self, name: str, value: Scalar, share: float = 0.05) -> Literal["lower", "upper"] | None:
+        """The end of its range that a value lies within `share` of the range from (on a log range: of its logarithm)."""
         parameter = self.search[name]
         if parameter.low is None or parameter.high is None or isinstance(value, str) or parameter.low == parameter.high:
-            return False
+            return None
         scale = math.log if parameter.log else float
         low, high, at = scale(parameter.low), scale(parameter.high), scale(value)
-        return min(at - low, high - at) <= share * (high - low)
+        if min(at - low, high - at) > share * (high - low):
+            return None
+        return "upper" if high - at < at - low else "lower"

@@ -3,7 +3,7 @@
     loss = recon_scale * MSE + kl_weight * KL_free + smooth_weight * smoothness
 
 With D = C K K elements, recon_scale * MSE is, up to a constant, the negative log-likelihood of a Gaussian decoder of
-standard deviation `decoder_std` = sqrt(D / (2 recon_scale)), so the weights equal a beta-VAE with unit decoder variance
+standard deviation sqrt(D / (2 recon_scale)), so the weights equal a beta-VAE with unit decoder variance
 and summed reductions at beta = `effective_beta` = kl_weight D / (2 recon_scale). Runs of different kernel sizes or
 reductions compare by that number only.
 
@@ -12,7 +12,6 @@ Shape legend: B = batch, L = latent dimension, P = neighbour pairs, D = elements
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -77,11 +76,6 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     """Sum over the process group, differentiable; the same on every rank."""
     total: Tensor = _SumOverRanks.apply(values)
     return total
-
-
-def decoder_std(elements: int, recon_scale: float) -> float:
-    """Standard deviation of the Gaussian decoder that `recon_scale` implies, in kernel units (unit sum)."""
-    return math.sqrt(elements / (2 * recon_scale))
 
 
 def effective_beta(kl_weight: float, elements: int, recon_scale: float) -> float:

@@ -77,7 +77,7 @@ def train_trial(
     # The same on all ranks: each draws the whole batch and takes its part.
     state = TrainingState(trial, _config(trial, data), task.seed, device)
     start, best = 0, None
-    if (found := load_checkpoint(task.checkpoints, "last")) is not None:
+    if (found := _found(task, rank, world_size)) is not None:
         state.restore(found.tensors)
         start, best = found.step, found.best
         if not report(start, found.metrics if rank == 0 else {}):
@@ -133,6 +133,14 @@ def train_trial(
             return False
         totals, since, clock = totals.zero_(), step, time.perf_counter()
     return True
+
+
+def _found(task: TrialTask, rank: int, world_size: int) -> Checkpoint | None:
+    """Where to go on: rank 0's newest valid checkpoint, for all ranks, whatever the others' disks hold."""
+    found = [load_checkpoint(task.checkpoints, "last") if rank == 0 else None]
+    if world_size > 1:
+        dist.broadcast_object_list(found)
+    return found[0]
 
 
 def _config(trial: CvaePsfTrial, data: PsfTensors) -> CvaeConfig:

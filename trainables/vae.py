@@ -164,11 +164,6 @@ class CVAE(nn.Module):
         return constrain(raw.unflatten(1, (self.config.channels, self.config.kernel_px, self.config.kernel_px)))
 
 
-def parameter_count(model: nn.Module) -> int:
-    """Number of trainable scalars."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def export(model: CVAE, directory: Path) -> None:
     """Write `model.safetensors` and `config.json`; `load_exported` reads them, with nothing of the run."""
     directory.mkdir(parents=True, exist_ok=True)

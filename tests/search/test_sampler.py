@@ -1,6 +1,7 @@
 """Fair ranks of trials of different lengths, and a sampler that learns from them."""
 
 import optuna
+import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
@@ -38,8 +39,9 @@ def test_a_trial_stopped_when_places_were_few_is_ranked_by_its_last_value():
     assert ranks(*({10: float(value)} for value in range(6)), {10: -1.0, 30: 0.0}) == [1, 2, 3, 4, 5, 6, 0]
 
 
-def test_trials_without_a_value_come_last():
-    assert ranks({}, {10: 1.0}, {10: float("nan")})[1] == 0
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_trials_without_a_value_come_last(mode):
+    assert ranks({}, {10: 1.0}, {10: float("nan")}, mode=mode)[1] == 0
 
 
 def stopped(x, value, steps=(10,), state=TrialState.PRUNED):
@@ -56,8 +58,10 @@ def test_a_bad_trial_at_full_budget_does_not_draw_the_search():
     """Trials near x = 0 are good and stopped; one at x = 1 is bad and complete. Fairly told, the sampler goes to 0."""
 
     def mean_of_suggestions(wrap):
-        inner = optuna.samplers.TPESampler(seed=1, n_startup_trials=1)
-        study = optuna.create_study(sampler=FairSampler(inner, LEVELS, 3) if wrap else inner)
+        def make(number):
+            return optuna.samplers.TPESampler(seed=number, n_startup_trials=1)
+
+        study = optuna.create_study(sampler=FairSampler(make, LEVELS, 3) if wrap else make(0))
         study.add_trials([stopped(i / 20, 1.0 + i / 20) for i in range(15)])
         study.add_trial(stopped(1.0, 50.0, LEVELS, TrialState.COMPLETE))
         drawn = []
@@ -68,3 +72,21 @@ def test_a_bad_trial_at_full_budget_does_not_draw_the_search():
         return sum(drawn) / len(drawn)
 
     assert mean_of_suggestions(wrap=True) < min(0.4, mean_of_suggestions(wrap=False))
+
+
+def test_a_resumed_search_suggests_what_an_undisturbed_one_would(tmp_path):
+    def suggest(count, interrupted_at=None):
+        study = None
+        drawn = []
+        for number in range(count):
+            if study is None or number == interrupted_at:
+                sampler = FairSampler(lambda n: optuna.samplers.TPESampler(seed=n, n_startup_trials=3), LEVELS, 3)
+                name = f"sqlite:///{tmp_path}/{interrupted_at}.db"
+                study = optuna.create_study(storage=name, study_name="s", sampler=sampler, load_if_exists=True)
+            trial = study.ask()
+            drawn.append(trial.suggest_float("x", 0, 1))
+            trial.report(drawn[-1], 10)
+            study.tell(trial, state=TrialState.PRUNED)
+        return drawn
+
+    assert suggest(8) == suggest(8, interrupted_at=5)

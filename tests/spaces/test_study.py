@@ -57,13 +57,13 @@ def test_a_conditional_parameter_exists_only_where_its_condition_holds():
 def test_edges_are_measured_on_the_scale_of_the_range():
     study = load("cvae_psf")
     # 1e-5 .. 1e-3: two decades, 5 % of them are a tenth of a decade, a factor of 1.26.
-    assert study.at_edge("learning_rate", 1e-3)
-    assert study.at_edge("learning_rate", 0.81e-3)
-    assert not study.at_edge("learning_rate", 0.78e-3)
-    assert study.at_edge("learning_rate", 1.2e-5)
-    assert study.at_edge("fourier_bands", 2)
-    assert not study.at_edge("fourier_bands", 3)
-    assert not study.at_edge("batch_size", 32)  # choices have no edge
+    assert study.edge("learning_rate", 1e-3) == "upper"
+    assert study.edge("learning_rate", 0.81e-3) == "upper"
+    assert study.edge("learning_rate", 0.78e-3) is None
+    assert study.edge("learning_rate", 1.2e-5) == "lower"
+    assert study.edge("fourier_bands", 2) == "lower"
+    assert study.edge("fourier_bands", 3) is None
+    assert study.edge("batch_size", 32) is None  # choices have no edge
 
 
 def test_integers_are_told_from_floats_by_the_model():

@@ -11,7 +11,6 @@ from tests.trainables.synthetic import grid
 from trainables.data import neighbour_pairs
 from trainables.losses import (
     Terms,
-    decoder_std,
     effective_beta,
     free_bits,
     gaussian_kl,
@@ -89,7 +88,7 @@ def test_recon_scale_is_a_gaussian_decoder_and_effective_beta_its_kl_weight():
         return float(-normal.log_prob(error).sum()) - constant + beta * kl
 
     loss = scale * float(error.square().mean()) + kl_weight * kl
-    assert negative_elbo(decoder_std(elements, scale), kl_weight) == pytest.approx(loss)
+    assert negative_elbo(math.sqrt(elements / (2 * scale)), kl_weight) == pytest.approx(loss)
     # With unit variance the same loss, up to a factor, has the KL weighted by the effective beta.
     unit = negative_elbo(1.0, effective_beta(kl_weight, elements, scale))
     assert unit * 2 * scale / elements == pytest.approx(loss)
