@@ -2,8 +2,8 @@
 
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, in its stopping variant: at each rung a
 trial goes on if it is among the best 1/reduction_factor of the values seen there so far. One thing differs: a rung's first
-arrival has no rival and always goes on in the paper, also to the end of the budget. Here nothing passes the lowest rung,
-where a start costs least, until reduction_factor values are there to compare.
+arrivals have no rivals, and in the paper the best of them goes on for good, often to the end of the budget. Here such a
+pass is provisional: with each later report the trial is judged at that rung again, until reduction_factor values are there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Rungs:
         self, steps: Iterable[int], reduction_factor: int, mode: Literal["min", "max"], exempt: Iterable[int] = ()
     ) -> None:
         self._values: dict[int, dict[int, float]] = {step: {} for step in steps}
-        self._lowest = min(self._values, default=0)
+        self._provisional: dict[int, int] = {}
+        """Trial -> the rung it passed before it had rivals."""
         self._reduction_factor = reduction_factor
         self._sign = 1.0 if mode == "min" else -1.0
         self._exempt = frozenset(exempt)
@@ -40,20 +41,21 @@ class Rungs:
     def record(self, trial: int, step: int, value: float) -> bool:
         """Note a trial's value at a step; True if it may go on.
 
-        Between rungs every trial goes on. The same trial's second report at a rung (after a retry) is judged by its
+        Between rungs every trial goes on whose last pass is not provisional. The same trial's second report at a rung (after a retry) is judged by its
         first value; a non-finite value ends the trial and is not ranked.
         """
         if not math.isfinite(value):
             return False
-        if step not in self._values:
+        if step in self._values:
+            self._values[step].setdefault(trial, self._sign * value)
+            self._provisional[trial] = step
+        if trial in self._exempt or trial not in self._provisional:
             return True
-        rung = self._values[step]
-        rung.setdefault(trial, self._sign * value)
-        if trial in self._exempt:
-            return True
+        rung = self._values[self._provisional[trial]]
         better = sum(other < rung[trial] for other in rung.values())
-        places = len(rung) // self._reduction_factor
-        return better < (places if step == self._lowest else max(1, places))
+        if len(rung) >= self._reduction_factor:
+            del self._provisional[trial]
+        return better < max(1, len(rung) // self._reduction_factor)
 
 
 class Asha(FIFOScheduler):  # type: ignore[misc]

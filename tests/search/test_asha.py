@@ -7,15 +7,24 @@ import pytest
 from search.asha import Rungs
 
 
-def test_at_the_lowest_rung_nothing_goes_on_before_there_are_rivals():
-    rungs = Rungs([10, 30], 3, "min")
-    assert not rungs.record(0, 10, 5.0)
-    assert not rungs.record(1, 10, 4.0)
-    assert rungs.record(2, 10, 3.0)
+def test_the_first_trial_at_a_rung_goes_on_until_it_has_better_rivals():
+    rungs = Rungs([10], 3, "min")
+    assert rungs.record(0, 10, 5.0)
+    assert rungs.record(0, 20, 4.0)
+    assert rungs.record(1, 10, 3.0)
+    assert not rungs.record(2, 10, 6.0)
+    assert not rungs.record(0, 30, 0.1)  # judged at the rung, by its value there
+    assert rungs.record(1, 20, 2.0)
 
 
-def test_the_first_trial_at_a_higher_rung_goes_on():
-    assert Rungs([10, 30], 3, "min").record(0, 30, 5.0)
+def test_with_rivals_a_pass_is_for_good():
+    rungs = Rungs([10], 3, "min")
+    for trial in range(3):
+        rungs.record(trial, 10, 5.0 + trial)
+    assert rungs.record(3, 10, 4.0)
+    for trial in range(4, 9):
+        rungs.record(trial, 10, 1.0)
+    assert rungs.record(3, 20, 3.0)
 
 
 def test_one_in_reduction_factor_goes_on():
