@@ -69,7 +69,15 @@ class Display:
         self._render_task = self._rendering.add_task("render", total=None, rate="")
         self._render_began = 0.0
         self._rendered_tenths = 0
-        self._live = Live(get_renderable=self._picture, console=console, refresh_per_second=4, transient=True)
+        # Not redirecting: what libraries print has its place in a log, and Live would put it above the table.
+        self._live = Live(
+            get_renderable=self._picture,
+            console=console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:

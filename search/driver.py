@@ -174,7 +174,7 @@ def _start_ray(job: Job, address: str | None, dashboard: bool, display: Display)
         **options,
     )
     if dashboard:
-        display.say(f"Ray dashboard: http://{context.dashboard_url}")
+        display.say(f"Ray dashboard: http://{context.dashboard_url} (`ray get-auth-token` prints the token it asks for)")
     return shape
 
 
