@@ -174,7 +174,9 @@ def _start_ray(job: Job, address: str | None, dashboard: bool, display: Display)
         **options,
     )
     if dashboard:
-        display.say(f"Ray dashboard: http://{context.dashboard_url} (`ray get-auth-token` prints the token it asks for)")
+        display.say(
+            f"Ray dashboard: http://{context.dashboard_url} (`ray get-auth-token` prints the token it asks for)"
+        )
     return shape
 
 
