@@ -112,10 +112,10 @@ def compare(name: str, pitch_um: float, depth_mm: float) -> None:
     print(
         f"noise_equivalent_speedup={own_seconds / ours_seconds:.0f} equal_rays_speedup={own_seconds / alike_seconds:.0f}"
     )
-    shares(local, every_ray, points, some, reference, rays)
+    shares(local, every_ray, points, some, reference, rays, ours_noise)
 
 
-def shares(local: Any, every_ray: Any, points: Any, some: Any, reference: Any, rays: int) -> None:
+def shares(local: Any, every_ray: Any, points: Any, some: Any, reference: Any, rays: int, target: float) -> None:
     """Each idea, in one process: what it costs to go without it."""
     few = points[::10]
     whole = seconds(lambda: local.render(points, tracing(rays)))
@@ -130,22 +130,12 @@ def shares(local: Any, every_ray: Any, points: Any, some: Any, reference: Any, r
         sampling.sobol = lambda count: random[:count]  # type: ignore[assignment]
         error = noise(local.render(some, tracing(rays)).kernels, reference)
         needed = rays
-        while needed < len(random) and noise(local.render(some, tracing(needed)).kernels, reference) > 1.02 * noise(
-            _with(evenly, lambda: local.render(some, tracing(rays)).kernels), reference
-        ):
+        while needed < len(random) and noise(local.render(some, tracing(needed)).kernels, reference) > 1.02 * target:
             needed *= 2
     finally:
         sampling.sobol = evenly
     print(f"pseudo-random pupil points: noise {error:.4f} with {rays} rays; {needed} rays for the noise of even ones")
     splatting(local, rays)
-
-
-def _with(sobol: Any, work: Callable[[], Any]) -> Any:
-    other, sampling.sobol = sampling.sobol, sobol
-    try:
-        return work()
-    finally:
-        sampling.sobol = other
 
 
 def splatting(local: Any, rays: int) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deeplens_workers.raytrace import RayTracer
 from deeplens_workers.sampling import sobol
-from deeplens_workers.splat import BLOCKED, disc_points, refine
+from deeplens_workers.splat import BLOCKED, cubic_weights, disc_points, refine
 
 Array = NDArray[np.float64]
 
@@ -76,8 +76,7 @@ def _bicubic(places: Array) -> Array:
     for t, size in zip(places.T, (COLUMNS, ROWS + 2), strict=True):
         node = np.arange(size) - t.astype(int)[:, None]
         t = (t % 1)[:, None]
-        lagrange = (-t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2, -(t + 1) * t * (t - 2) / 2)
-        weights.append(np.select([node == -1, node == 0, node == 1, node == 2], [*lagrange, (t + 1) * t * (t - 1) / 6]))
+        weights.append(np.select([node == -1, node == 0, node == 1, node == 2], cubic_weights.py_func(t)))
     return np.asarray(np.einsum("px,py->pyx", *weights).reshape(len(places), -1))
 
 

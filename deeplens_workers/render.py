@@ -80,6 +80,7 @@ class KernelRenderer:
         places = np.asarray(points.astype(np.float64))
         radius = self._canonical(self.tracer.object_points(places))[0][:, 0]
         rendered = Kernels.empty(len(points), len(tracing.channels), tracing.kernel_px)
+        # Points of one radius follow each other: they share maps, which then stay in the processor's cache.
         order = np.lexsort((radius, places[:, 2]))
         for block in np.split(order, range(BLOCK, len(order), BLOCK)):
             rendered.put(block, self._block(places[block], tracing))
@@ -91,8 +92,7 @@ class KernelRenderer:
             bundles = self._trace(places, tracing)
             weights = area_weights(tracing.trace_px, tracing.kernel_px)
             one = self._point if tracing.model == "geometric" else self._wave_point
-            # Points of one radius follow each other: they share maps, which then stay in the processor's cache.
-            for i in np.argsort(bundles.index, kind="stable"):
+            for i in range(len(places)):
                 one(rendered, i, places[i], bundles, tracing, weights)
         self._offsets(rendered, bundles, tracing)
         return rendered

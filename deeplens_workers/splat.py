@@ -21,9 +21,9 @@ MOMENTS = 5
 BLOCKED = np.uint32(0xFFFFFFFF)
 """Flag of a cell of the pupil through which no ray passes; the other flags have one bit per aperture that crosses it."""
 BORDER = 1e-3  # of a pixel, at the window's edge, as in DeepLens
-# Cosine over a turn and a quarter: sine is a quarter of a turn ahead. Interpolated linearly, it is right to 3e-7.
+# Cosine over a turn; sine is three quarters of a turn ahead. Interpolated linearly, it is right to 3e-7.
 _ANGLES = 4096
-_COSINE = np.cos(np.arange(_ANGLES * 5 // 4 + 2) * (2 * np.pi / _ANGLES)).astype(np.float32)
+_COSINE = np.cos(np.arange(_ANGLES + 2) * (2 * np.pi / _ANGLES)).astype(np.float32)
 
 # Numba makes float64 of a float32 and a Python number.
 ONE, TWO, HALF, SIXTH = np.float32(1.0), np.float32(2.0), np.float32(0.5), np.float32(1 / 6)
@@ -61,7 +61,7 @@ def splat_hits(hits: Array, valid: Array, kernel: Array, moments: Array) -> None
     Args:
         hits: [S, 2] float64, x and y.
         valid: [S] bool.
-        kernel, moments: [T, T] and [MOMENTS] float64, added to.
+        kernel, moments: [T, T] float32 and [MOMENTS] float64, added to.
     """
     middle = 0.5 * (len(kernel) - 1)
     edge = middle - BORDER
@@ -89,7 +89,7 @@ def _share(kernel: Array, column: float, row: float) -> None:
 
 
 @njit(inline="always")
-def _cubic(t: Any) -> tuple[Any, Any, Any, Any]:
+def cubic_weights(t: Any) -> tuple[Any, Any, Any, Any]:
     """Lagrange weights of the nodes -1, 0, 1, 2 at t in [0, 1]."""
     return (
         -t * (t - ONE) * (t - TWO) * SIXTH,
@@ -109,7 +109,7 @@ def refine(nodes: Array, factor: int) -> Array:
     wide = np.zeros((ny, factor * nx, 2), np.float32)
     fine = np.zeros((factor * ny, factor * nx, 2), np.float32)
     for part in range(factor):
-        weights = _cubic(part / factor)
+        weights = cubic_weights(part / factor)
         for row in range(ny):
             for column in range(1, nx - 2):
                 for axis in range(2):
@@ -121,7 +121,7 @@ def refine(nodes: Array, factor: int) -> Array:
     wide[:, factor * (nx - 2)] = nodes[:, nx - 2]
     source, target = wide.reshape(ny, -1), fine.reshape(factor * ny, -1)
     for part in range(factor):
-        w0, w1, w2, w3 = _cubic(part / factor)
+        w0, w1, w2, w3 = cubic_weights(part / factor)
         w0, w1, w2, w3 = np.float32(w0), np.float32(w1), np.float32(w2), np.float32(w3)
         for row in range(1, ny - 2):
             above, here, below, beyond = source[row - 1], source[row], source[row + 1], source[row + 2]
@@ -136,7 +136,7 @@ def refine(nodes: Array, factor: int) -> Array:
 def _passes(heights: Array, flag: Any, gx: float, gy: float) -> bool:
     """Whether a ray passes the apertures that cross its cell."""
     cx, cy = np.int32(gx), np.int32(gy)
-    wx, wy = _cubic(gx - np.float32(cx)), _cubic(gy - np.float32(cy))
+    wx, wy = cubic_weights(gx - np.float32(cx)), cubic_weights(gy - np.float32(cy))
     for aperture in range(len(heights)):
         if flag & np.uint32(1):
             height = np.float32(0.0)
@@ -173,7 +173,7 @@ def splat_map(
         turn: [2, 2] rotation by the field point's azimuth.
         shift: x and y added to the hits, in pixels, after the turn.
         pupil: [S, 2] float32 points of the unit disc.
-        kernel, moments: [T, T] and [MOMENTS] float64, added to.
+        kernel, moments: [T, T] float32 and [MOMENTS] float64, added to.
     """
     nx = flags.shape[1]
     factor = np.int32(fine.shape[1] // nx)

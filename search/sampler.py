@@ -68,36 +68,36 @@ class FairSampler(BaseSampler):
         self._levels = tuple(levels)
         self._reduction_factor = reduction_factor
         self._sampler = make(0)
-        self._number = 0
+        self._number: int | None = None
+        self._view: Any = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._of(trial).infer_relative_search_space(study, trial)
+        return self._of(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._of(trial).sample_relative(self._fair(study), trial, search_space)
+        return self._of(study, trial).sample_relative(self._view, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._of(trial).sample_independent(self._fair(study), trial, param_name, param_distribution)
+        return self._of(study, trial).sample_independent(self._view, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._of(trial).before_trial(study, trial)
+        self._of(study, trial).before_trial(study, trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         self._sampler.after_trial(study, trial, state, values)
 
-    def _of(self, trial: FrozenTrial) -> BaseSampler:
+    def _of(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
+        """The trial's sampler; with it goes its view of the study, ranked once for all its parameters."""
         if trial.number != self._number:
             self._sampler, self._number = self._make(trial.number), trial.number
+            self._view = _FairStudy(study, self._levels, self._reduction_factor)
         return self._sampler
-
-    def _fair(self, study: optuna.Study) -> optuna.Study:
-        return _FairStudy(study, self._levels, self._reduction_factor)  # type: ignore[return-value]
 
 
 class _FairStudy:

@@ -86,11 +86,11 @@ def moving_average(model: CVAE, width: float) -> AveragedModel:
     inverse_variance = width**-2
     gamma = float(np.roots([1, 7, 16 - inverse_variance, 12 - inverse_variance]).real.max())
 
-    def lerp(averages: Sequence[Tensor], weights: Sequence[Tensor], averaged: Tensor | int) -> None:
-        beta = (1 - 1 / (float(averaged) + 1)) ** (gamma + 1)
+    def lerp(averages: Sequence[Tensor], weights: Sequence[Tensor], _: Tensor | int) -> None:
+        # Not the argument: it is a copy on the weights' device, and reading that would wait for it.
+        beta = (1 - 1 / (float(average.n_averaged) + 1)) ** (gamma + 1)
         torch._foreach_lerp_(list(averages), list(weights), 1 - beta)
 
-    # The counter stays on the CPU: reading it must not wait for the device.
     average = AveragedModel(model, multi_avg_fn=lerp)
     average.requires_grad_(False)
     return average
