@@ -219,6 +219,15 @@ def _check_names(study: Study) -> None:
             except ValidationError as error:
                 problem = _first_problem(error, model)
                 raise _Problem(f"search.{name}", f"{problem.message}") from None
+    for index, point in enumerate(study.points_to_evaluate):
+        for name, value in point.items():
+            key = f"points_to_evaluate.{index}.{name}"
+            if name not in study.search:
+                raise _Problem(key, f"is not searched; {nearest(name, list(study.search))}")
+            try:
+                study.search[name].check(value, name)
+            except ValueError as error:
+                raise _Problem(key, str(error)) from None
     try:
         study.trial({})
     except ValidationError as error:

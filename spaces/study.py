@@ -38,8 +38,7 @@ class Parameter(Frozen):
                 raise ValueError("`choices` excludes `low`, `high`, `log` and `step`")
             if not self.choices:
                 raise ValueError("`choices` must not be empty")
-            if self.recommended not in self.choices:
-                raise ValueError(f"`recommended` must be one of {list(self.choices)}, but got {self.recommended!r}")
+            self.check(self.recommended, "recommended")
             return self
         if self.low is None or self.high is None:
             raise ValueError("either `low` and `high` or `choices` must be given")
@@ -49,14 +48,27 @@ class Parameter(Frozen):
             raise ValueError(f"`low > 0` must hold with `log: true`, but got (low={self.low})")
         if self.step is not None and (self.log or self.step <= 0):
             raise ValueError(f"`step` must be positive and excludes `log`, but got (step={self.step}, log={self.log})")
-        value = self.recommended
+        self.check(self.recommended, "recommended")
+        return self
+
+    def check(self, value: Scalar, name: str) -> None:
+        """Whether the search could suggest a value.
+
+        Raises:
+            ValueError: `name` and the value, and what is valid.
+        """
+        if self.choices is not None:
+            if value not in self.choices:
+                raise ValueError(f"`{name}` must be one of {list(self.choices)}, but got {value!r}")
+            return
+        assert self.low is not None
+        assert self.high is not None
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"`recommended` must be a number, but got {value!r}")
+            raise ValueError(f"`{name}` must be a number, but got {value!r}")
         if not self.low <= value <= self.high:
             raise ValueError(
-                f"`low <= recommended <= high` must hold, but got (low={self.low}, recommended={value}, high={self.high})"
+                f"`low <= {name} <= high` must hold, but got (low={self.low}, {name}={value}, high={self.high})"
             )
-        return self
 
 
 # DeepLens refuses fewer.
@@ -219,13 +231,18 @@ class Resources(Frozen):
 
 
 class Study(Frozen):
-    """A space file, complete: `search` and `fixed` set the trial's hyperparameters, the rest says how to score them."""
+    """A space file, complete: `search` and `fixed` set the trial's hyperparameters, the rest says how to score them.
+
+    The search begins at the recommended values, trial 0, and at `points_to_evaluate`: values that are known to be good.
+    What such a point does not name is as recommended.
+    """
 
     space: str
     description: str
     model: Literal["cvae_psf"]
     search: dict[str, Parameter]
     fixed: dict[str, Any] = {}
+    points_to_evaluate: tuple[dict[str, Scalar], ...] = ()
     data: PsfData
     objective: Objective = Objective()
     budget: dict[Literal["quick", "standard", "full"], Budget]
@@ -242,10 +259,17 @@ class Study(Frozen):
 
     def recommended(self) -> dict[str, Scalar]:
         """The source documents' value of every searched parameter whose condition holds: the first trial."""
+        return self._point({})
+
+    def first_trials(self) -> list[dict[str, Scalar]]:
+        """The parameters of the trials that are given and not suggested: the recommended values, then the points."""
+        return [self.recommended(), *map(self._point, self.points_to_evaluate)]
+
+    def _point(self, named: dict[str, Scalar]) -> dict[str, Scalar]:
         values: dict[str, Scalar] = {}
         for name, parameter in self.search.items():
             if self.exists(parameter, values):
-                values[name] = parameter.recommended
+                values[name] = named.get(name, parameter.recommended)
         return values
 
     def exists(self, parameter: Parameter, values: dict[str, Any]) -> bool:

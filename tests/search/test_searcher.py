@@ -46,16 +46,18 @@ def result(step, value, failure=None):
     return {"step": step, "seconds": step / 10, "lane": "lane-0", "failure": failure, METRIC: value}
 
 
-def test_the_first_trial_has_the_recommended_values(searcher, study, space):
-    assert searcher.suggest("a")["params"] == space.recommended()
-    assert searcher.suggest("b")["params"] != space.recommended()
+def test_the_given_trials_come_first(searcher, study, space):
+    given = space.first_trials()
+    assert len(given) == 2
+    assert [searcher.suggest(trial)["params"] for trial in "ab"] == given
+    assert searcher.suggest("c")["params"] not in given
 
 
 def test_a_finished_trial_is_complete(searcher, study):
     searcher.suggest("a")
     searcher.on_trial_result("a", result(50, 0.4))
     searcher.on_trial_complete("a", result(STEPS, 0.2))
-    (trial,) = study.trials
+    trial = study.trials[0]
     assert trial.state is TrialState.COMPLETE
     assert trial.value == 0.2
     assert trial.intermediate_values == {50: 0.4, STEPS: 0.2}
@@ -66,7 +68,7 @@ def test_a_finished_trial_is_complete(searcher, study):
 def test_a_stopped_trial_is_pruned_with_its_last_step_and_value(searcher, study):
     searcher.suggest("a")
     searcher.on_trial_complete("a", result(50, 0.4))
-    (trial,) = study.trials
+    trial = study.trials[0]
     assert trial.state is TrialState.PRUNED
     assert (trial.last_step, trial.value) == (50, 0.4)
 
@@ -76,7 +78,7 @@ def test_a_non_finite_value_fails_with_the_reason(searcher, study, value):
     searcher.suggest("a")
     searcher.on_trial_result("a", result(50, 0.4))
     searcher.on_trial_complete("a", result(60, value))
-    (trial,) = study.trials
+    trial = study.trials[0]
     assert trial.state is TrialState.FAIL
     assert trial.user_attrs["failure"] == f"{METRIC} is {value} at step 60"
 
@@ -86,7 +88,7 @@ def test_a_lane_s_failure_fails_with_its_reason(searcher, study):
     last = {"step": 0, "seconds": 1.0, "lane": "lane-0", "failure": "train/loss is nan by step 50"}
     searcher.on_trial_result("a", last)
     searcher.on_trial_complete("a", last)
-    (trial,) = study.trials
+    trial = study.trials[0]
     assert trial.state is TrialState.FAIL
     assert trial.user_attrs["failure"] == "train/loss is nan by step 50"
 
@@ -110,7 +112,7 @@ def test_without_lanes_the_search_ends_and_its_trial_is_left_to_be_resumed(searc
 def test_a_dead_process_fails_with_a_reason(searcher, study):
     searcher.suggest("a")
     searcher.on_trial_complete("a", error=True)
-    (trial,) = study.trials
+    trial = study.trials[0]
     assert trial.state is TrialState.FAIL
     assert "died" in trial.user_attrs["failure"]
 

@@ -118,6 +118,9 @@ def test_overrides_follow_the_same_rules():
         ("data.rays", "expected key.path=value"),
         ("data.rays=many", "got 'many'"),
         ("search.learning_rate={low: 1", "not valid YAML"),
+        ("points_to_evaluate=[{latent_dims: 64}]", "points_to_evaluate.0.latent_dims: is not searched; did you mean"),
+        ("points_to_evaluate=[{latent_dim: 32}]", "`low <= latent_dim <= high` must hold"),
+        ("points_to_evaluate=[{lr_schedule: linear}]", "must be one of ['constant', 'cosine', 'one_cycle']"),
     ],
 )
 def test_a_bad_override_is_named(override, expected):
@@ -137,7 +140,7 @@ def test_numbers_and_words_are_read_as_written(edited):
 def test_the_wide_space_only_widens():
     """`cvae_psf_wide` repeats `cvae_psf` but for its ranges, each of which holds the other's."""
     narrow, wide = load("cvae_psf"), load("cvae_psf_wide")
-    for key in ("fixed", "data", "objective", "budget", "resources", "model"):
+    for key in ("fixed", "points_to_evaluate", "data", "objective", "budget", "resources", "model"):
         assert getattr(wide, key) == getattr(narrow, key)
     assert wide.search.keys() == narrow.search.keys()
     for name, parameter in narrow.search.items():

@@ -33,6 +33,12 @@ def test_documents_values_come_first():
     assert {name: recommended[name] for name in document} == document
 
 
+def test_given_trials_are_the_recommended_values_but_for_what_they_name():
+    study = load("cvae_psf", ["points_to_evaluate=[{num_layers: 3}, {}]"])
+    recommended = study.recommended()
+    assert study.first_trials() == [recommended, {**recommended, "num_layers": 3}, recommended]
+
+
 def test_the_documents_ranges_and_labels_are_kept():
     search = load("cvae_psf").search
     ranges = {name: (search[name].low, search[name].high, search[name].impact) for name in list(search)[:5]}
