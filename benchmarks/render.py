@@ -93,7 +93,7 @@ def compare(name: str, pitch_um: float, depth_mm: float) -> None:
         alike_seconds = seconds(lambda: pool.render(RenderRequest(lens, points, pitch_um, tracing(DEEPLENS_RAYS))))
         memory = max(
             ray.get(actor.__ray_call__.remote(lambda _: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
-            for actor in pool._pool
+            for actor in pool._actors.handles
         )
     kernels = len(points) * len(WAVELENGTHS)
     print(f"\n{name}, {len(points)} points x {len(WAVELENGTHS)} wavelengths, {pitch_um:g} um pixels")

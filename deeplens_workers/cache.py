@@ -36,7 +36,7 @@ LIMIT = 10 * 2**30  # bytes: 10 GiB
 RENDER_VERSION = 2
 
 _UNITS = {
-    "points": "x, y: normalised to half the sensor's width and height; depth: mm, negative",
+    "points": "x, y: normalised to half the sensor's width and height; depth and focus: mm, negative",
     "kernels": "share of the energy in the kernel's window; each channel sums to 1",
     "chief_ray_offset_px": "sensor pixels, x right and y up, chief ray minus pinhole image",
     "lateral_color_px": "sensor pixels, x right and y up, chief ray of the channel minus that of the primary wavelength",
@@ -287,7 +287,6 @@ def _parameters(request: RenderRequest) -> dict[str, Any]:
         "lens_format": request.lens.path.suffix,
         "points": len(request.points),
         "pixel_pitch_um": float(request.pixel_pitch_um),
-        "focus_mm": request.focus_mm,
         **asdict(request.tracing),
     }
 

@@ -38,30 +38,50 @@ class PsfDataset:
 
 
 def grid_points(data: PsfData) -> NDArray[np.float32]:
-    """Field points [N, 3] of the grid at every depth, row-major: depth slowest, then y, then x, each rising from -1."""
+    """Field points [N, 3 or 4] of the grid at every depth and focus, row-major.
+
+    Focus, if given, is slowest, then depth, then y, then x, these two rising from -1. See `RenderRequest.points`.
+    """
     columns, rows = data.grid
-    depth, y, x = np.meshgrid(data.depths_mm, np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
-    return np.stack([x, y, depth], axis=-1).reshape(-1, 3).astype(np.float32)
+    axes = [np.linspace(-1, 1, columns), np.linspace(-1, 1, rows), *_distances(data)]
+    grid = np.meshgrid(*axes[::-1], indexing="ij")[::-1]
+    return np.stack(grid, axis=-1).reshape(-1, len(axes)).astype(np.float32)
+
+
+def random_points(data: PsfData, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Field points [count, 3 or 4], even in x, y and, between the extremes, in the vergence of depth and focus."""
+    columns = list(rng.uniform(-1, 1, (count, 2)).T)
+    for distances in _distances(data):
+        nearest, farthest = max(distances), min(distances)
+        fraction = rng.uniform(size=count)
+        between = 1 / ((1 - fraction) / nearest + fraction / farthest)
+        columns.append(np.clip(between, farthest, nearest))  # rounding: a single distance stays what it is
+    return np.stack(columns, axis=-1).astype(np.float32)
+
+
+def _distances(data: PsfData) -> list[tuple[float, ...]]:
+    """Depths and, if given, focus distances in mm."""
+    return [data.depths_mm, *([data.focus_mm] if data.focus_mm else [])]
 
 
 def positions(data: PsfData, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Field points [N, 3] float32 (x, y in [-1, 1]; depth in mm, negative) of the sets train, validation and test.
+    """Field points [N, 3 or 4] of the sets train, validation and test.
 
     train: the grid, see `grid_points`. It does not depend on the seed.
-    validation, test: positions drawn uniformly between the grid's points, new ones for each depth, depth slowest. The
-        seed and the set's name determine them, so the sets are disjoint and each is unmoved by the other's size.
+    validation, test: see `random_points`; between the grid's points, its depths and its focus distances. The seed and the
+        set's name determine them, so the sets are disjoint and each is unmoved by the other's size.
     """
-    sets: dict[str, NDArray[np.floating]] = {"train": grid_points(data)}
-    for name, number in (("validation", data.validation_points), ("test", data.test_points)):
-        xy = np.random.default_rng(named_seed(seed, "positions", name)).uniform(-1, 1, (len(data.depths_mm), number, 2))
-        depths = np.broadcast_to(np.reshape(data.depths_mm, (-1, 1, 1)), (*xy.shape[:2], 1))
-        sets[name] = np.concatenate([xy, depths], axis=-1).reshape(-1, 3)
-    return {name: points.astype(np.float32) for name, points in sets.items()}
+    counts = data.kernels()
+    held_out = {
+        name: random_points(data, counts[name], np.random.default_rng(named_seed(seed, "positions", name)))
+        for name in ("validation", "test")
+    }
+    return {"train": grid_points(data), **held_out}
 
 
-def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
-    """What to render for each set; held-out sets get `held_out_rays`."""
-    tracing = Tracing(
+def tracings(data: PsfData) -> tuple[Tracing, Tracing]:
+    """How kernels are made of rays: those to train on, and held-out ones, which get `held_out_rays`."""
+    held_out = Tracing(
         channels=data.channels(),
         trace_px=data.trace_px,
         kernel_px=data.kernel_px,
@@ -71,11 +91,14 @@ def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderReques
         model=data.psf_model,
         recenter=data.recenter,
     )
-    for_training = replace(tracing, rays=data.rays, noise=data.noise)
+    return replace(held_out, rays=data.rays, noise=data.noise), held_out
+
+
+def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
+    """What to render for each set."""
+    training, held_out = tracings(data)
     return {
-        name: RenderRequest(
-            lens, points, data.pixel_pitch_um, for_training if name == "train" else tracing, data.focus_mm
-        )
+        name: RenderRequest(lens, points, data.pixel_pitch_um, training if name == "train" else held_out)
         for name, points in positions(data, seed).items()
     }
 
@@ -106,7 +129,7 @@ def render_dataset(
         count("psf_search_cache_hits", len(wanted[name].points) * len(wanted[name].tracing.channels))
     total = sum(len(wanted[name].points) for name in missing)
     done = 0
-    with Renderer(lens, data.pixel_pitch_um, actors, data.focus_mm) as renderer:
+    with Renderer(lens, data.pixel_pitch_um, actors) as renderer:
         for name in missing:
 
             def report(points: int, _: int, before: int = done) -> None:

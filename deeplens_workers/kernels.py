@@ -52,15 +52,14 @@ class Tracing:
 class RenderRequest:
     """Everything that determines a set of kernels, bit for bit.
 
-    `points` [N, 3] float32: x and y normalised to half the sensor's width and height, in [-1, 1]; object depth in mm,
-    negative. `focus_mm`: object distance that the lens is focused at; None as in its file.
+    `points` [N, 3 or 4] float32: x and y normalised to half the sensor's width and height, in [-1, 1]; object depth in mm,
+    negative; object distance in mm that the lens is focused at, negative, if not as in its file.
     """
 
     lens: LensFile
     points: NDArray[np.float32]
     pixel_pitch_um: float
     tracing: Tracing
-    focus_mm: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

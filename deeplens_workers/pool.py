@@ -30,11 +30,65 @@ CHUNK = 64  # points per unit of work, at least: 0.1 s, long against a call's mi
 IN_FLIGHT = 2  # units per actor: one being traced, one waiting
 MAX_DEATHS = 3  # of actors per Renderer; more mean that the machine or the lens kills them
 
-_actor_numbers = itertools.count()
+
+_numbers = itertools.count()
 
 
 class RenderError(RuntimeError):
     """Rendering actors kept dying."""
+
+
+class RenderActors:
+    """Ray actors that render kernels of one lens, with one CPU each; replaced as they die. Can be pickled until started.
+
+    Args:
+        lens: a checked lens file.
+        pixel_pitch_um: sensor pixel pitch in micrometres.
+        count: how many.
+        name: what the Ray dashboard shows, before a number.
+    """
+
+    def __init__(self, lens: LensFile, pixel_pitch_um: float, count: int, name: str = "renderer") -> None:
+        self._lens, self._pixel_pitch_um, self._count, self._name = lens, pixel_pitch_um, count, name
+        self._content = lens.path.read_bytes()
+        if hashlib.sha256(self._content).hexdigest() != lens.sha256:
+            raise ValueError(f"lens {lens.path} has changed since it was checked")
+        self._deaths = 0
+        self.handles: list[Any] = []
+
+    def start(self) -> None:
+        """Start those that are missing."""
+        while len(self.handles) < self._count:
+            self.handles.append(self._new())
+
+    def replace(self, dead: Any, error: Exception) -> None:
+        """Start another in the place of one that died of `error`.
+
+        Raises:
+            RenderError: more than `MAX_DEATHS` died.
+        """
+        self._deaths += 1
+        if self._deaths > MAX_DEATHS:
+            raise RenderError(
+                f"{self._deaths} rendering actors died; the last: {str(error).splitlines()[0]}"
+            ) from error
+        _kill(dead)
+        self.handles[self.handles.index(dead)] = self._new()
+
+    def close(self) -> None:
+        """Kill the actors, whatever they do."""
+        while self.handles:
+            _kill(self.handles.pop())
+
+    def here(self) -> _RenderActor:
+        """What an actor does, in this process."""
+        return _RenderActor(self._lens.path.name, self._content, self._pixel_pitch_um)
+
+    def _new(self) -> Any:
+        import ray
+
+        actor = ray.remote(num_cpus=1)(_RenderActor).options(name=f"{self._name}-{next(_numbers)}")
+        return actor.remote(self._lens.path.name, self._content, self._pixel_pitch_um)
 
 
 class Renderer:
@@ -44,18 +98,12 @@ class Renderer:
         lens: a checked lens file.
         pixel_pitch_um: sensor pixel pitch in micrometres.
         actors: number of Ray actors with one CPU each; 0 renders in this process.
-        focus_mm: object distance the lens is focused at; None as in its file.
     """
 
-    def __init__(self, lens: LensFile, pixel_pitch_um: float, actors: int, focus_mm: float | None = None) -> None:
-        self._optics = (lens, pixel_pitch_um, focus_mm)
-        self._content = lens.path.read_bytes()
-        if hashlib.sha256(self._content).hexdigest() != lens.sha256:
-            raise ValueError(f"lens {lens.path} has changed since it was checked")
-        self._actors = actors
-        self._pool: list[Any] = []
-        self._local: Any = None
-        self._deaths = 0
+    def __init__(self, lens: LensFile, pixel_pitch_um: float, actors: int) -> None:
+        self._optics = (lens, pixel_pitch_um)
+        self._actors = RenderActors(lens, pixel_pitch_um, actors)
+        self._local = None if actors else self._actors.here()
         self.rays_traced = 0
         """Rays that were traced for the results so far; a dead actor's are not known."""
 
@@ -69,8 +117,7 @@ class Renderer:
 
     def close(self) -> None:
         """Kill the actors, whatever they do."""
-        while self._pool:
-            _kill(self._pool.pop())
+        self._actors.close()
 
     def render(self, request: RenderRequest, progress: Progress | None = None) -> Kernels:
         """Render the request's points, in order.
@@ -79,11 +126,11 @@ class Renderer:
             ValueError: DeepLens cannot load the lens, or no light of a point reaches its kernel.
             RenderError: more than `MAX_DEATHS` actors died.
         """
-        assert (request.lens, request.pixel_pitch_um, request.focus_mm) == self._optics
+        assert (request.lens, request.pixel_pitch_um) == self._optics
         chunks = _chunks(request.points, CHUNK if request.tracing.model == "geometric" else 1)
         rendered = Kernels.empty(len(request.points), len(request.tracing.channels), request.tracing.kernel_px)
         done = 0
-        for index, (kernels, traced) in (self._here if self._actors == 0 else self._there)(chunks, request):
+        for index, (kernels, traced) in (self._there if self._local is None else self._here)(chunks, request):
             rendered.put(chunks[index], kernels)
             done += len(chunks[index])
             self.rays_traced += traced
@@ -92,7 +139,7 @@ class Renderer:
         return rendered
 
     def _here(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
-        self._local = self._local or _RenderActor(*self._arguments())
+        assert self._local is not None
         for index, chunk in enumerate(chunks):
             yield index, self._local.render(request.points[chunk], request.tracing)
 
@@ -100,12 +147,11 @@ class Renderer:
         """Units of work as they finish: (index, kernels). The units of a dead actor go to the front of the queue again."""
         import ray
 
-        while len(self._pool) < self._actors:
-            self._pool.append(self._start())
+        self._actors.start()
         waiting = deque(range(len(chunks)))
         busy: dict[Any, tuple[int, Any]] = {}  # reference -> (index, actor)
         while waiting or busy:
-            for _, actor in itertools.product(range(IN_FLIGHT), list(self._pool)):
+            for _, actor in itertools.product(range(IN_FLIGHT), list(self._actors.handles)):
                 if waiting and sum(owner is actor for _, owner in busy.values()) < IN_FLIGHT:
                     index = waiting.popleft()
                     busy[actor.render.remote(request.points[chunks[index]], request.tracing)] = (index, actor)
@@ -117,28 +163,9 @@ class Renderer:
                 orphans = [index, *(i for i, owner in busy.values() if owner is actor)]
                 busy = {ref: unit for ref, unit in busy.items() if unit[1] is not actor}
                 waiting.extendleft(sorted(orphans, reverse=True))
-                self._replace(actor, error)
+                self._actors.replace(actor, error)
             except ray.exceptions.RayTaskError as error:
                 raise (error.cause if isinstance(error.cause, ValueError) else error) from None
-
-    def _arguments(self) -> tuple[str, bytes, float, float | None]:
-        lens, pitch, focus = self._optics
-        return lens.path.name, self._content, pitch, focus
-
-    def _start(self) -> Any:
-        import ray
-
-        name = f"renderer-{next(_actor_numbers)}"
-        return ray.remote(num_cpus=1)(_RenderActor).options(name=name).remote(*self._arguments())
-
-    def _replace(self, actor: Any, error: Exception) -> None:
-        self._deaths += 1
-        if self._deaths > MAX_DEATHS:
-            raise RenderError(
-                f"{self._deaths} rendering actors died; the last: {str(error).splitlines()[0]}"
-            ) from error
-        _kill(actor)
-        self._pool[self._pool.index(actor)] = self._start()
 
 
 class _RenderActor:
@@ -147,9 +174,9 @@ class _RenderActor:
     It is given the lens file's name and content: another node need not have the file.
     """
 
-    def __init__(self, file: str, content: bytes, pixel_pitch_um: float, focus_mm: float | None) -> None:
+    def __init__(self, file: str, content: bytes, pixel_pitch_um: float) -> None:
         self._file, self._content = file, content
-        self._settings = (pixel_pitch_um, focus_mm)
+        self._pixel_pitch_um = pixel_pitch_um
         self._renderer: Any = None
 
     def render(self, points: NDArray[np.float32], tracing: Tracing) -> Rendered:
@@ -167,14 +194,14 @@ class _RenderActor:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory, self._file)
             path.write_bytes(self._content)
-            return load(path, *self._settings)
+            return load(path, self._pixel_pitch_um)
 
 
 def _chunks(points: NDArray[np.float32], size: int) -> list[NDArray[np.int64]]:
-    """Indices of points in units of work: by depth and distance from the axis, for those share their rays."""
-    radius = np.hypot(points[:, 0], points[:, 1]).astype(np.float32)
-    order = np.lexsort((radius, points[:, 2]))
-    changes = 1 + np.flatnonzero((np.diff(radius[order]) != 0) | (np.diff(points[order, 2]) != 0))
+    """Indices of points in units of work: by focus, depth and distance from the axis, for those share their rays."""
+    sharing = np.column_stack([np.hypot(points[:, 0], points[:, 1]).astype(np.float32), points[:, 2:]])
+    order = np.lexsort(sharing.T)
+    changes = 1 + np.flatnonzero((np.diff(sharing[order], axis=0) != 0).any(axis=1))
     cuts, last = [], 0
     for change in changes.tolist():
         if change - last >= size:

@@ -21,21 +21,21 @@ from deeplens_workers.kernels import Kernels, RenderRequest
 
 @dataclass(frozen=True)
 class PsfFile:
-    """What is written: kernels of the same lens and tracing, of any points and focus distances."""
+    """What is written: the kernels of a request."""
 
-    requests: list[RenderRequest]
+    request: RenderRequest
     kernels: Kernels
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Arrays by name, first axis the point."""
-        points = np.concatenate([request.points for request in self.requests])
-        focus = [np.full(len(r.points), np.nan if r.focus_mm is None else r.focus_mm) for r in self.requests]
+        points = self.request.points
+        focus = points[:, 3] if points.shape[1] == 4 else np.full(len(points), np.nan, np.float32)
         arrays = {name: getattr(self.kernels, name) for name in Kernels.names()}
-        return {**arrays, "points": points, "focus_mm": np.concatenate(focus).astype(np.float32)}
+        return {**arrays, "points": points[:, :3], "focus_mm": focus}
 
     def metadata(self) -> dict[str, Any]:
         """Everything besides the arrays."""
-        request = self.requests[0]
+        request = self.request
         return {
             "lens": request.lens.name,
             "lens_sha256": request.lens.sha256,

@@ -47,25 +47,24 @@ class RayTracer:
     Args:
         lens_path: DeepLens .json, Zemax .zmx or CODE V .seq file.
         pixel_pitch_um: sensor pixel pitch in micrometres.
-        focus_mm: object distance, negative, that the sensor is moved to focus on; None leaves it where the file has it.
 
     Raises:
-        ValueError: DeepLens cannot load the file, or cannot focus so.
+        ValueError: DeepLens cannot load the file.
     """
 
-    def __init__(self, lens_path: Path, pixel_pitch_um: float, focus_mm: float | None = None) -> None:
+    def __init__(self, lens_path: Path, pixel_pitch_um: float) -> None:
         with one_thread(), redirect_stdout(io.StringIO()):
             try:
                 self._lens = GeoLens(str(lens_path), device="cpu")
                 self._exact = GeoLens(str(lens_path), device="cpu", dtype=torch.float64)
                 self._beyond = GeoLens(str(lens_path), device="cpu")
-                if focus_mm is not None:
-                    self._focus(focus_mm)
             except Exception as error:  # its parsers raise whatever a malformed line leads to
-                focus = "" if focus_mm is None else f", focused at {focus_mm:g} mm"
                 raise ValueError(
-                    f"lens {lens_path.name}{focus}: DeepLens cannot load it: {type(error).__name__}: {error}"
+                    f"lens {lens_path.name}: DeepLens cannot load it: {type(error).__name__}: {error}"
                 ) from error
+        self._name = lens_path.name
+        self._focused: float | None = None
+        self._file_sensor = self._exact.d_sensor
         self.pixel_mm = pixel_pitch_um * 1e-3
         self.primary_um: float = self._lens.primary_wvln
         self.half_sensor = np.array(self._lens.sensor_size) / 2
@@ -79,14 +78,32 @@ class RayTracer:
             lens.sensor_res = tuple(round(float(2 * half) / self.pixel_mm) for half in self.half_sensor)
             lens.pixel_size = self.pixel_mm
 
-    def _focus(self, focus_mm: float) -> None:
-        """Move the sensor of all copies to where DeepLens' random rays of the exact one focus, the same in every process."""
-        with torch.random.fork_rng(devices=[]):
+    def focus(self, focus_mm: float | None) -> None:
+        """Move the sensor to where an object at that distance, negative, is sharp; None: to where the file has it.
+
+        DeepLens finds it with random rays; seeded, they are the same in every process.
+
+        Raises:
+            ValueError: DeepLens cannot focus so.
+        """
+        if focus_mm == self._focused:
+            return
+        with one_thread(), torch.random.fork_rng(devices=[]), redirect_stdout(io.StringIO()):
             torch.manual_seed(0)
-            self._exact.refocus(focus_mm)
-            for lens in (self._lens, self._beyond):
-                lens.d_sensor = self._exact.d_sensor.to(lens.dtype)
-                lens.post_computation()
+            self._exact.d_sensor = self._file_sensor
+            if focus_mm is None:
+                self._exact.post_computation()
+            else:
+                try:
+                    self._exact.refocus(focus_mm)
+                except Exception as error:
+                    raise ValueError(
+                        f"lens {self._name}: DeepLens cannot focus it at {focus_mm:g} mm: {type(error).__name__}: {error}"
+                    ) from error
+        # Tracing needs no more of the others; the wave-optical models, which do, use the exact one.
+        for lens in (self._lens, self._beyond):
+            lens.d_sensor = self._exact.d_sensor.to(lens.dtype)
+        self._focused = focus_mm
 
     def object_points(self, points: NDArray[np.floating]) -> Array:
         """Positions [N, 3] of field points in object space, by pinhole projection as in DeepLens.

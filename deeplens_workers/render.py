@@ -9,7 +9,7 @@ N = field point, C = channel, T = traced pixel, K = model pixel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,18 +72,21 @@ class KernelRenderer:
         """Kernels of field points; each point's bits depend on nothing but that point and `tracing`.
 
         Args:
-            points: [N, 3] x and y normalised to half the sensor's width and height; depth in mm, negative.
+            points: [N, 3 or 4] x and y normalised to half the sensor's width and height; depth in mm, negative; distance
+                that the lens is focused at in mm, negative, if not as in its file.
 
         Raises:
-            ValueError: no light of a point reaches its kernel's window.
+            ValueError: no light of a point reaches its kernel's window, or DeepLens cannot focus so.
         """
-        places = np.asarray(points.astype(np.float64))
-        radius = self._canonical(self.tracer.object_points(places))[0][:, 0]
+        places = np.asarray(points[:, :3].astype(np.float64))
         rendered = Kernels.empty(len(points), len(tracing.channels), tracing.kernel_px)
-        # Points of one radius follow each other: they share maps, which then stay in the processor's cache.
-        order = np.lexsort((radius, places[:, 2]))
-        for block in np.split(order, range(BLOCK, len(order), BLOCK)):
-            rendered.put(block, self._block(places[block], tracing))
+        for focus_mm, chosen in _by_focus(points):
+            self.tracer.focus(focus_mm)
+            radius = self._canonical(self.tracer.object_points(places[chosen]))[0][:, 0]
+            # Points of one radius follow each other: they share maps, which then stay in the processor's cache.
+            order = chosen[np.lexsort((radius, places[chosen, 2]))]
+            for block in np.split(order, range(BLOCK, len(order), BLOCK)):
+                rendered.put(block, self._block(places[block], tracing))
         return rendered
 
     def _block(self, places: Array, tracing: Tracing) -> Kernels:
@@ -215,6 +218,15 @@ class KernelRenderer:
         self.rays_traced += int(out.rays[i].sum())
 
 
+def _by_focus(points: NDArray[np.floating]) -> Iterator[tuple[float | None, NDArray[np.int64]]]:
+    """Focus distances in mm, None as in the file, and the indices of their points."""
+    if points.shape[1] == 3:
+        yield None, np.arange(len(points))
+        return
+    for focus_mm in np.unique(points[:, 3]):
+        yield float(focus_mm), np.flatnonzero(points[:, 3] == focus_mm)
+
+
 def _integrate(add: AddRays, samples: PupilSamples, tracing: Tracing, weights: Array) -> tuple[Array, Array, int]:
     """Pooled kernel [K, K] and moments, summed over rays, and how many rays.
 
@@ -241,6 +253,6 @@ def _pooled(kernel: NDArray[Any], weights: Array) -> NDArray[Any]:
     return kernel if weights.shape[0] == weights.shape[1] else np.asarray(weights @ kernel @ weights.T)
 
 
-def load(lens_path: Any, pixel_pitch_um: float, focus_mm: float | None = None) -> KernelRenderer:
+def load(lens_path: Any, pixel_pitch_um: float) -> KernelRenderer:
     """The renderer of a lens file; see `RayTracer` for arguments and errors."""
-    return KernelRenderer(RayTracer(lens_path, pixel_pitch_um, focus_mm))
+    return KernelRenderer(RayTracer(lens_path, pixel_pitch_um))

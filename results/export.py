@@ -93,22 +93,27 @@ def model_card(run: RunDirectory, summary: Summary) -> str:
 
 
 def _grid(data: PsfData) -> str:
-    depths = ", ".join(f"{depth:g}" for depth in data.depths_mm)
-    return f"{data.grid[0]} x {data.grid[1]} field points and object depth {depths} mm"
+    places = f"{data.grid[0]} x {data.grid[1]} field points" if data.stream is None else "random field points"
+    focus = f", focused at {_listed(data.focus_mm)} mm" if data.focus_mm else ""
+    return f"{places} and object depth {_listed(data.depths_mm)} mm{focus}"
+
+
+def _listed(distances: tuple[float, ...]) -> str:
+    return ", ".join(f"{distance:g}" for distance in distances)
 
 
 def _example(data: PsfData) -> str:
-    point = "[0.0, 0.5]" if data.condition_dim == 2 else f"[0.0, 0.5, {data.depths_mm[0]:.1f}]"
-    return f"torch.tensor([{point}])"
+    distances = {"depth_mm": data.depths_mm, "focus_mm": data.focus_mm}
+    point = ["0.0", "0.5", *(f"{distances[name][0]:.1f}" for name in data.conditions[2:])]
+    return f"torch.tensor([[{', '.join(point)}]])"
 
 
 def _units(data: PsfData) -> list[str]:
     pixel = data.pixel_pitch_um * data.trace_px / data.kernel_px
     wavelengths = ", ".join("+".join(f"{wavelength:g}" for wavelength, _ in channel) for channel in data.channels())
-    points = "x, y" if data.condition_dim == 2 else "x, y, depth"
     return [
-        f"- in: field points [N, {data.condition_dim}] = {points}; x right and y up, normalised to half the sensor's "
-        f"width and height, in [-1, 1]{'' if data.condition_dim == 2 else '; depth in mm, negative'}",
+        f"- in: field points [N, {len(data.conditions)}] = {', '.join(data.conditions)}; x right and y up, normalised to "
+        f"half the sensor's width and height, in [-1, 1]{'; distances in mm, negative' if data.conditions[2:] else ''}",
         f"- out: kernels [N, {len(data.wavelengths_um)}, {data.kernel_px}, {data.kernel_px}], each channel sums to one; "
         f"channels at {wavelengths} um, in this order",
         f"- one kernel pixel is {pixel:.4g} um on the sensor ({data.trace_px} sensor pixels of {data.pixel_pitch_um:g} um, "
@@ -127,19 +132,23 @@ def _test_table(summary: Summary) -> list[str]:
 
 
 def _limits(data: PsfData) -> list[str]:
-    depth = (
-        f"- One object depth ({data.depths_mm[0]:g} mm), this focus, this sensor distance; other depths are not modelled."
-        if data.condition_dim == 2
-        else f"- Depths between {min(data.depths_mm):g} and {max(data.depths_mm):g} mm; outside, it extrapolates."
-    )
+    ranges = []
+    for what, distances in (("object depth", data.depths_mm), ("focus distance", data.focus_mm)):
+        if len(distances) > 1:
+            ranges.append(
+                f"- Each {what} between {min(distances):g} and {max(distances):g} mm; outside, it extrapolates."
+            )
+        else:
+            one = f"{distances[0]:g} mm" if distances else "as in the lens file"
+            ranges.append(f"- One {what} ({one}); others are not modelled.")
     optics = (
         "Geometric rays: no diffraction." if data.psf_model == "geometric" else f"DeepLens' {data.psf_model} model."
     )
     centre = "chief ray of the primary wavelength, so" if data.recenter else "ideal image point:"
     place = "is not in them" if data.recenter else "shifts them"
     return [
-        f"- One lens as designed: no tolerances, no other focus or aperture. {optics}",
-        depth,
+        f"- One lens as designed: no tolerances, no other aperture. {optics}",
+        *ranges,
         "- Field points in [-1, 1]; outside, it extrapolates.",
         f"- Kernels are centred on the {centre} distortion {place}, and light outside the traced window is left out.",
         "- `predict` is the mean path decode(mu_prior(c)); spread between `sample` draws is no measure of its error.",

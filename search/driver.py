@@ -19,6 +19,7 @@ from rich.console import Console
 
 from deeplens_workers.cache import key
 from deeplens_workers.dataset import PsfDataset, render_dataset, requests
+from deeplens_workers.stream import streaming
 from results.records import check_database
 from results.run_directory import DataSets, LensRecord, RunRecord
 from search.display import Display
@@ -105,11 +106,12 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> PsfDataset
             display.note("waiting for the lanes")
             for lane, reason in lanes.wait_ready().items():
                 display.say(f"warning: going on without {lane}: {reason}")
-            display.search_started(ended_before=finished, lanes=shape.lanes)
-            try:
-                _tune(job, study, data, lanes, display, trials=job.budget.trials - finished)
-            finally:
-                requeue(study)
+            with streaming(config.data, config.seed, actors=shape.render_actors, lanes=shape.lanes):
+                display.search_started(ended_before=finished, lanes=shape.lanes)
+                try:
+                    _tune(job, study, data, lanes, display, trials=job.budget.trials - finished)
+                finally:
+                    requeue(study)
         return data
 
 

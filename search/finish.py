@@ -48,8 +48,8 @@ def finish(job: Job, data: PsfDataset, seconds: float) -> RenderableType:
     best = ranked(complete, objective.mode)[0]
     document = next((trial for trial in complete if trial.recommended), None)
 
-    condition_dim = job.study.data.condition_dim
-    held_out, grid = PsfSplit.load(data.test, condition_dim), PsfSplit.load(data.train, condition_dim)
+    conditions = job.study.data.conditions
+    held_out, grid = PsfSplit.load(data.test, conditions), PsfSplit.load(data.train, conditions)
     checkpoint = _checkpoint(directory, best)
     model = checkpoint.model().eval()
     test = {"best": _score(model, held_out), **score_baselines(grid, held_out)}

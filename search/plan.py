@@ -134,6 +134,8 @@ def _lanes(study: Study, cpus: int, gpus: float, owner: str) -> int:
 
 
 def _shape(study: Study, lanes: int, render_actors: int) -> Shape:
+    if study.data.stream is not None and render_actors == 0:
+        raise SpaceError("resources.render_actors: data.stream needs at least 1, but got 0")
     training = lanes * study.resources.workers_per_trial * study.resources.cpus_per_worker
     return Shape(lanes, render_actors, training + render_actors + SPARE_CPUS)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import math
 import time
 from pathlib import Path
@@ -64,6 +63,7 @@ def render(
             "pixel_pitch_um": pixel_pitch,
             "grid": _grid_size(grid),
             "depths_mm": _numbers("--depths", depths),
+            "focus_mm": [] if focus is None else _numbers("--focus", focus),
             "wavelengths_um": _numbers("--wavelengths", wavelengths),
             "trace_px": trace_px,
             "kernel_px": trace_px if kernel_px is None else kernel_px,
@@ -76,18 +76,10 @@ def render(
         where="render",
     )
     where = _grid(data) if points is None else _read_points(points, data)
-    requests = [
-        RenderRequest(
-            find_lens(lens),
-            where,
-            pixel_pitch,
-            Tracing(data.channels(), trace_px, data.kernel_px, rays, seed, noise, data.psf_model, recenter),
-            focus_mm,
-        )
-        for focus_mm in ([None] if focus is None else _focus(focus))
-    ]
+    tracing = Tracing(data.channels(), trace_px, data.kernel_px, rays, seed, noise, data.psf_model, recenter)
+    request = RenderRequest(find_lens(lens), where, pixel_pitch, tracing)
     try:
-        file = PsfFile(requests, _rendered(requests, actors))
+        file = PsfFile(request, _rendered(request, actors))
         write(out, file)
     except ValueError as error:  # DeepLens cannot load or focus the lens; no light
         raise SpaceError(str(error)) from None
@@ -99,30 +91,24 @@ def render(
     print(f"{out}\n{out.with_suffix('.png')}")
 
 
-def _rendered(requests: list[RenderRequest], actors: int) -> Kernels:
+def _rendered(request: RenderRequest, actors: int) -> Kernels:
     from deeplens_workers.pool import Renderer
 
     console = Console(stderr=True)
     columns = (TextColumn("rendering PSFs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    parts, traced, began = [], 0, time.perf_counter()
+    began = time.perf_counter()
     if actors:
         _start_ray(actors)
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("render", total=sum(len(request.points) for request in requests))
-        before = itertools.accumulate((len(request.points) for request in requests), initial=0)
-        for request, start in zip(requests, before, strict=False):
-            with Renderer(request.lens, request.pixel_pitch_um, actors, request.focus_mm) as renderer:
-
-                def show(done: int, _: int, start: int = start) -> None:
-                    progress.update(task, completed=start + done)
-
-                parts.append(renderer.render(request, show))
-                traced += renderer.rays_traced
-    kernels = Kernels.concatenate(parts)
+    with (
+        Progress(*columns, console=console, transient=True) as progress,
+        Renderer(request.lens, request.pixel_pitch_um, actors) as renderer,
+    ):
+        task = progress.add_task("render", total=len(request.points))
+        kernels = renderer.render(request, lambda done, _: progress.update(task, completed=done))
     took = time.perf_counter() - began
     console.print(
-        f"{len(kernels.kernels)} points x {kernels.kernels.shape[1]} channels in {took:.1f} s; {traced:,} rays traced, "
-        f"{int(kernels.rays.sum()):,} in the kernels{_loss(kernels)}",
+        f"{len(kernels.kernels)} points x {kernels.kernels.shape[1]} channels in {took:.1f} s; "
+        f"{renderer.rays_traced:,} rays traced, {int(kernels.rays.sum()):,} in the kernels{_loss(kernels)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -174,17 +160,9 @@ def _read_points(path: Path, data: PsfData) -> Any:
         raise SpaceError(f"--points {path}: expected x,y or x,y,depth_mm a line, but got {rows.shape[1]} columns")
     if not np.isfinite(rows).all() or np.abs(rows[:, :2]).max() > 1 or (rows[:, 2:] >= 0).any():
         raise SpaceError(f"--points {path}: x and y must lie in [-1, 1] and depths must be negative")
-    if rows.shape[1] == 2:
-        depth = np.repeat(data.depths_mm, len(rows))
-        rows = np.column_stack([np.tile(rows, (len(data.depths_mm), 1)), depth])
+    for distances in (data.depths_mm,)[rows.shape[1] - 2 :] + ((data.focus_mm,) if data.focus_mm else ()):
+        rows = np.column_stack([np.tile(rows, (len(distances), 1)), np.repeat(distances, len(rows))])
     return rows.astype(np.float32)
-
-
-def _focus(text: str) -> list[float]:
-    values = _numbers("--focus", text)
-    if not all(-math.inf < value < 0 for value in values):
-        raise SpaceError(f"--focus: distances must be negative (mm in front of the lens), but got {text}")
-    return values
 
 
 def _numbers(option: str, text: str, separator: str = ",", kind: type[float] = float) -> list[Any]:

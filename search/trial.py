@@ -44,6 +44,7 @@ class TrialSettings:
             "directory": str(self.directory.trial(number)),
             "events": str(self.directory.events(number)),
             "data": self.data,
+            "stream": self.study.data.stream is not None,
         }
 
 

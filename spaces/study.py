@@ -73,6 +73,21 @@ class Parameter(Frozen):
 
 # DeepLens refuses fewer.
 COHERENT_RAYS = 1_000_000
+# A field point's coordinates: x and y normalised to half the sensor's width and height, object distances in mm, negative.
+COORDINATES = ("x", "y", "depth_mm", "focus_mm")
+
+
+class Stream(Frozen):
+    """Training on fresh kernels of random field points, rendered while the search runs, in place of the grid's.
+
+    Points are drawn evenly from x, y in [-1, 1] and, in diopters, between the least and greatest of `depths_mm` and of
+    `focus_mm`. The grid stays what interpolation is given, and held-out positions what trials are judged by.
+    """
+
+    kernels: PositiveInt = Field(4096, description="size of the buffer that lanes draw from")
+    reuse: PositiveInt = Field(
+        16, description="times a kernel is drawn, on average, before a fresh one takes its place"
+    )
 
 
 class PsfData(Frozen):
@@ -98,13 +113,17 @@ class PsfData(Frozen):
         lt=1,
         description="relative L2 noise of training kernels, a third of it for the others; rays are then the most it takes",
     )
-    focus_mm: float | None = Field(
-        None, lt=0, description="object distance the lens is focused at; default: as in its file"
+    focus_mm: tuple[float, ...] = Field(
+        (),
+        description="object distances the lens is focused at, negative; none: as in its file; several add a condition",
     )
     psf_model: Literal["geometric", "coherent", "huygens"] = "geometric"
     recenter: bool = Field(True, description="centre kernels on the chief ray; false: on the ideal image point")
-    validation_points: PositiveInt = 200
-    test_points: PositiveInt = 300
+    validation_points: PositiveInt = Field(200, description="positions to judge trials by, for each depth and focus")
+    test_points: PositiveInt = Field(
+        300, description="sealed positions to judge the winner by, for each depth and focus"
+    )
+    stream: Stream | None = Field(None, description="train on fresh kernels in place of the grid's")
 
     @field_validator("grid")
     @classmethod
@@ -113,12 +132,14 @@ class PsfData(Frozen):
             raise ValueError(f"a grid needs at least 2 points along each axis, but got {list(grid)}")
         return grid
 
-    @field_validator("depths_mm")
+    @field_validator("depths_mm", "focus_mm")
     @classmethod
-    def _depths(cls, depths: tuple[float, ...]) -> tuple[float, ...]:
-        if not depths or any(depth >= 0 for depth in depths) or len(set(depths)) != len(depths):
-            raise ValueError(f"depths must be distinct and negative (mm in front of the lens), but got {list(depths)}")
-        return depths
+    def _distances(cls, distances: tuple[float, ...]) -> tuple[float, ...]:
+        if any(distance >= 0 for distance in distances) or len(set(distances)) != len(distances):
+            raise ValueError(
+                f"distances must be distinct and negative (mm in front of the lens), but got {list(distances)}"
+            )
+        return distances
 
     @field_validator("wavelengths_um")
     @classmethod
@@ -130,6 +151,8 @@ class PsfData(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not self.depths_mm:
+            raise ValueError("`depths_mm` must not be empty")
         if self.kernel_px > self.trace_px:
             raise ValueError(
                 f"`kernel_px <= trace_px` must hold, but got (kernel_px={self.kernel_px}, trace_px={self.trace_px})"
@@ -148,17 +171,18 @@ class PsfData(Frozen):
         return self
 
     @property
-    def condition_dim(self) -> int:
-        """2 for [x, y], 3 for [x, y, depth]."""
-        return 2 if len(self.depths_mm) == 1 else 3
+    def conditions(self) -> tuple[str, ...]:
+        """Those of `COORDINATES` that vary: what a model is given."""
+        several = {"depth_mm": len(self.depths_mm) > 1, "focus_mm": len(self.focus_mm) > 1}
+        return tuple(name for name in COORDINATES if several.get(name, True))
 
     def kernels(self) -> dict[str, int]:
-        """Number of field points (times depths) in each set."""
-        depths = len(self.depths_mm)
+        """Number of field points in each set, all depths and focus distances."""
+        each = len(self.depths_mm) * max(1, len(self.focus_mm))
         return {
-            "train": self.grid[0] * self.grid[1] * depths,
-            "validation": self.validation_points * depths,
-            "test": self.test_points * depths,
+            "train": self.grid[0] * self.grid[1] * each,
+            "validation": self.validation_points * each,
+            "test": self.test_points * each,
         }
 
     def channels(self) -> tuple[tuple[tuple[float, float], ...], ...]:

@@ -23,12 +23,9 @@ Array = NDArray[np.floating]
 
 
 def _conditions(points: Tensor, train: Tensor) -> Array:
-    """Points [N, d] with the depth in vergence, scaled as for the model; d stays 2 or 3."""
-    span = None
-    if train.shape[1] == 3:
-        vergence = diopters(train[:, 2])
-        span = (float(vergence.min()), float(vergence.max()))
-    return scale_conditions(points.cpu().double(), span).numpy()
+    """Points [N, d] with distances in vergence, scaled as for the model."""
+    spans = [(float(column.min()), float(column.max())) for column in diopters(train[:, 2:]).T]
+    return scale_conditions(points.cpu().double(), spans).numpy()
 
 
 def _on_grid(method: str, grid: Array, kernels: Array, at: Array) -> Array:
@@ -59,7 +56,7 @@ def interpolate(name: str, train: PsfSplit, points: Tensor) -> Tensor:
     """Kernels [N, C, K, K] at points [N, d] from those of the train grid.
 
     Args:
-        name: "nearest", "bilinear" (trilinear over several depths) or "rbf_cubic". Depth counts in diopters.
+        name: "nearest", "bilinear" (linear in depth and focus too) or "rbf_cubic". Distances count in diopters.
     """
     grid, at = _conditions(train.points, train.points), _conditions(points, train.points)
     predicted = BASELINES[name](grid, train.kernels.cpu().numpy(), at)

@@ -1,11 +1,12 @@
 """PSF data sets on a device. Training reads the train and validation sets; the sealed test set is read on its own.
 
-A set is a directory with `kernels.npy` [N, C, K, K] float32, unit sum per channel, and `points.npy` [N, 3]: normalised
-x, y in [-1, 1] and object depth in mm, negative.
+A set is a directory with `kernels.npy` [N, C, K, K] float32, unit sum per channel, and `points.npy` [N, 3 or 4]: normalised
+x, y in [-1, 1], object depth in mm, negative, and, if given, focus distance in mm, negative.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.networks import diopters
+from spaces.study import COORDINATES
 
 
 @dataclass(frozen=True)
 class PsfSplit:
-    """Kernels [N, C, K, K] and their points: [N, 2] x, y, or [N, 3] with the depth in mm if the data set has several."""
+    """Kernels [N, C, K, K] and their points [N, d]: the conditions, in physical units."""
 
     kernels: Tensor
     points: Tensor
@@ -28,17 +29,17 @@ class PsfSplit:
         return len(self.points)
 
     @classmethod
-    def load(cls, directory: str | Path, condition_dim: int, device: str | torch.device = "cpu") -> PsfSplit:
+    def load(cls, directory: str | Path, conditions: Sequence[str], device: str | torch.device = "cpu") -> PsfSplit:
         """One set by memory map: on the CPU its pages are shared by all processes of the machine.
 
         Args:
-            condition_dim: 2 keeps x, y of each point, 3 the depth as well.
+            conditions: those of `COORDINATES` that the points shall have.
         """
         directory = Path(directory)
         # Copy-on-write: torch wants a writable array, and nothing here writes.
         kernels = torch.from_numpy(np.load(directory / "kernels.npy", mmap_mode="c"))
-        points = torch.from_numpy(np.load(directory / "points.npy"))[:, :condition_dim]
-        return cls(kernels.to(device), points.to(device).contiguous())
+        points = torch.from_numpy(select(np.load(directory / "points.npy"), conditions))
+        return cls(kernels.to(device), points.to(device))
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,11 @@ class PsfTensors:
     train: PsfSplit
     validation: PsfSplit
     pairs: Tensor
-    """[P, 2] indices into `train` of neighbours on the grid."""
-    diopter_range: tuple[float, float] | None
-    """Lowest and highest vergence of the train set in 1/m; None with a single depth."""
+    """[P, 2, d] points of neighbours on the grid."""
+    diopter_ranges: dict[str, tuple[float, float]]
+    """Lowest and highest vergence of the train set in 1/m, of each distance that varies."""
+    refresh: Callable[[int], None] = lambda drawn: None
+    """Called between steps with how many kernels were drawn: may put others in their place. A grid stays as it is."""
 
     @property
     def device(self) -> torch.device:
@@ -64,19 +67,25 @@ class PsfTensors:
             ValueError: the train set is not a full grid.
         """
         points = np.load(Path(train) / "points.npy")
-        vergence = diopters(torch.from_numpy(np.unique(points[:, 2])))
-        several = len(vergence) > 1
-        condition_dim = 3 if several else 2
+        vergences = {name: 1000 / np.abs(column) for name, column in zip(COORDINATES[2:], points.T[2:], strict=False)}
+        ranges = {name: (float(v.min()), float(v.max())) for name, v in vergences.items() if np.ptp(v) > 0}
+        conditions = (*COORDINATES[:2], *ranges)
+        grid = PsfSplit.load(train, conditions, device)
         return cls(
-            train=PsfSplit.load(train, condition_dim, device),
-            validation=PsfSplit.load(validation, condition_dim, device),
-            pairs=torch.from_numpy(neighbour_pairs(points)).to(device),
-            diopter_range=(float(vergence.min()), float(vergence.max())) if several else None,
+            train=grid,
+            validation=PsfSplit.load(validation, conditions, device),
+            pairs=grid.points[torch.from_numpy(neighbour_pairs(points)).to(device)],
+            diopter_ranges=ranges,
         )
 
 
+def select(points: NDArray[np.float32], conditions: Sequence[str]) -> NDArray[np.float32]:
+    """The columns [N, d] of points [N, 3 or 4] that are conditions of a model."""
+    return np.ascontiguousarray(points[:, [COORDINATES.index(name) for name in conditions]])
+
+
 def grid_index(points: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Indices of points [N, 2 or 3] laid out as their grid, [ny, nx] or [depths, ny, nx], each axis rising.
+    """Indices of points [N, d] laid out as their grid, the last axis x and the one before it y, each axis rising.
 
     Raises:
         ValueError: the points are not a full grid.
@@ -90,20 +99,22 @@ def grid_index(points: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def neighbour_pairs(points: NDArray[np.floating]) -> NDArray[np.int64]:
-    """[P, 2] indices of grid neighbours: right, down and both diagonals at one depth, and the next depth.
+    """[P, 2] indices of grid neighbours: along each axis, and along both diagonals of x and y.
 
     Args:
-        points: [N, 3], a full grid times any number of depths, in any order.
+        points: [N, d], a full grid in any order.
 
     Raises:
         ValueError: the points are not a full grid.
     """
     index = grid_index(points)
-    neighbours = (
-        (index[:, :, :-1], index[:, :, 1:]),
-        (index[:, :-1], index[:, 1:]),
-        (index[:, :-1, :-1], index[:, 1:, 1:]),
-        (index[:, :-1, 1:], index[:, 1:, :-1]),
-        (index[:-1], index[1:]),
-    )
-    return np.concatenate([np.stack([a.ravel(), b.ravel()], axis=1) for a, b in neighbours])
+    across = np.eye(index.ndim, dtype=int)
+    steps = [*across, across[-1] + across[-2], across[-1] - across[-2]]
+    ends = [[_shifted(index, -step), _shifted(index, step)] for step in steps]
+    return np.concatenate([np.stack([a.ravel(), b.ravel()], axis=1) for a, b in ends])
+
+
+def _shifted(index: NDArray[np.int64], step: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What is left of a grid whose first or, for -1, last row of an axis is taken away."""
+    ends = {0: slice(None), 1: slice(1, None), -1: slice(None, -1)}
+    return index[tuple(ends[int(one)] for one in step)]

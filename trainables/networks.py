@@ -6,6 +6,7 @@ Shape legend: B = batch, C = channel, K = kernel side in pixels, L = latent dime
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -105,20 +106,17 @@ def constrain(raw: Tensor) -> Tensor:
     return positive / (positive.sum(dim=(-2, -1), keepdim=True) + 1e-8)
 
 
-def diopters(depth_mm: Tensor) -> Tensor:
-    """Vergence in 1/m of object depths in mm (negative: in front of the lens). Defocus is linear in it."""
-    return 1000.0 / depth_mm.abs()
+def diopters(distance_mm: Tensor) -> Tensor:
+    """Vergence in 1/m of object distances in mm (negative: in front of the lens). Defocus is linear in it."""
+    return 1000.0 / distance_mm.abs()
 
 
-def scale_conditions(points: Tensor, diopter_range: tuple[float, float] | None) -> Tensor:
+def scale_conditions(points: Tensor, diopter_ranges: Sequence[tuple[float, float]]) -> Tensor:
     """Field points in physical units -> conditions in [-1, 1].
 
     Args:
-        points: [B, 2], normalised x, y; or [B, 3] with the object depth in mm, negative.
-        diopter_range: lowest and highest vergence of the data set, mapped to -1 and 1; None for [B, 2].
+        points: [B, d], normalised x, y, then object distances in mm, negative.
+        diopter_ranges: lowest and highest vergence of each of these, mapped to -1 and 1.
     """
-    if diopter_range is None:
-        return points
-    low, high = diopter_range
-    depth = 2 * (diopters(points[..., 2:]) - low) / (high - low) - 1
-    return torch.cat([points[..., :2], depth], dim=-1)
+    low, high = points.new_tensor(list(diopter_ranges)).reshape(-1, 2).T
+    return torch.cat([points[..., :2], 2 * (diopters(points[..., 2:]) - low) / (high - low) - 1], dim=-1)

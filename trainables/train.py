@@ -96,13 +96,9 @@ def train_trial(
         pairs = torch.randint(pair_count, (trial.smooth_pairs,), generator=state.generator, device=device)
         batch, noise, pairs = (drawn.tensor_split(world_size)[rank] for drawn in (batch, noise, pairs))
 
-        terms = network(
-            data.train.kernels[batch],
-            data.train.points[batch],
-            noise,
-            data.train.points[data.pairs[pairs].T],
-            trial.smooth_term,
-        )
+        kernels, points, neighbours = data.train.kernels[batch], data.train.points[batch], data.pairs[pairs]
+        data.refresh(len(batch))
+        terms = network(kernels, points, noise, neighbours.movedim(1, 0), trial.smooth_term)
         values = weighted_loss(terms, trial, kl_weight, world_size)
         state.optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
@@ -145,7 +141,7 @@ def _found(task: TrialTask, rank: int, world_size: int) -> Checkpoint | None:
 
 def _config(trial: CvaePsfTrial, data: PsfTensors) -> CvaeConfig:
     _, channels, kernel_px, _ = data.train.kernels.shape
-    return CvaeConfig.of(trial, channels=channels, kernel_px=kernel_px, diopter_range=data.diopter_range)
+    return CvaeConfig.of(trial, channels=channels, kernel_px=kernel_px, diopter_ranges=data.diopter_ranges)
 
 
 def _means(means: Tensor, world_size: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ In one's own rendering code:
     kernels = model.predict(torch.tensor([[0.0, 0.5]]))  # x, y in [-1, 1] -> [1, C, K, K], unit sum per channel
 
 Shape legend: B = batch, C = channel, K = kernel side in pixels, L = latent dimension, P = neighbour pairs,
-d = condition dimension: 2 for [x, y], 3 for [x, y, depth in mm].
+d = condition dimension: x, y, then what else the model knows of depth and focus distance, in mm.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class CvaeConfig:
 
     channels: int
     kernel_px: int
-    diopter_range: tuple[float, float] | None
-    """Vergences in 1/m that map to -1 and 1; None for a model of [x, y] at one depth."""
+    diopter_ranges: dict[str, tuple[float, float]]
+    """Conditions besides x and y, such as `depth_mm`: vergences in 1/m that map to -1 and 1."""
     latent_dim: int
     hidden_dim: int
     num_layers: int
@@ -43,13 +43,13 @@ class CvaeConfig:
 
     @classmethod
     def of(
-        cls, trial: CvaePsfTrial, *, channels: int, kernel_px: int, diopter_range: tuple[float, float] | None
+        cls, trial: CvaePsfTrial, *, channels: int, kernel_px: int, diopter_ranges: dict[str, tuple[float, float]]
     ) -> CvaeConfig:
         """The network of a trial for kernels [C, K, K]."""
         return cls(
             channels,
             kernel_px,
-            diopter_range,
+            diopter_ranges,
             latent_dim=trial.latent_dim,
             hidden_dim=trial.hidden_dim,
             num_layers=trial.num_layers,
@@ -59,24 +59,24 @@ class CvaeConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CvaeConfig:
         """Inverse of `dataclasses.asdict`, also after a way through JSON."""
-        span = values["diopter_range"]
-        return cls(**{**values, "diopter_range": span and (float(span[0]), float(span[1]))})
+        ranges = {name: (float(low), float(high)) for name, (low, high) in values["diopter_ranges"].items()}
+        return cls(**{**values, "diopter_ranges": ranges})
 
     @property
-    def condition_dim(self) -> int:
-        """d: 2 for [x, y], 3 for [x, y, depth]."""
-        return 2 if self.diopter_range is None else 3
+    def conditions(self) -> list[str]:
+        """What the d coordinates of a point are."""
+        return ["x", "y", *self.diopter_ranges]
 
 
 class CVAE(nn.Module):
-    """CVAE with a learned prior. All methods take field points in physical units: x, y in [-1, 1], depth in mm < 0."""
+    """CVAE with a learned prior. All methods take field points in physical units: x, y in [-1, 1], mm < 0."""
 
     def __init__(self, config: CvaeConfig) -> None:
         super().__init__()
         self.config = config
         elements = config.channels * config.kernel_px**2
         hidden, layers, latent = config.hidden_dim, config.num_layers, config.latent_dim
-        self.encoding = FourierEncoding(config.condition_dim, config.fourier_bands)
+        self.encoding = FourierEncoding(len(config.conditions), config.fourier_bands)
         code = self.encoding.dim
         self.encoder = GaussianMLP((elements, code), hidden, layers, latent)
         self.prior_network = GaussianMLP((code,), hidden, layers, latent)
@@ -88,10 +88,10 @@ class CVAE(nn.Module):
         Raises:
             ValueError: the points do not have the model's number of coordinates.
         """
-        if points.shape[-1] != self.config.condition_dim:
-            names = "[x, y]" if self.config.condition_dim == 2 else "[x, y, depth_mm]"
-            raise ValueError(f"this model takes points {names}, but got shape {tuple(points.shape)}")
-        code: Tensor = self.encoding(scale_conditions(points, self.config.diopter_range))
+        if points.shape[-1] != len(self.config.conditions):
+            names = ", ".join(self.config.conditions)
+            raise ValueError(f"this model takes points [{names}], but got shape {tuple(points.shape)}")
+        code: Tensor = self.encoding(scale_conditions(points, [*self.config.diopter_ranges.values()]))
         return code
 
     def encode(self, kernels: Tensor, points: Tensor) -> Gaussian:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import ray
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from deeplens_workers.stream import STREAM
+from spaces.study import COORDINATES
 from spaces.trial import CvaePsfTrial
 from trainables.data import PsfTensors
 from trainables.lane import ReportFunction, TrialFailure, Worker
+from trainables.stream import StreamReader
 from trainables.train import NonFiniteError, TrialTask, train_trial
 
 
@@ -29,7 +34,7 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
         metric=payload["metric"],
         mode=payload["mode"],
     )
-    data = _load(payload["data"]["train"], payload["data"]["validation"], worker.device)
+    data = _load(payload["data"]["train"], payload["data"]["validation"], payload["stream"], worker.device)
     writer = SummaryWriter(payload["events"]) if worker.rank == 0 else None
     if writer is not None:
         # Not add_hparams(): it would log a value of the metric before there is one.
@@ -54,5 +59,9 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
 
 
 @lru_cache(maxsize=2)
-def _load(train: str, validation: str, device: str) -> PsfTensors:
-    return PsfTensors.load(train, validation, device)
+def _load(train: str, validation: str, stream: bool, device: str) -> PsfTensors:
+    data = PsfTensors.load(train, validation, device)
+    if not stream:
+        return data
+    reader = StreamReader(ray.get_actor(STREAM), [*COORDINATES[:2], *data.diopter_ranges], device)
+    return replace(data, train=reader.train, refresh=reader.refresh)

@@ -52,7 +52,6 @@ def test_every_parameter_is_part_of_the_key(tmp_path, make_request, monkeypatch)
         "lens": find_lens(str(other_lens)),
         "points": np.nextafter(request.points, np.float32(0)),
         "pixel_pitch_um": 3.3,
-        "focus_mm": -2000.0,
         "channels": (((0.656, 1.0),), ((0.486, 1.0), (0.587, 2.0))),
         "trace_px": 65,
         "kernel_px": 16,

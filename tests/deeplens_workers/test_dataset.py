@@ -29,6 +29,23 @@ def test_the_grid_is_row_major_with_depth_slowest():
     np.testing.assert_array_equal(train[6:, 2], -2000)
 
 
+def test_a_grid_over_focus_distances_has_the_slowest_axis_of_them():
+    train = positions(small(depths_mm=(-10000, -2000), focus_mm=(-5000, -1000)), seed=3)["train"]
+    assert train.shape == (24, 4)
+    np.testing.assert_array_equal(train[:12, :3], positions(small(depths_mm=(-10000, -2000)), seed=3)["train"])
+    np.testing.assert_array_equal(train[:, 3], np.repeat([-5000, -1000], 12))
+
+
+def test_held_out_distances_are_even_in_vergence_between_the_extremes():
+    held_out = positions(small(depths_mm=(-500, -10000, -2000), focus_mm=(-1000,), test_points=2000), seed=3)["test"]
+    assert len(held_out) == 6000
+    vergence = 1000 / -held_out[:, 2].astype(np.float64)
+    assert 0.1 <= vergence.min() < 0.11
+    assert 1.99 < vergence.max() <= 2.0
+    assert vergence.mean() == pytest.approx(1.05, abs=0.02)
+    assert (held_out[:, 3] == -1000).all()
+
+
 def test_sets_have_their_sizes_are_disjoint_and_only_held_out_ones_follow_the_seed():
     data = small(depths_mm=(-10000, -2000), validation_points=50, test_points=60)
     first, second = positions(data, 0), positions(data, 1)

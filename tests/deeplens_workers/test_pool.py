@@ -47,12 +47,12 @@ def test_two_actors_one_of_them_killed_give_the_same_bits(make_request, in_proce
 
     def kill_one(done, total):
         if not victims:
-            victims.append(pid_of(renderer._pool[0]))
+            victims.append(pid_of(renderer._actors.handles[0]))
             os.kill(victims[0], signal.SIGKILL)
 
     with Renderer(request.lens, 3.2, actors=2) as renderer:
         rendered = renderer.render(request, kill_one)
-        survivors = list(renderer._pool)
+        survivors = list(renderer._actors.handles)
         assert victims[0] not in {pid_of(actor) for actor in survivors}
         again = renderer.render(request)
     assert_same_bits(rendered, in_process(request))
@@ -70,6 +70,6 @@ def test_one_actor_gives_the_same_bits_and_its_deaths_are_bounded(make_request, 
         dark = make_request(1, points=np.array([[5, 5, -10000]], dtype=np.float32))
         with pytest.raises(ValueError, match="no light of field point"):
             renderer.render(dark)
-        os.kill(pid_of(renderer._pool[0]), signal.SIGKILL)
+        os.kill(pid_of(renderer._actors.handles[0]), signal.SIGKILL)
         with pytest.raises(RenderError, match="1 rendering actors died"):
             renderer.render(request)

@@ -192,9 +192,18 @@ def test_a_channel_of_several_wavelengths_is_their_weighted_mean(renderer):
 @pytest.mark.parametrize("focus_mm", [-2000.0, -1e6])
 def test_a_lens_focused_at_the_object_is_sharper_than_one_that_is_not(focus_mm):
     lens = find_lens("cooke_triplet_50mm").path
-    axis = np.array([[0.0, 0.0, focus_mm]])
-    sharp, blurred = (load(lens, 3.2, focus).render(axis, tracing(1024)) for focus in (focus_mm, -700.0))
-    assert (sharp.rms_radius_px < 0.5 * blurred.rms_radius_px).all()
+    points = np.array([[0.0, 0.0, focus_mm, focus] for focus in (focus_mm, -700.0)])
+    sharp, blurred = load(lens, 3.2).render(points, tracing(1024)).rms_radius_px
+    assert (sharp < 0.5 * blurred).all()
+
+
+def test_focus_distances_in_any_order_and_none_give_the_same_bits(renderer):
+    one = renderer("cooke_triplet_50mm")
+    points = np.array([[0.3, 0.2, -2000.0, focus] for focus in (-3000.0, -1000.0, -3000.0)])
+    before, focused, after = (one.render(each, tracing(256)).kernels for each in (points[:, :3], points, points[:, :3]))
+    assert focused[0].tobytes() == focused[2].tobytes() != focused[1].tobytes()
+    assert one.render(points[::-1], tracing(256)).kernels.tobytes() == focused[::-1].tobytes()
+    assert before.tobytes() == after.tobytes()
 
 
 @pytest.mark.parametrize("symmetry", [True, False])

@@ -6,7 +6,7 @@ import torch
 
 from tests.trainables.synthetic import grid, tensors, write_set
 from trainables.baselines import interpolate, score_baselines
-from trainables.data import PsfSplit
+from trainables.data import PsfSplit, select
 
 
 def bilinear_field(points: np.ndarray) -> np.ndarray:
@@ -22,11 +22,11 @@ def test_bilinear_is_exact_on_a_bilinear_field(tmp_path, depths):
     train, vergences = grid(5, depths), 1000 / np.abs(depths)
     depth = -1000 / random.uniform(vergences.min(), vergences.max(), 50)
     held_out = np.column_stack([random.uniform(-1, 1, (50, 2)), depth]).astype(np.float32)
-    dim = 2 if len(depths) == 1 else 3
-    split = PsfSplit.load(write_set(tmp_path / "train", train, bilinear_field(train)), dim)
-    if dim == 2:
+    conditions = ("x", "y") if len(depths) == 1 else ("x", "y", "depth_mm")
+    split = PsfSplit.load(write_set(tmp_path / "train", train, bilinear_field(train)), conditions)
+    if len(depths) == 1:
         held_out[:, 2] = depths[0]
-    predicted = interpolate("bilinear", split, torch.from_numpy(held_out[:, :dim]))
+    predicted = interpolate("bilinear", split, torch.from_numpy(select(held_out, conditions)))
     np.testing.assert_allclose(predicted, bilinear_field(held_out), atol=1e-5)
 
 

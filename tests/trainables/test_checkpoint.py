@@ -10,7 +10,7 @@ from tests.trainables.synthetic import newest
 from trainables.checkpoint import Checkpoint, load_checkpoint, model_tensors, save_checkpoint
 from trainables.vae import CVAE, CvaeConfig
 
-CONFIG = CvaeConfig(1, 5, (0.1, 2.0), latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)
+CONFIG = CvaeConfig(1, 5, {"depth_mm": (0.1, 2.0)}, latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)
 
 
 def checkpoint(step: int) -> Checkpoint:

@@ -48,7 +48,7 @@ def test_relative_error_is_taken_per_kernel_over_all_channels_before_the_mean():
 def test_a_model_reports_every_validation_metric_of_the_table(tmp_path):
     data = tensors(tmp_path)
     torch.manual_seed(0)
-    model = CVAE(CvaeConfig(2, 9, None, latent_dim=4, hidden_dim=16, num_layers=2, fourier_bands=2))
+    model = CVAE(CvaeConfig(2, 9, {}, latent_dim=4, hidden_dim=16, num_layers=2, fourier_bands=2))
     values = evaluate(model, data.validation)
     assert set(values) == {name for name in METRICS if name.startswith("val/")}
     assert values["val/prior_gap"] == pytest.approx(values["val/prior_rel_l2"] - values["val/posterior_rel_l2"])
@@ -58,7 +58,7 @@ def test_a_model_reports_every_validation_metric_of_the_table(tmp_path):
 
 def test_active_units_are_the_dimensions_in_which_the_posterior_leaves_the_prior(tmp_path):
     data = tensors(tmp_path)
-    model = CVAE(CvaeConfig(2, 9, None, latent_dim=4, hidden_dim=16, num_layers=2, fourier_bands=2))
+    model = CVAE(CvaeConfig(2, 9, {}, latent_dim=4, hidden_dim=16, num_layers=2, fourier_bands=2))
     assert evaluate(model, data.validation)["val/active_units"] == 0
     with torch.no_grad():
         model.encoder.mlp.head.weight[:3] = 1.0  # three of the four means now follow the kernel

@@ -168,7 +168,7 @@ def test_conditions_with_depth_train_too(tmp_path):
     trial = task(tmp_path, steps=300, every=100, fourier_bands=1, hidden_dim=64, learning_rate=1e-2)
     assert train_trial(trial, data, reports)
     assert reports.metrics[300]["val/prior_rel_l2"] < 0.1
-    assert newest(tmp_path / "checkpoints", "best").config.diopter_range == pytest.approx((0.1, 1.0))
+    assert newest(tmp_path / "checkpoints", "best").config.diopter_ranges == {"depth_mm": pytest.approx((0.1, 1.0))}
 
 
 # Every term acts: free bits near the KL's size, all three weights, a batch and pairs that do not divide by two.

@@ -8,7 +8,7 @@ from spaces.trial import CvaePsfTrial
 from trainables.training_state import TrainingState, moving_average
 from trainables.vae import CVAE, CvaeConfig
 
-CONFIG = CvaeConfig(1, 5, (0.1, 2.0), latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)
+CONFIG = CvaeConfig(1, 5, {"depth_mm": (0.1, 2.0)}, latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)
 
 
 def state(ema_width: float = 0.1, seed: int = 3) -> TrainingState:

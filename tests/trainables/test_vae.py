@@ -8,17 +8,20 @@ import torch
 from trainables.networks import FourierEncoding, constrain, scale_conditions
 from trainables.vae import CVAE, CvaeConfig, export, load_exported
 
-SMALL = CvaeConfig(2, 7, None, latent_dim=5, hidden_dim=16, num_layers=2, fourier_bands=3)
-DEEP = CvaeConfig(2, 7, (0.1, 2.0), latent_dim=5, hidden_dim=16, num_layers=2, fourier_bands=3)
+SMALL = CvaeConfig(2, 7, {}, latent_dim=5, hidden_dim=16, num_layers=2, fourier_bands=3)
+DEEP = CvaeConfig(
+    2, 7, {"depth_mm": (0.1, 2.0), "focus_mm": (0.1, 2.0)}, latent_dim=5, hidden_dim=16, num_layers=2, fourier_bands=3
+)
 
 
 def points(count: int, config: CvaeConfig) -> torch.Tensor:
     xy = torch.rand(count, 2) * 2 - 1
-    return xy if config.condition_dim == 2 else torch.cat([xy, torch.linspace(-10000, -500, count)[:, None]], dim=1)
+    distances = torch.linspace(-10000, -500, count)[:, None].expand(-1, len(config.diopter_ranges))
+    return torch.cat([xy, distances], dim=1)
 
 
 def test_parameters_of_the_source_document_and_the_raw_coordinates_beside_its_encoding():
-    document = CvaeConfig(3, 15, None, latent_dim=128, hidden_dim=512, num_layers=4, fourier_bands=10)
+    document = CvaeConfig(3, 15, {}, latent_dim=128, hidden_dim=512, num_layers=4, fourier_bands=10)
     # The document's three MLPs have 3,446,947 with its 40 features; two raw coordinates enter each of the three.
     assert sum(parameter.numel() for parameter in CVAE(document).parameters()) == 3_446_947 + 3 * 2 * 512 == 3_450_019
 
@@ -43,10 +46,12 @@ def test_constrained_kernels_are_non_negative_with_unit_sum_per_channel(scale):
     torch.testing.assert_close(kernels.sum(dim=(-2, -1)), torch.ones(4, 3))
 
 
-def test_depth_enters_as_vergence_scaled_to_unit_range():
-    span = (0.1, 2.0)
-    scaled = scale_conditions(torch.tensor([[0.3, -0.7, -10000.0], [0.3, -0.7, -500.0], [0, 0, -1000 / 1.05]]), span)
+def test_distances_enter_as_vergence_each_scaled_to_unit_range():
+    points = torch.tensor([[0.3, -0.7, -10000.0, -1e3], [0.3, -0.7, -500.0, -2e3], [0, 0, -1000 / 1.05, -2e3]])
+    scaled = scale_conditions(points, [(0.1, 2.0), (0.5, 1.0)])
     torch.testing.assert_close(scaled[:, 2], torch.tensor([-1.0, 1.0, 0.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(scaled[:, 3], torch.tensor([1.0, -1.0, -1.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(scale_conditions(points[:, :2], []), points[:, :2])
     torch.testing.assert_close(scaled[:2, :2], torch.tensor([[0.3, -0.7]] * 2))
 
 
@@ -111,7 +116,7 @@ def test_exported_model_predicts_the_same_from_physical_units(tmp_path, config):
 
 
 def test_points_with_a_missing_depth_are_refused():
-    with pytest.raises(ValueError, match=r"takes points \[x, y, depth_mm\], but got shape \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"takes points \[x, y, depth_mm, focus_mm\], but got shape \(4, 2\)"):
         CVAE(DEEP).predict(torch.zeros(4, 2))
 
 

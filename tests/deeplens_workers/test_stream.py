@@ -1,0 +1,45 @@
+"""What a stream is made of; how lanes read it is tested in tests/trainables."""
+
+import numpy as np
+import pytest
+
+from deeplens_workers.stream import chunk_points, streaming
+from spaces.study import PsfData
+
+
+def streamed(**changes) -> PsfData:
+    fields = {
+        "lens": "cooke_triplet_50mm",
+        "pixel_pitch_um": 3.2,
+        "depths_mm": (-10000, -1000),
+        "rays": 2,
+        "held_out_rays": 16,
+        "stream": {"kernels": 10},
+    }
+    return PsfData(**(fields | changes))
+
+
+def test_points_are_a_seeded_sequence_within_the_data_sets_ranges():
+    data = streamed(focus_mm=(-10000, -2000))
+    chunks = [chunk_points(data, 5, index) for index in range(40)]
+    np.testing.assert_array_equal(chunks[3], chunk_points(data, 5, 3))
+    assert not np.isin(chunks[0][:, 0], chunk_points(data, 6, 0)[:, 0]).any()
+    points = np.concatenate(chunks)
+    assert len(np.unique(points, axis=0)) == len(points)
+    x, y, depth, focus = points.T
+    assert -1 <= x.min() < -0.99 < 0.99 < y.max() <= 1
+    assert -10000 <= depth.min() < -9000
+    assert -1010 < depth.max() <= -1000
+    assert len(set(focus)) == 40  # one for each chunk
+    assert -10000 <= focus.min() < focus.max() <= -2000
+
+
+def test_a_point_without_light_is_told_before_training_and_no_actor_is_left(ray_session):
+    from ray.util import list_named_actors
+
+    # A kernel of one small pixel far out of focus: hardly any ray falls into it.
+    data = streamed(depths_mm=(-200, -100), pixel_pitch_um=0.01, trace_px=1, kernel_px=1)
+    with pytest.raises(ValueError, match="no light of field point"), streaming(data, seed=0, actors=1, lanes=1):
+        pass
+    while any(str(name).startswith("stream-renderer") for name in list_named_actors()):
+        pass  # renderers end with the stream, as soon as Ray hears of its end
