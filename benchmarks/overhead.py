@@ -7,8 +7,6 @@ The marginal cost is the slope over the number of trials, so start-up does not c
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,11 +22,12 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from results.run_directory import RunDirectory
 from search.asha import Asha, Rungs
+from search.process import start_ray
 from search.searcher import StudySearcher, open_study
 from search.trial import TRIAL_CPUS, TrialSettings, run_trial
 from spaces.loading import load
 from spaces.study import Scalar
-from trainables.lane import Lanes, ReportFunction, Worker, ray_environment
+from trainables.lane import Lanes, ReportFunction, Worker
 
 METRIC = "val/prior_rel_l2"
 STEPS = (1, 2)
@@ -120,8 +119,7 @@ def main() -> None:
     parser.add_argument("--trainer-trials", type=int, nargs=2, default=(1, 4), help="trials of the two runs")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    os.environ.update(ray_environment())
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    start_ray(num_cpus=4, include_dashboard=False)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         began = time.perf_counter()

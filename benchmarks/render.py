@@ -23,7 +23,7 @@ from deeplens_workers import sampling
 from deeplens_workers.kernels import RenderRequest, Tracing
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import Renderer
-from trainables.lane import ray_environment
+from search.process import start_ray
 
 LENSES = {"cooke_triplet_50mm": (3.2, -1e4), "double_gauss_100mm": (3.2, -1e6), "plano_hyperbolic_50mm": (5.0, -1e4)}
 WAVELENGTHS = (0.656, 0.587, 0.486)
@@ -190,11 +190,7 @@ def scaling() -> None:
 
 
 def main() -> None:
-    import logging
-    import os
-
-    os.environ.update(ray_environment())
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    start_ray(num_cpus=2, include_dashboard=False)
     for name, (pitch, depth) in LENSES.items():
         compare(name, pitch, depth)
     scaling()

@@ -11,7 +11,6 @@ import time
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import optuna
 import ray
@@ -24,10 +23,10 @@ from results.records import check_database
 from results.run_directory import DataSets, LensRecord, RunRecord
 from search.display import Display
 from search.plan import Job, Shape, fit_cluster, fit_machine
-from search.process import library_output_to, signals
+from search.process import library_output_to, signals, start_ray
 from search.searcher import StudySearcher, open_study, requeue
 from spaces.loading import SpaceError
-from trainables.lane import Lanes, LanesLost, ray_environment, training
+from trainables.lane import Lanes, LanesLost, training
 
 logger = logging.getLogger(__name__)
 
@@ -157,23 +156,15 @@ def _tune(job: Job, study: optuna.Study, data: PsfDataset, lanes: Lanes, display
 
 
 def _start_ray(job: Job, address: str | None, dashboard: bool, display: Display) -> Shape:
-    os.environ.update(ray_environment() | TUNE_ENVIRONMENT)
-    options: dict[str, Any] = {
-        "namespace": f"psf-search-{job.directory.name}",
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-    }
+    os.environ.update(TUNE_ENVIRONMENT)
+    namespace = f"psf-search-{job.directory.name}"
     if address is not None:
-        ray.init(address=address, **options)
+        start_ray(address, namespace=namespace)
         there = ray.cluster_resources()
         return fit_cluster(job.study, there.get("CPU", 0), there.get("GPU", 0))
     shape = fit_machine(job.study)
-    context = ray.init(
-        address="local",  # never a Ray that happens to run here already
-        num_cpus=shape.logical_cpus,
-        include_dashboard=dashboard,
-        dashboard_host="127.0.0.1",
-        **options,
+    context = start_ray(
+        namespace=namespace, num_cpus=shape.logical_cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1"
     )
     if dashboard:
         display.say(

@@ -158,6 +158,11 @@ def describe(job: Job, shape: Shape | None) -> str:
             f"lens       {job.lens.path} (sha256 {job.lens.sha256[:12]})",
             f"data set   {counts} positions x {len(data.wavelengths_um)} channels, {data.rays_total():.3g} rays "
             "(those already in the cache are not traced again)",
+            *(
+                [f"stream     {data.stream.kernels} fresh kernels, each drawn {data.stream.reuse} times on average"]
+                if data.stream
+                else []
+            ),
             f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, "
             f"rungs {budget.rungs()}, one in {budget.reduction_factor} goes on",
             f"work       {expected_steps(budget):,} to {budget.trials * budget.steps:,} optimizer steps on "

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class Interrupted(BaseException):
@@ -23,6 +23,16 @@ class Interruption:
     """Which signal, if any, has asked the search to end."""
 
     number: int | None = None
+
+
+def start_ray(address: str = "local", **options: Any) -> Any:
+    """`ray.init` with what lanes need in the environment, and without Ray's own lines; "local": never a Ray that runs already."""
+    import ray
+
+    from trainables.lane import ray_environment
+
+    os.environ.update(ray_environment())
+    return ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from results.run_directory import RunError
+from search.process import start_ray
 from spaces.loading import SpaceError, check
 from spaces.study import PsfData
 
@@ -98,7 +99,7 @@ def _rendered(request: RenderRequest, actors: int) -> Kernels:
     columns = (TextColumn("rendering PSFs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     began = time.perf_counter()
     if actors:
-        _start_ray(actors)
+        start_ray(num_cpus=actors, include_dashboard=False)
     with (
         Progress(*columns, console=console, transient=True) as progress,
         Renderer(request.lens, request.pixel_pitch_um, actors) as renderer,
@@ -118,20 +119,6 @@ def _rendered(request: RenderRequest, actors: int) -> Kernels:
 def _loss(kernels: Kernels) -> str:
     worst = float(kernels.lost.max())
     return "" if math.isnan(worst) else f"; at worst {worst:.2%} of the light outside its kernel"
-
-
-def _start_ray(actors: int) -> None:
-    import logging
-    import os
-
-    import ray
-
-    from trainables.lane import ray_environment
-
-    os.environ.update(ray_environment())
-    ray.init(
-        address="local", num_cpus=actors, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-    )
 
 
 def _grid_size(text: str) -> list[Any]:

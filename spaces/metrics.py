@@ -45,6 +45,9 @@ METRICS: dict[str, Metric] = _table(
     Metric("train/learning_rate", "1", None, "learning rate at this step"),
     Metric("train/grad_norm", "1", None, "gradient norm before clipping"),
     Metric("train/steps_per_second", "1/s", "max", "optimizer steps per second since the last report"),
+    Metric(
+        "train/fresh_share", "1", None, "with data.stream: fresh kernels per kernel drawn; 1/reuse if renderers keep up"
+    ),
     # Sealed test positions: read only once a winner is chosen.
     Metric("test/prior_rel_l2", "1", "min", "as val/prior_rel_l2, at the sealed test positions"),
     Metric("test/prior_psnr", "dB", "max", "as val/prior_psnr, at the sealed test positions"),

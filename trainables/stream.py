@@ -40,11 +40,14 @@ class StreamReader:
         """The slot whose turn is next."""
         self._answer: ray.ObjectRef | None = None
         self._steps = self._drawn = 0
+        self._seen = (0, 0)
+        self.drawn = 0
         self.fresh = 0
-        """Kernels put in the place of old ones so far."""
+        """Kernels put in the place of old ones so far, of `drawn`."""
 
     def refresh(self, drawn: int) -> None:
         """Between two steps: take what has come, ask for more. `drawn`: kernels that the step drew."""
+        self.drawn += drawn
         self._drawn += drawn
         self._steps += 1
         if self._steps % POLL_STEPS:
@@ -56,6 +59,12 @@ class StreamReader:
                 self._put(chunk)
         self._answer = self._stream.since.remote(self._newest, self._drawn)
         self._drawn = 0
+
+    def fresh_share(self) -> float:
+        """Fresh kernels per kernel drawn since the last call: 1 / `Stream.reuse` if the renderers keep up."""
+        fresh, drawn = self._seen
+        self._seen = (self.fresh, self.drawn)
+        return (self.fresh - fresh) / max(1, self.drawn - drawn)
 
     def _put(self, chunk: Any) -> None:
         size = len(chunk.points)

@@ -34,7 +34,7 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
         metric=payload["metric"],
         mode=payload["mode"],
     )
-    data = _load(payload["data"]["train"], payload["data"]["validation"], payload["stream"], worker.device)
+    data, reader = _load(payload["data"]["train"], payload["data"]["validation"], payload["stream"], worker.device)
     writer = SummaryWriter(payload["events"]) if worker.rank == 0 else None
     if writer is not None:
         # Not add_hparams(): it would log a value of the metric before there is one.
@@ -43,6 +43,8 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
         writer.flush()
 
     def log_and_report(step: int, metrics: dict[str, float]) -> bool:
+        if reader is not None and metrics:
+            metrics = {**metrics, "train/fresh_share": reader.fresh_share()}
         if writer is not None:
             for name, value in metrics.items():
                 writer.add_scalar(name, value, step)
@@ -59,9 +61,9 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
 
 
 @lru_cache(maxsize=2)
-def _load(train: str, validation: str, stream: bool, device: str) -> PsfTensors:
+def _load(train: str, validation: str, stream: bool, device: str) -> tuple[PsfTensors, StreamReader | None]:
     data = PsfTensors.load(train, validation, device)
     if not stream:
-        return data
+        return data, None
     reader = StreamReader(ray.get_actor(STREAM), [*COORDINATES[:2], *data.diopter_ranges], device)
-    return replace(data, train=reader.train, refresh=reader.refresh)
+    return replace(data, train=reader.train, refresh=reader.refresh), reader

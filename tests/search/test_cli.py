@@ -49,6 +49,10 @@ def command(arguments, cwd=ROOT):
         ([*RUN, "--name", "a/b"], "--name a/b"),
         ([*RUN, "--set", "resources.lanes=1000"], "this machine has"),
         ([*RUN, "--set", "resources.gpus_per_worker=64"], "this machine has"),
+        (
+            [*RUN, "--set", "data.stream={}", "--set", "resources.render_actors=0"],
+            "resources.render_actors: data.stream needs at least 1",
+        ),
         (["--resume", "no-such-run"], "no-such-run"),
         (["--resume", "x", "--seed", "1"], "--seed: goes with a new run"),
     ],

@@ -32,8 +32,8 @@ def command(*arguments):
     return [sys.executable, str(ROOT / "search" / "run.py"), *map(str, arguments)]
 
 
-def new_run(root, name, trials=TRIALS):
-    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+def new_run(root, name, *more, trials=TRIALS):
+    settings = [part for setting in (*SETTINGS, *more) for part in ("--set", setting)]
     options = ["--space", "cvae_psf", "--preset", "quick", "--trials", trials, "--name", name]
     return command(*options, *settings, "--out", root / "runs", "--cache", root / "cache")
 
@@ -184,3 +184,21 @@ def test_interrupted_and_resumed(first, root):
     for trial in ended:
         assert after[trial.number].value == trial.value
     assert json.loads((root / "runs" / "second" / "summary.json").read_text())["rays_traced"] == 0
+
+
+@pytest.mark.slow
+def test_a_search_over_depths_and_focus_distances_trains_on_a_stream(tmp_path):
+    torch = pytest.importorskip("torch")
+    from trainables.vae import load_exported
+
+    data = ["data.depths_mm=[-10000, -2000]", "data.focus_mm=[-10000, -3000]", "data.stream={kernels: 512, reuse: 1}"]
+    done = subprocess.run(
+        new_run(tmp_path, "streamed", *data, trials=3), capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    model = load_exported(tmp_path / "runs" / "streamed" / "model")
+    assert model.config.conditions == ["x", "y", "depth_mm", "focus_mm"]
+    assert model.predict(torch.tensor([[0.0, 0.5, -5000.0, -4000.0]])).shape == (1, 3, 15, 15)
+    # How many come while so few steps are made is the machine's affair.
+    for trial in study_of(tmp_path, "streamed").trials:
+        assert trial.user_attrs["metrics"]["train/fresh_share"] >= 0

@@ -66,6 +66,7 @@ def training_payload(data: Path, directory: Path):
         "directory": str(directory / "trial"),
         "events": str(directory / "events"),
         "data": {"train": str(data / "train"), "validation": str(data / "validation")},
+        "stream": False,
     }
 
 
