@@ -54,22 +54,23 @@ def train(study: Study, data: dict[str, str], seed: int, steps: int, stream: boo
 
         return call
 
-    error = []
+    errors: list[float] = []
+
+    def report(step: int, metrics: dict[str, float]) -> bool:
+        errors.append(metrics["val/prior_rel_l2"])
+        return True
+
     trial: Any = study.trial(study.first_trials()[1])
     with tempfile.TemporaryDirectory() as directory:
         task = TrialTask(trial, seed, steps, (steps,), directory)
-        train_trial(
-            task,
-            replace(tensors, refresh=timed(tensors.refresh)),
-            lambda _, metrics: bool(error.append(metrics["val/prior_rel_l2"])) or True,
-        )
+        train_trial(task, replace(tensors, refresh=timed(tensors.refresh)), report)
     began, ended = np.array(marks[WARM_UP:]).T
     return {
         "steps_per_second": (len(began) - 1) / (began[-1] - began[0]),
         "refreshing": ended - began,
         "drawn": trial.batch_size * steps,
         "fresh": reader.fresh if reader else 0,
-        "error": error[0],
+        "error": errors[-1],
     }
 
 
