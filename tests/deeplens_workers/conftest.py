@@ -19,6 +19,17 @@ def tracing(rays: int, wavelengths=WAVELENGTHS, px: tuple[int, int] = (64, 15), 
     return replace(base, **changes)
 
 
+def at_depth(xy, depth_mm):
+    """Field points [N, 3] at one depth, or each at its own."""
+    return np.column_stack([xy, np.broadcast_to(depth_mm, len(xy))]).astype(np.float32)
+
+
+def rel_l2(a, b):
+    """||a - b|| / ||b|| of each point."""
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    return np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)
+
+
 @pytest.fixture(scope="session")
 def renderer():
     """A KernelRenderer by lens name and pixel pitch, each loaded once."""

@@ -1,31 +1,16 @@
-"""Against the prescriptions' figures, DeepLens' own psf, rays traced one by one, and closed forms."""
-
-import json
-from pathlib import Path
+"""Against the prescriptions' figures and closed forms; against DeepLens' own psf in test_agreement.py."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplens_workers.lens_file import LENSES, find_lens
-from deeplens_workers.pooling import area_weights
+from deeplens_workers.lens_file import find_lens
 from deeplens_workers.render import KernelRenderer, load
-from tests.deeplens_workers.conftest import WAVELENGTHS, tracing
+from tests.deeplens_workers.conftest import at_depth, rel_l2, tracing
 
-# x and y in four octants, on the axis and in the corner; the double Gauss is out of focus at 10 m, so far away there
+# On the axis, in four octants and in the corner.
 FIELD = np.array([[0, 0], [0.5, 0.3], [-0.3, 0.8], [-0.9, -0.2], [0.6, -0.7], [1, 1]])
-EVERY_LENS = [("cooke_triplet_50mm", 3.2), ("double_gauss_100mm", 3.2), ("plano_hyperbolic_50mm", 5.0)]
-
-
-def at_depth(xy, depth_mm):
-    return np.column_stack([xy, np.full(len(xy), depth_mm)]).astype(np.float32)
-
-
-def rel_l2(a, b):
-    """||a - b|| / ||b|| of each point."""
-    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
-    return np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)
 
 
 @pytest.mark.parametrize(
@@ -50,106 +35,12 @@ def test_the_pixel_pitch_is_exact_and_the_sensor_keeps_its_size(renderer):
     assert fine.sensor_res == (8043, 8043)
 
 
-@pytest.mark.parametrize(
-    ("name", "pitch_um", "depth_mm"),
-    [
-        ("cooke_triplet_50mm", 3.2, -10000),
-        ("double_gauss_100mm", 3.2, -1e6),
-        ("plano_hyperbolic_50mm", 5.0, -10000),
-    ],
-)
-def test_kernels_agree_with_deeplens_psf(renderer, name, pitch_um, depth_mm):
-    """Two renderings by DeepLens differ by sqrt(2) times its noise, so one of them and ours must differ by less."""
-    import torch
-
-    torch.manual_seed(0)
-    points = at_depth(FIELD, depth_mm)
-    weights = area_weights(64, 15)
-    rendered = renderer(name, pitch_um).render(points, tracing(4096))
-    for channel, wavelength in enumerate(WAVELENGTHS):
-        theirs = []
-        for _ in range(2):
-            psf = renderer(name, pitch_um).tracer._lens.psf(torch.tensor(points), wvln=wavelength, ks=64, spp=4096)
-            theirs.append(weights @ psf.double().numpy() @ weights.T)
-        noise = rel_l2(theirs[0], theirs[1]).mean()
-        ours = rendered.kernels[:, channel]
-        assert np.mean([rel_l2(ours, other) for other in theirs]) < noise < 0.2
-        assert rel_l2(ours[1:, ::-1], theirs[0][1:]).mean() > 2 * noise  # upside down is far off
-
-
-@pytest.mark.parametrize(("name", "pitch_um"), EVERY_LENS)
-@pytest.mark.parametrize("depth_mm", [-1e6, -10000.0, -1500.0])
-def test_turned_and_interpolated_rays_agree_with_rays_traced_one_by_one(renderer, name, pitch_um, depth_mm):
-    """Both estimate one integral: they differ by no more than two seeds of one method do, and 0.1 % for interpolation.
-
-    That is a hundredth of DeepLens' own noise with as many rays.
-    """
-    quick = renderer(name, pitch_um)
-    direct = KernelRenderer(quick.tracer, symmetry=False)
-    angle = np.linspace(0, 2 * np.pi, 8, endpoint=False) + 0.3  # one point in every octant
-    radius = np.linspace(0.1, 0.95, 8)
-    points = at_depth(np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1), depth_mm)
-    ours, theirs, again = (
-        each.render(points, tracing(8192, seed=seed)) for each, seed in ((quick, 0), (direct, 0), (direct, 1))
-    )
-    noise = rel_l2(again.kernels, theirs.kernels)
-    assert rel_l2(ours.kernels, theirs.kernels).mean() < 1.3 * noise.mean() + 1e-3
-    np.testing.assert_allclose(ours.chief_ray_offset_px, theirs.chief_ray_offset_px, atol=1e-3)
-    np.testing.assert_allclose(ours.lateral_color_px, theirs.lateral_color_px, atol=1e-3)
-    np.testing.assert_allclose(ours.lost, theirs.lost, atol=4 * np.abs(again.lost - theirs.lost).max() + 1e-3)
-    np.testing.assert_allclose(ours.rms_radius_px, theirs.rms_radius_px, rtol=0.01)
-
-
 def test_far_fewer_rays_are_traced_for_a_grid_of_a_centred_lens():
     x, y = np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 20))
     quick = load(find_lens("cooke_triplet_50mm").path, 3.2)
     kernels = quick.render(at_depth(np.stack([x.ravel(), y.ravel()], -1), -10000), tracing(64))
     assert quick.rays_traced < 60 * 3 * 600  # radii, wavelengths, rays of a map
     assert (kernels.rays == 64).all()
-
-
-@pytest.fixture
-def decentred(tmp_path: Path) -> Path:
-    """The triplet with its second element shifted."""
-    lens = json.loads((LENSES / "cooke_triplet_50mm.json").read_text())
-    for surface in lens["surfaces"][2:4]:
-        surface["pos_xy"] = [0.2, 0.1]
-    path = tmp_path / "decentred.json"
-    path.write_text(json.dumps(lens))
-    return path
-
-
-def test_a_decentred_lens_has_every_ray_traced(decentred):
-    import torch
-
-    shifted = load(decentred, 3.2)
-    assert not shifted.tracer.symmetric
-    points = at_depth(FIELD[1:4], -10000)
-    kernels = shifted.render(points, tracing(4096, (0.587,)))
-    assert shifted.rays_traced == 3 * 4096
-    torch.manual_seed(0)
-    theirs = [shifted.tracer._lens.psf(torch.tensor(points), wvln=0.587, ks=64, spp=16384).numpy() for _ in range(2)]
-    weights = area_weights(64, 15)
-    pooled = [weights @ psf.astype(np.float64) @ weights.T for psf in theirs]
-    assert rel_l2(kernels.kernels[:, 0], pooled[0]).mean() < rel_l2(*pooled).mean() < 0.1
-    straight = load(find_lens("cooke_triplet_50mm").path, 3.2).render(points, tracing(4096, (0.587,)))
-    assert rel_l2(kernels.kernels, straight.kernels).min() > 0.2  # the shift matters
-
-
-def test_chief_rays_pass_the_middle_of_the_stop(renderer):
-    """DeepLens' nearest of many random rays comes near where ours goes."""
-    import torch
-
-    triplet = renderer("cooke_triplet_50mm")
-    objects = triplet.tracer.object_points(at_depth(FIELD[:3], -10000))
-    rendered = triplet.render(at_depth(FIELD[:3], -10000), tracing(64, (0.587,)))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        theirs = triplet.tracer._lens.calc_chief_ray(torch.tensor(objects, dtype=torch.float32), num_rays=400_000)
-    offset = (-theirs.o[:, 0, :2].numpy() - triplet.tracer.pinhole_images(objects)) / 3.2e-3
-    np.testing.assert_allclose(rendered.chief_ray_offset_px, offset, atol=0.05)
-    np.testing.assert_allclose(rendered.chief_ray_offset_px[0], 0, atol=1e-3)
-    np.testing.assert_allclose(rendered.lateral_color_px, 0, atol=1e-5)  # of the primary wavelength itself
 
 
 def test_lateral_colour_is_radial_and_of_opposite_sign_for_blue_and_red(renderer):
