@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.optimize import fsolve
+from scipy.optimize import root
 
 from deeplens_workers.lens_file import LENSES, find_lens
 from deeplens_workers.pooling import area_weights
@@ -96,7 +96,9 @@ def test_chief_rays_are_those_a_root_finder_finds_through_deeplens(renderer, nam
         def off_centre(pupil, place=place):
             return tracer._at_stop(place[None], pupil[None, None], waves)[0][0, 0]
 
-        pupil = fsolve(off_centre, np.zeros(2), xtol=1e-9, epsfcn=1e-10)
+        solution = root(off_centre, np.zeros(2))
+        assert np.abs(solution.fun).max() < 1e-7
+        pupil = solution.x
         rays = tracer._rays(tracer._exact, place[None], pupil[None, None], waves)
         landed = -tracer._exact.trace2sensor(rays).o[0, 0, :2].numpy()
         offsets.append((landed - tracer.pinhole_images(place[None])[0]) / tracer.pixel_mm)
