@@ -2,6 +2,7 @@
 
 import os
 import signal
+import urllib.request
 
 import numpy as np
 import pytest
@@ -60,6 +61,26 @@ def test_two_actors_one_of_them_killed_give_the_same_bits(make_request, in_proce
     for actor in survivors:
         with pytest.raises(ray.exceptions.RayActorError):
             pid_of(actor)
+
+
+def test_rays_and_kernels_are_counted_where_prometheus_reads_them(make_request, ray_session):
+    import ray
+
+    request = make_request(10)
+    with Renderer(request.lens, 3.2, actors=1) as renderer:
+        renderer.render(request)
+        [actor] = renderer._actors.handles
+        worker = ray.get(actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_worker_id()))
+        counters = {"psf_search_rays_traced": renderer.rays_traced, "psf_search_psfs_rendered": 30}
+        address = f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
+        found: dict[str, float] = {}
+        while found.keys() < counters.keys():  # Ray exports every few seconds
+            with urllib.request.urlopen(address, timeout=10) as page:
+                for line in page.read().decode().splitlines():
+                    for name in counters:
+                        if line.startswith(f"ray_{name}_total{{") and worker in line:
+                            found[name] = float(line.rsplit(" ", 1)[1])
+    assert found == counters
 
 
 def test_one_actor_gives_the_same_bits_and_its_deaths_are_bounded(make_request, in_process, ray_session, monkeypatch):

@@ -43,8 +43,8 @@ def study_of(root, name):
 
 
 def ray_processes():
-    """Process ids of everything Ray runs on this machine."""
-    found = set()
+    """Everything Ray runs on this machine: process ids and titles."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -52,7 +52,7 @@ def ray_processes():
             except OSError:
                 continue
             if title.startswith(b"ray::") or b"/raylet" in title or b"gcs_server" in title:
-                found.add(int(entry.name))
+                found[int(entry.name)] = title
     return found
 
 
@@ -163,7 +163,7 @@ def test_interrupted_and_resumed(first, root):
     printed += process.stdout.read()
     assert process.wait(timeout=60) == 130
     assert "--resume second" in printed
-    assert ray_processes() <= others
+    assert ray_processes().keys() <= others.keys()
     states = [trial.state.name for trial in study_of(root, "second").trials]
     assert "RUNNING" not in states
     ended = [t for t in study_of(root, "second").trials if t.state.is_finished()]
@@ -184,6 +184,19 @@ def test_interrupted_and_resumed(first, root):
     for trial in ended:
         assert after[trial.number].value == trial.value
     assert json.loads((root / "runs" / "second" / "summary.json").read_text())["rays_traced"] == 0
+
+
+def test_ctrl_c_ends_a_rendering_with_its_actors_and_leaves_no_file(tmp_path):
+    others = ray_processes()
+    program = [Path(sys.executable).with_name("psf-search"), "render", "--lens", "cooke_triplet_50mm"]
+    grid = ["--grid", "300x300", "--rays", "65536", "--actors", "1", "--out", tmp_path / "psfs.npz"]
+    process = subprocess.Popen([*program, *grid], stderr=subprocess.DEVNULL)
+    while not any(b".render" in title for pid, title in ray_processes().items() if pid not in others):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert ray_processes().keys() <= others.keys()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
