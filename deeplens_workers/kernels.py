@@ -6,6 +6,7 @@ N = field point, C = channel (one wavelength or several), K = model kernel pixel
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -42,10 +43,10 @@ class Tracing:
     model: Model = "geometric"
     recenter: bool = True
 
-    @property
-    def wavelengths(self) -> list[float]:
+    @cached_property
+    def wavelengths(self) -> tuple[float, ...]:
         """All channels' wavelengths in um, each once, in order of appearance."""
-        return list(dict.fromkeys(wavelength for channel in self.channels for wavelength, _ in channel))
+        return tuple(dict.fromkeys(wavelength for channel in self.channels for wavelength, _ in channel))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ Rendered = tuple[Kernels, int]
 # called with (points done, points in all)
 Progress = Callable[[int, int], None]
 
-CHUNK = 64  # points per unit of work, at least: 0.1 s, long against a call's millisecond
+# Points per unit of work. At least 0.05 s, long against what a call takes; for few points, so that all actors end together.
+LEAST_CHUNK, LARGEST_CHUNK = 64, 256
 IN_FLIGHT = 2  # units per actor: one being traced, one waiting
 MAX_DEATHS = 3  # of actors per Renderer; more mean that the machine or the lens kills them
 
@@ -102,6 +104,7 @@ class Renderer:
 
     def __init__(self, lens: LensFile, pixel_pitch_um: float, actors: int) -> None:
         self._optics = (lens, pixel_pitch_um)
+        self._count = actors
         self._actors = RenderActors(lens, pixel_pitch_um, actors)
         self._local = None if actors else self._actors.here()
         self.rays_traced = 0
@@ -127,7 +130,9 @@ class Renderer:
             RenderError: more than `MAX_DEATHS` actors died.
         """
         assert (request.lens, request.pixel_pitch_um) == self._optics
-        chunks = _chunks(request.points, CHUNK if request.tracing.model == "geometric" else 1)
+        chunks = _chunks(
+            request.points, self._chunk(len(request.points)) if request.tracing.model == "geometric" else 1
+        )
         rendered = Kernels.empty(len(request.points), len(request.tracing.channels), request.tracing.kernel_px)
         done = 0
         for index, (kernels, traced) in (self._there if self._local is None else self._here)(chunks, request):
@@ -137,6 +142,10 @@ class Renderer:
             if progress:
                 progress(done, len(request.points))
         return rendered
+
+    def _chunk(self, points: int) -> int:
+        share = math.ceil(points / (IN_FLIGHT * self._count)) if self._count else 0
+        return min(max(share, LEAST_CHUNK), LARGEST_CHUNK)
 
     def _here(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
         assert self._local is not None
