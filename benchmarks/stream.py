@@ -92,7 +92,7 @@ def main() -> None:
         return lanes
 
     runs = {"grid": both(stream=False)}
-    with streaming(study.data, study.seed, actors=2, lanes=LANES) as actor:
+    with streaming(study.data, study.seed, actors=2) as actor:
         began, before = time.perf_counter(), ray.get(actor.state.remote()).arrived
         runs["stream"] = both(stream=True)
         rate = (ray.get(actor.state.remote()).arrived - before) / (time.perf_counter() - began)

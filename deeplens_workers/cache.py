@@ -33,7 +33,7 @@ from deeplens_workers.kernels import Kernels, RenderRequest
 
 LIMIT = 10 * 2**30  # bytes: 10 GiB
 # Part of every key. Raise it when a change of this package changes the kernels' bits.
-RENDER_VERSION = 2
+RENDER_VERSION = 3
 
 _UNITS = {
     "points": "x, y: normalised to half the sensor's width and height; depth and focus: mm, negative",

@@ -101,11 +101,6 @@ class Kernels:
             rays=np.empty(each, np.int32),
         )
 
-    @staticmethod
-    def concatenate(parts: list[Kernels]) -> Kernels:
-        """Kernels of consecutive sets of points as one."""
-        return Kernels(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Kernels.names()})
-
     def put(self, indices: NDArray[np.int64], kernels: Kernels) -> None:
         """Copy kernels to the places of `indices`."""
         for name in Kernels.names():

@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 # Points per unit of work. At least 0.05 s, long against what a call takes; for few points, so that all actors end together.
 LEAST_CHUNK, LARGEST_CHUNK = 64, 256
 IN_FLIGHT = 2  # units per actor: one being traced, one waiting
-MAX_DEATHS = 3  # of actors per Renderer; more mean that the machine or the lens kills them
+MAX_DEATHS = 3  # of actors, one after the other without a result; more mean that the machine or the lens kills them
 
 
 _numbers = itertools.count()
@@ -67,7 +67,7 @@ class RenderActors:
         """Start another in the place of one that died of `error`.
 
         Raises:
-            RenderError: more than `MAX_DEATHS` died.
+            RenderError: more than `MAX_DEATHS` died since the last result.
         """
         self._deaths += 1
         if self._deaths > MAX_DEATHS:
@@ -76,6 +76,10 @@ class RenderActors:
             ) from error
         _kill(dead)
         self.handles[self.handles.index(dead)] = self._new()
+
+    def delivered(self) -> None:
+        """A result has come: earlier deaths no longer count."""
+        self._deaths = 0
 
     def close(self) -> None:
         """Kill the actors, whatever they do."""
@@ -127,7 +131,7 @@ class Renderer:
 
         Raises:
             ValueError: DeepLens cannot load the lens, or no light of a point reaches its kernel.
-            RenderError: more than `MAX_DEATHS` actors died.
+            RenderError: actors kept dying.
         """
         assert (request.lens, request.pixel_pitch_um) == self._optics
         chunks = _chunks(
@@ -167,14 +171,16 @@ class Renderer:
             [reference], _ = ray.wait(list(busy), num_returns=1)
             index, actor = busy.pop(reference)
             try:
-                yield index, ray.get(reference)
+                result = ray.get(reference)
+                self._actors.delivered()
+                yield index, result
             except ray.exceptions.RayActorError as error:
                 orphans = [index, *(i for i, owner in busy.values() if owner is actor)]
                 busy = {ref: unit for ref, unit in busy.items() if unit[1] is not actor}
                 waiting.extendleft(sorted(orphans, reverse=True))
                 self._actors.replace(actor, error)
             except ray.exceptions.RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, ValueError) else error) from None
+                raise cause(error) from None
 
 
 class _RenderActor:
@@ -217,6 +223,12 @@ def _chunks(points: NDArray[np.float32], size: int) -> list[NDArray[np.int64]]:
             cuts.append(change)
             last = change
     return np.split(order, cuts)
+
+
+def cause(error: Any) -> Exception:
+    """What a Ray task failed of, if it is one of our own errors: it says more than Ray's account of it."""
+    ours = isinstance(error.cause, ValueError | RenderError)
+    return error.cause if ours else error  # type: ignore[no-any-return]
 
 
 def _kill(actor: Any) -> None:

@@ -10,6 +10,7 @@ unless named; sensor positions are upright, with the lens' inversion undone as i
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -63,8 +64,9 @@ class RayTracer:
                     f"lens {lens_path.name}: DeepLens cannot load it: {type(error).__name__}: {error}"
                 ) from error
         self._name = lens_path.name
-        self._focused: float | None = None
-        self._file_sensor = self._exact.d_sensor
+        self.focus_mm: float | None = None
+        """Object distance that the lens is focused at; None: as in its file; NaN: unknown, after an error."""
+        self._thickness = [_behind_last(lens).clone() for lens in (self._lens, self._exact, self._beyond)]
         self.pixel_mm = pixel_pitch_um * 1e-3
         self.primary_um: float = self._lens.primary_wvln
         self.half_sensor = np.array(self._lens.sensor_size) / 2
@@ -86,13 +88,20 @@ class RayTracer:
         Raises:
             ValueError: DeepLens cannot focus so.
         """
-        if focus_mm == self._focused:
+        if focus_mm == self.focus_mm:
             return
+        self.focus_mm = math.nan
+        # DeepLens moves a sensor by adding to where it is: always from the file's place, so that no history is in the bits.
+        for lens, thickness in zip((self._lens, self._exact, self._beyond), self._thickness, strict=True):
+            _behind_last(lens).copy_(thickness)
         with one_thread(), torch.random.fork_rng(devices=[]), redirect_stdout(io.StringIO()):
             torch.manual_seed(0)
-            self._exact.d_sensor = self._file_sensor
             if focus_mm is None:
                 self._exact.post_computation()
+            elif -focus_mm <= self._exact.foclen:
+                raise ValueError(
+                    f"lens {self._name}: cannot be focused at {focus_mm:g} mm, within its focal length, {self._exact.foclen:.1f} mm"
+                )
             else:
                 try:
                     self._exact.refocus(focus_mm)
@@ -100,10 +109,10 @@ class RayTracer:
                     raise ValueError(
                         f"lens {self._name}: DeepLens cannot focus it at {focus_mm:g} mm: {type(error).__name__}: {error}"
                     ) from error
-        # Tracing needs no more of the others; the wave-optical models, which do, use the exact one.
-        for lens in (self._lens, self._beyond):
-            lens.d_sensor = self._exact.d_sensor.to(lens.dtype)
-        self._focused = focus_mm
+                # Tracing needs no more of the others; the wave-optical models, which do, use the exact one.
+                for lens in (self._lens, self._beyond):
+                    lens.d_sensor = self._exact.d_sensor.to(lens.dtype)
+        self.focus_mm = focus_mm
 
     def object_points(self, points: NDArray[np.floating]) -> Array:
         """Positions [N, 3] of field points in object space, by pinhole projection as in DeepLens.
@@ -258,6 +267,12 @@ class RayTracer:
             options = {"spp": rays, "model": model, "recenter": recenter}
             psf = self._exact.psf(torch.from_numpy(point), wvln=wavelength_um, ks=side_px, **options)
         return np.asarray(psf.double().numpy())
+
+
+def _behind_last(lens: GeoLens) -> torch.Tensor:
+    """Distance from the last surface to the sensor, as the lens holds it."""
+    thickness: torch.Tensor = lens.surfaces[-1].d_next.detach()
+    return thickness
 
 
 def _centred(surface: object) -> bool:

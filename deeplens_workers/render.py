@@ -26,7 +26,7 @@ from deeplens_workers.splat import MOMENTS, splat_hits, splat_map
 
 Array = NDArray[np.float64]
 
-NO_LIGHT = "no light of field point {} (x, y, depth in mm) reaches its kernel"
+NO_LIGHT = "no light of field point {} (x, y, depth in mm) reaches its kernel{}"
 # The fewest rays with which noise is estimated.
 FIRST_RAYS = 256
 BLOCK = 256  # points whose maps are in memory at once: some 10 MB for each wavelength
@@ -142,13 +142,17 @@ class KernelRenderer:
                 count += tried
             assert total is not None
             if not (energy := total.sum()):
-                raise ValueError(NO_LIGHT.format(point.tolist()))
+                raise ValueError(self._no_light(point))
             np.divide(total, energy, out=out.kernels[i, c], casting="same_kind")
             reached, x, y, square, inside = moments.tolist()
             variance = square / reached - (x / reached) ** 2 - (y / reached) ** 2
             out.rms_radius_px[i, c] = math.sqrt(max(variance, 0.0))
             out.lost[i, c] = 1.0 - inside / reached
             out.rays[i, c] = count
+
+    def _no_light(self, point: Array) -> str:
+        focus_mm = self.tracer.focus_mm
+        return NO_LIGHT.format(point.tolist(), "" if focus_mm is None else f", focused at {focus_mm:g} mm")
 
     def _adder(self, i: int, bundles: _Bundles, wavelength: float, tracing: Tracing) -> AddRays:
         """What adds rays of one point and wavelength to a kernel."""
@@ -211,7 +215,7 @@ class KernelRenderer:
                 total += weight * self.tracer.wave_psf(point, wavelength, *options, seed)
             pooled = _pooled(total, weights)
             if not pooled.sum() > 0:
-                raise ValueError(NO_LIGHT.format(point.tolist()))
+                raise ValueError(self._no_light(point))
             out.kernels[i, c] = pooled / pooled.sum()
             out.rays[i, c] = len(channel) * tracing.rays
         out.rms_radius_px[i] = out.lost[i] = np.nan

@@ -81,13 +81,17 @@ def run(
         settings = list(overrides or [])
         settings += [f"data.lens={lens}"] if lens is not None else []
         settings += [f"seed={seed}"] if seed is not None else []
-        job = plan.new(load(space, settings), space, preset or "standard", name, out)
+        job = plan.new(load(space, settings), space, preset or "standard", settings, name, out)
     if trials is not None:
         job = plan.with_trials(job, trials)
-    shape = plan.fit_machine(job.study) if address is None else None
+    shape = plan.fit_machine(job.study, job.budget.trials) if address is None else None
     if dry_run:
         console.print(plan.describe(job, shape), highlight=False, soft_wrap=True)
         return
+    plan.check_writable("--out", out)
+    plan.check_writable("--cache", cache)
+    if address is not None:
+        plan.check_reachable(address)
 
     from search.driver import run_search
 
@@ -118,6 +122,9 @@ def main(arguments: list[str] | None = None) -> None:
     except SpaceError as error:
         print(f"psf-search: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, RunError) else 2)
+    except MemoryError as error:
+        print(f"psf-search: not enough memory: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

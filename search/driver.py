@@ -8,6 +8,7 @@ import platform
 import shlex
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from deeplens_workers.cache import key
 from deeplens_workers.dataset import PsfDataset, render_dataset, requests
-from deeplens_workers.stream import streaming
+from deeplens_workers.stream import StreamState, streaming
 from results.records import check_database
 from results.run_directory import DataSets, LensRecord, RunRecord
 from search.display import Display
@@ -53,10 +54,10 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
     with directory.lock(), signals() as interruption, library_output_to(log) as terminal:
         console = Console(file=terminal)
         try:
-            _record_start(job, cache)
             with Display(job.study, budget=job.budget, console=console) as display:
                 display.note("starting Ray")
                 shape = _start_ray(job, address, dashboard, display)
+                _record_start(job, cache)
                 data = _search(job, shape, cache, display)
                 display.note("judging the winner at the sealed test positions")
                 from search.finish import finish
@@ -72,11 +73,9 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
                 raise
             logger.exception("the search ended early")
             why = "interrupted" if interruption.number is not None else f"failed: {error}; {log} says more"
-            console.print(
-                f"{why}\nEvery reported result is saved. Go on with:\n  {_resume_command(job, cache, address)}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            if directory.record.exists():
+                why += f"\nEvery reported result is saved. Go on with:\n  {_resume_command(job, cache, address)}"
+            console.print(why, highlight=False, soft_wrap=True)
             return 1 if interruption.number is None else 128 + interruption.number
         finally:
             ray.shutdown()
@@ -102,15 +101,22 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> PsfDataset
         finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
         if finished < job.budget.trials:
             directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
-            display.note("waiting for the lanes")
-            for lane, reason in lanes.wait_ready().items():
-                display.say(f"warning: going on without {lane}: {reason}")
-            with streaming(config.data, config.seed, actors=shape.render_actors, lanes=shape.lanes):
+            if config.data.stream is not None:
+                display.note("filling the stream of fresh kernels")
+            with streaming(config.data, config.seed, actors=shape.render_actors) as stream:
+                display.note("waiting for the lanes (they start once, in about a minute on two cores)")
+                for lane, reason in lanes.wait_ready().items():
+                    display.say(f"warning: going on without {lane}: {reason}")
                 display.search_started(ended_before=finished, lanes=shape.lanes)
                 try:
                     _tune(job, study, data, lanes, display, trials=job.budget.trials - finished)
                 finally:
                     requeue(study)
+                if stream is not None:
+                    state: StreamState = ray.get(stream.state.remote())
+                    data = replace(data, rays_traced=data.rays_traced + state.rays_traced)
+                    if state.failure is not None:
+                        display.say(f"warning: training went on without fresh kernels: {state.failure}")
         return data
 
 
@@ -159,10 +165,20 @@ def _start_ray(job: Job, address: str | None, dashboard: bool, display: Display)
     os.environ.update(TUNE_ENVIRONMENT)
     namespace = f"psf-search-{job.directory.name}"
     if address is not None:
-        start_ray(address, namespace=namespace)
+        try:
+            start_ray(address, namespace=namespace)
+        except ConnectionError as error:
+            raise SpaceError(
+                f"--address {address}: {str(error).splitlines()[0]}"
+                + (
+                    ""
+                    if "RAY_AUTH_MODE" in os.environ
+                    else "; does the cluster ask for a token? Then set RAY_AUTH_MODE=token"
+                )
+            ) from error
         there = ray.cluster_resources()
-        return fit_cluster(job.study, there.get("CPU", 0), there.get("GPU", 0))
-    shape = fit_machine(job.study)
+        return fit_cluster(job.study, job.budget.trials, there.get("CPU", 0), there.get("GPU", 0))
+    shape = fit_machine(job.study, job.budget.trials)
     context = start_ray(
         namespace=namespace, num_cpus=shape.logical_cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1"
     )

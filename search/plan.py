@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
+import socket
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,15 +42,24 @@ class Shape:
     logical_cpus: int
 
 
-def new(study: Study, space: str, preset: str, name: str | None, out: Path) -> Job:
+def new(study: Study, space: str, preset: str, overrides: list[str], name: str | None, out: Path) -> Job:
     """Plan a new run.
 
+    Args:
+        overrides: already part of the study; one of a budget that this run does not have would do nothing.
+
     Raises:
-        SpaceError: unknown preset, bad lens, bad or taken name.
+        SpaceError: unknown preset, an override of another one, bad lens, bad or taken name.
     """
     presets = study.presets()
     if preset not in presets:
         raise SpaceError(f"--preset {preset}: space {space} has no such budget; {nearest(preset, list(presets))}")
+    for override in overrides:
+        section, other = (*override.split("=")[0].split("."), "")[:2]
+        if section == "budget" and other not in (preset, ""):
+            raise SpaceError(
+                f"--set {override}: this run has the preset {preset}; set budget.{preset}, or --preset {other}"
+            )
     directory = RunDirectory(out / validate_name(name if name is not None else default_name(study.space)))
     if directory.record.exists():
         raise SpaceError(
@@ -87,24 +98,53 @@ def with_trials(job: Job, trials: int) -> Job:
     return replace(job, study=study, budget=budget)
 
 
+def check_writable(option: str, directory: Path) -> None:
+    """Make a directory if need be, and see that files can be written there.
+
+    Raises:
+        SpaceError: they cannot.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise SpaceError(f"{option} {directory}: cannot be written to: {error.strerror or error}") from None
+
+
+def check_reachable(address: str) -> None:
+    """See that somebody listens at HOST:PORT; an address of another form is left to Ray.
+
+    Raises:
+        SpaceError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except (OSError, OverflowError) as error:
+        raise SpaceError(f"--address {address}: no Ray cluster answers there: {error}") from None
+
+
 def machine() -> tuple[int, int]:
     """CPUs and GPUs of this machine."""
     return os.cpu_count() or 1, len(glob.glob("/dev/nvidia[0-9]*"))
 
 
-def fit_machine(study: Study) -> Shape:
+def fit_machine(study: Study, trials: int) -> Shape:
     """The shape of a search on this machine. Lanes and renderers share its CPUs: lanes wait while the data set renders.
 
     Raises:
         SpaceError: the machine cannot hold it; says what was asked, and what there is.
     """
     cpus, gpus = machine()
-    lanes = _lanes(study, cpus, gpus, "this machine has")
+    lanes = _lanes(study, trials, cpus, gpus, "this machine has")
     actors = study.resources.render_actors
     return _shape(study, lanes, cpus if actors is None else actors)
 
 
-def fit_cluster(study: Study, cpus: float, gpus: float) -> Shape:
+def fit_cluster(study: Study, trials: int, cpus: float, gpus: float) -> Shape:
     """The shape of a search on a cluster of so many CPUs and GPUs, where each actor needs a CPU of its own.
 
     Raises:
@@ -112,16 +152,18 @@ def fit_cluster(study: Study, cpus: float, gpus: float) -> Shape:
     """
     need = study.resources
     left = int(cpus) - SPARE_CPUS - (1 if need.render_actors is None else need.render_actors)
-    lanes = _lanes(study, left, gpus, f"beside rendering and {SPARE_CPUS} spare CPU the cluster has")
+    lanes = _lanes(study, trials, left, gpus, f"beside rendering and {SPARE_CPUS} spare CPU the cluster has")
     spare = left + 1 - lanes * need.workers_per_trial * need.cpus_per_worker
     return _shape(study, lanes, spare if need.render_actors is None else need.render_actors)
 
 
-def _lanes(study: Study, cpus: int, gpus: float, owner: str) -> int:
-    """Lanes as asked for, or as many as fit."""
+def _lanes(study: Study, trials: int, cpus: int, gpus: float, owner: str) -> int:
+    """Lanes as asked for, or as many as fit and have a trial to train."""
     need = study.resources
     kinds = (("cpus", need.cpus_per_worker, cpus), ("gpus", need.gpus_per_worker, gpus))
-    lanes = need.lanes or max(1, min(int(there / (need.workers_per_trial * each)) for _, each, there in kinds if each))
+    lanes = need.lanes or max(
+        1, min(trials, *(int(there / (need.workers_per_trial * each)) for _, each, there in kinds if each))
+    )
     shape = f"lanes={lanes} x workers_per_trial={need.workers_per_trial}"
     for kind, each, there in kinds:
         wanted = lanes * need.workers_per_trial * each

@@ -16,6 +16,7 @@ from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from results.run_directory import RunError
+from search.plan import check_writable
 from search.process import start_ray
 from spaces.loading import SpaceError, check
 from spaces.study import PsfData
@@ -27,8 +28,9 @@ def render(
         Path, typer.Option(help=f"File to write: {', '.join(FORMATS)}; a .png beside it shows the kernels.")
     ],
     grid: Annotated[
-        str, typer.Option(metavar="NxM", help="Field points along x and y, over the whole sensor.")
-    ] = "20x20",
+        str | None,
+        typer.Option(metavar="NxM", help="Field points along x and y, over the sensor.", show_default="20x20"),
+    ] = None,
     points: Annotated[
         Path | None, typer.Option(help="CSV file of field points in place of the grid: x,y or x,y,depth_mm a line.")
     ] = None,
@@ -57,12 +59,15 @@ def render(
         raise SpaceError("--out: FITS needs astropy: install psf-search[fits]")
     if not out.absolute().parent.is_dir():
         raise SpaceError(f"--out: no such directory: {out.absolute().parent}")
+    check_writable("--out", out.absolute().parent)
+    if grid is not None and points is not None:
+        raise SpaceError("--grid: goes without --points, which are field points in place of a grid's")
     data = check(
         PsfData,
         {
             "lens": lens,
             "pixel_pitch_um": pixel_pitch,
-            "grid": _grid_size(grid),
+            "grid": _grid_size(grid or "20x20"),
             "depths_mm": _numbers("--depths", depths),
             "focus_mm": [] if focus is None else _numbers("--focus", focus),
             "wavelengths_um": _numbers("--wavelengths", wavelengths),
@@ -88,8 +93,9 @@ def render(
         raise RunError(f"{out}: {error}") from None
     from results.plots import save_contact_sheet
 
-    save_contact_sheet(out.with_suffix(".png"), file.kernels.kernels, data.grid[0] if points is None else None)
-    print(f"{out}\n{out.with_suffix('.png')}")
+    sheet = out.with_name(out.name + ".png")  # not only another suffix: a picture of that name may be somebody's
+    save_contact_sheet(sheet, file.kernels.kernels, data.grid[0] if points is None else None)
+    print(f"{out}\n{sheet}")
 
 
 def _rendered(request: RenderRequest, actors: int) -> Kernels:
@@ -140,7 +146,7 @@ def _read_points(path: Path, data: PsfData) -> Any:
     try:
         rows = np.loadtxt(path, delimiter=",", ndmin=2, dtype=np.float64)
     except (OSError, ValueError) as error:
-        raise SpaceError(f"--points {path}: {error}") from None
+        raise SpaceError(f"--points {path}: expected a file of numbers, without a header: {error}") from None
     if not rows.size:
         raise SpaceError(f"--points {path}: holds no points")
     if rows.shape[1] not in (2, 3):

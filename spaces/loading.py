@@ -184,11 +184,18 @@ def _keys_at(model: type[BaseModel], loc: tuple[str, ...]) -> list[str]:
     """Valid keys of the mapping at `loc` inside a model."""
     annotation: Any = model
     for part in loc:
+        annotation = _without_none(annotation)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             annotation = annotation.model_fields[part].annotation
         else:  # dict[str, X]
             annotation = get_args(annotation)[1]
-    return list(annotation.model_fields)
+    return list(_without_none(annotation).model_fields)
+
+
+def _without_none(annotation: Any) -> Any:
+    """`X` of `X | None`."""
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    return members[0] if len(members) == 1 and type(None) in get_args(annotation) else annotation
 
 
 def _check_names(study: Study) -> None:
@@ -214,16 +221,15 @@ def _check_names(study: Study) -> None:
             )
         edges = parameter.choices or tuple(edge for edge in (parameter.low, parameter.high) if edge is not None)
         for value in (*edges, parameter.recommended):
-            try:
-                model.model_validate({name: value})
-            except ValidationError as error:
-                problem = _first_problem(error, model)
-                raise _Problem(f"search.{name}", f"{problem.message}") from None
-    for index, point in enumerate(study.points_to_evaluate):
+            _check_value(model, name, value, f"search.{name}")
+    for index, (point, values) in enumerate(zip(study.points_to_evaluate, study.first_trials()[1:], strict=True)):
         for name, value in point.items():
             key = f"points_to_evaluate.{index}.{name}"
             if name not in study.search:
                 raise _Problem(key, f"is not searched; {nearest(name, list(study.search))}")
+            if name not in values:
+                raise _Problem(key, f"`search.{name}.when` does not hold in this trial")
+            _check_value(model, name, value, key)
             try:
                 study.search[name].check(value, name)
             except ValueError as error:
@@ -232,6 +238,13 @@ def _check_names(study: Study) -> None:
         study.trial({})
     except ValidationError as error:
         raise _first_problem(error, model, ("fixed",)) from None
+
+
+def _check_value(model: type[BaseModel], name: str, value: Any, key: str) -> None:
+    try:
+        model.model_validate({name: value})
+    except ValidationError as error:
+        raise _Problem(key, _first_problem(error, model).message) from None
 
 
 def _check_budgets(study: Study) -> None:

@@ -58,7 +58,9 @@ class Parameter(Frozen):
             ValueError: `name` and the value, and what is valid.
         """
         if self.choices is not None:
-            if value not in self.choices:
+            if not any(
+                value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices
+            ):
                 raise ValueError(f"`{name}` must be one of {list(self.choices)}, but got {value!r}")
             return
         assert self.low is not None
@@ -69,6 +71,10 @@ class Parameter(Frozen):
             raise ValueError(
                 f"`low <= {name} <= high` must hold, but got (low={self.low}, {name}={value}, high={self.high})"
             )
+        if self.step is not None and not math.isclose(
+            value, self.low + self.step * round((value - self.low) / self.step)
+        ):
+            raise ValueError(f"`{name}` must be a multiple of {self.step} above {self.low}, but got {value}")
 
 
 # DeepLens refuses fewer.
@@ -163,6 +169,8 @@ class PsfData(Frozen):
             raise ValueError(f"`noise` needs `rays >= 256`, which it may take at the most, but got {self.rays}")
         if self.noise is not None and self.psf_model != "geometric":
             raise ValueError(f"`noise` can be asked for only of psf_model geometric, but got {self.psf_model}")
+        if self.stream is not None and self.psf_model != "geometric":
+            raise ValueError(f"`stream` goes with psf_model geometric, the only fast one, but got {self.psf_model}")
         if self.held_out_rays < 8 * self.rays:
             raise ValueError(
                 "`held_out_rays >= 8 * rays` must hold, so that the held-out kernels' noise hides no difference, "

@@ -15,7 +15,7 @@ from trainables.data import PsfSplit, grid_index
 from trainables.metrics import kernel_metrics
 from trainables.networks import diopters, scale_conditions
 
-# Beyond so many grid points the RBF's dense solve is slow, and far points no longer matter: use the nearest ones.
+# Beyond so many grid points the RBF's dense solve is slow. Far points no longer matter, so the nearest ones are used.
 RBF_DENSE = 2000
 RBF_NEIGHBOURS = 100
 
@@ -39,9 +39,33 @@ def _on_grid(method: str, grid: Array, kernels: Array, at: Array) -> Array:
 
 
 def _rbf_cubic(grid: Array, kernels: Array, at: Array) -> Array:
+    """Cubic RBF in all coordinates; on a large grid over distances in x and y, then linear from plane to plane."""
+    flat = kernels.reshape(len(kernels), -1)
+    if len(grid) <= RBF_DENSE:
+        return _rbf(grid, flat, at).reshape(len(at), *kernels.shape[1:])
+    index = grid_index(grid)
+    planes = index.reshape(-1, index.shape[-2] * index.shape[-1])  # one for each combination of distances
+    values = np.stack([_rbf(grid[plane][:, :2], flat[plane], at[:, :2]) for plane in planes], axis=1)
+    for axis in range(2, grid.shape[1]):
+        # The last distance varies slowest in the planes.
+        levels = np.unique(grid[:, axis])
+        values = _between(levels, values.reshape(len(at), -1, len(levels), *values.shape[2:]), at[:, axis])
+    return values.reshape(len(at), *kernels.shape[1:])
+
+
+def _rbf(grid: Array, values: Array, at: Array) -> Array:
     neighbours = None if len(grid) <= RBF_DENSE else RBF_NEIGHBOURS
-    flat: Array = RBFInterpolator(grid, kernels.reshape(len(kernels), -1), kernel="cubic", neighbors=neighbours)(at)
-    return flat.reshape(len(at), *kernels.shape[1:])
+    interpolated: Array = RBFInterpolator(grid, values, kernel="cubic", neighbors=neighbours)(at)
+    return interpolated
+
+
+def _between(levels: Array, values: Array, at: Array) -> Array:
+    """Linear along the levels [L] of values [M, R, L, F], each of the M at its own place: [M, R, F]."""
+    upper = np.clip(np.searchsorted(levels, at), 1, len(levels) - 1)
+    share = ((at - levels[upper - 1]) / (levels[upper] - levels[upper - 1]))[:, None, None]
+    rows = np.arange(len(at))
+    between: Array = (1 - share) * values[rows, :, upper - 1] + share * values[rows, :, upper]
+    return between
 
 
 # Name -> (grid [N, d], its kernels [N, C, K, K], points [M, d]) -> kernels [M, C, K, K].

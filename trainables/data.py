@@ -53,7 +53,7 @@ class PsfTensors:
     diopter_ranges: dict[str, tuple[float, float]]
     """Lowest and highest vergence of the train set in 1/m, of each distance that varies."""
     refresh: Callable[[int], None] = lambda drawn: None
-    """Called between steps with how many kernels were drawn: may put others in their place. A grid stays as it is."""
+    """Called between steps with how many kernels all ranks drew: may put others in their place. A grid stays as it is."""
 
     @property
     def device(self) -> torch.device:

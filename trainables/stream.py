@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import uuid
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 from ray.actor import ActorHandle
 
+from deeplens_workers.stream import Chunk
 from trainables.data import PsfSplit, select
+
+logger = logging.getLogger(__name__)
 
 POLL_STEPS = 8
 """Steps from one question for fresh kernels to the next."""
@@ -19,17 +25,19 @@ class StreamReader:
     """A copy of the stream's buffer on a device, as a train set whose kernels change.
 
     Each step draws from the copy, so no step waits for a renderer: questions are asked every few steps, and their answers
-    taken when they have come.
+    taken when they have come. A stream that has ended leaves the copy as it is.
 
     Args:
-        stream: a `KernelStream` whose buffer is full.
+        stream: a `KernelStream`; the constructor waits until its buffer is full.
         conditions: those of `COORDINATES` that the points shall have.
         device: where the copy lies.
     """
 
     def __init__(self, stream: ActorHandle, conditions: Sequence[str], device: str | torch.device = "cpu") -> None:
         self._stream, self._conditions, self._device = stream, tuple(conditions), device
-        chunks = ray.get(stream.since.remote(0, 0))
+        self._name = uuid.uuid4().hex
+        ray.get(stream.wait_full.remote())
+        chunks: list[Chunk] = ray.get(stream.since.remote(0, self._name, 0))
         self._slots = len(chunks)
         self.train = PsfSplit(
             torch.cat([self._to_device(chunk.kernels) for chunk in chunks]),
@@ -39,34 +47,37 @@ class StreamReader:
         self._oldest = 0
         """The slot whose turn is next."""
         self._answer: ray.ObjectRef | None = None
+        self._ended = False
         self._steps = self._drawn = 0
-        self._seen = (0, 0)
-        self.drawn = 0
-        self.fresh = 0
-        """Kernels put in the place of old ones so far, of `drawn`."""
+        self.drawn = self.fresh = 0
+        """Kernels drawn so far, and those put in the place of old ones."""
+        self._told = (0, 0)
 
     def refresh(self, drawn: int) -> None:
-        """Between two steps: take what has come, ask for more. `drawn`: kernels that the step drew."""
+        """Between two steps: take what has come, ask for more. `drawn`: kernels that the step drew, on all ranks."""
         self.drawn += drawn
         self._drawn += drawn
         self._steps += 1
-        if self._steps % POLL_STEPS:
+        if self._ended or self._steps % POLL_STEPS:
             return
-        if self._answer is not None:
-            if not ray.wait([self._answer], timeout=0)[0]:
-                return
-            for chunk in ray.get(self._answer):
-                self._put(chunk)
-        self._answer = self._stream.since.remote(self._newest, self._drawn)
+        try:
+            if self._answer is not None:
+                if not ray.wait([self._answer], timeout=0)[0]:
+                    return
+                for chunk in ray.get(self._answer):
+                    self._put(chunk)
+            self._answer = self._stream.since.remote(self._newest, self._name, self._drawn)
+        except ray.exceptions.RayError:
+            logger.exception("no more fresh kernels: training goes on with those there are")
+            self._ended = True
         self._drawn = 0
 
-    def fresh_share(self) -> float:
-        """Fresh kernels per kernel drawn since the last call: 1 / `Stream.reuse` if the renderers keep up."""
-        fresh, drawn = self._seen
-        self._seen = (self.fresh, self.drawn)
-        return (self.fresh - fresh) / max(1, self.drawn - drawn)
+    def fresh_share(self) -> float | None:
+        """Fresh kernels per kernel drawn since the last call: 1 / `Stream.reuse` if the renderers keep up. None: none drawn."""
+        (fresh, drawn), self._told = self._told, (self.fresh, self.drawn)
+        return (self.fresh - fresh) / (self.drawn - drawn) if self.drawn > drawn else None
 
-    def _put(self, chunk: Any) -> None:
+    def _put(self, chunk: Chunk) -> None:
         size = len(chunk.points)
         place = slice(self._oldest * size, (self._oldest + 1) * size)
         self.train.kernels[place] = self._to_device(chunk.kernels)
@@ -75,5 +86,5 @@ class StreamReader:
         self._newest = chunk.number
         self.fresh += size
 
-    def _to_device(self, array: Any) -> torch.Tensor:
+    def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(array.copy()).to(self._device)  # what Ray delivers is read-only

@@ -61,7 +61,8 @@ def train_trial(
 ) -> bool:
     """Train one trial on this rank's part of every batch; True if it ran to the end, False if told to stop.
 
-    W workers with a global batch B train the same model as one worker with batch B. Before a report, rank 0 has saved
+    W workers with a global batch B train the same model as one worker with batch B (on a stream, each rank has its own copy of
+    the buffer, and its part of a batch is drawn from that). Before a report, rank 0 has saved
     the `last` checkpoint, and `best` if the objective improved. A trial found half done in its directory goes on from its
     newest valid checkpoint, and makes that checkpoint's report again, in case it was saved but never heard: whoever
     receives reports ignores a step that it knows.
@@ -97,7 +98,7 @@ def train_trial(
         batch, noise, pairs = (drawn.tensor_split(world_size)[rank] for drawn in (batch, noise, pairs))
 
         kernels, points, neighbours = data.train.kernels[batch], data.train.points[batch], data.pairs[pairs]
-        data.refresh(len(batch))
+        data.refresh(trial.batch_size)
         terms = network(kernels, points, noise, neighbours.movedim(1, 0), trial.smooth_term)
         values = weighted_loss(terms, trial, kl_weight, world_size)
         state.optimizer.zero_grad(set_to_none=True)

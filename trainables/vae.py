@@ -25,7 +25,7 @@ from spaces.trial import CvaePsfTrial
 from trainables.losses import Terms, gaussian_kl, squared_distance
 from trainables.networks import MLP, FourierEncoding, Gaussian, GaussianMLP, constrain, scale_conditions
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
         mode=payload["mode"],
     )
     data, reader = _load(payload["data"]["train"], payload["data"]["validation"], payload["stream"], worker.device)
+    if reader is not None:
+        reader.fresh_share()  # of this trial, not of those before
     writer = SummaryWriter(payload["events"]) if worker.rank == 0 else None
     if writer is not None:
         # Not add_hparams(): it would log a value of the metric before there is one.
@@ -43,8 +45,8 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
         writer.flush()
 
     def log_and_report(step: int, metrics: dict[str, float]) -> bool:
-        if reader is not None and metrics:
-            metrics = {**metrics, "train/fresh_share": reader.fresh_share()}
+        if reader is not None and metrics and (share := reader.fresh_share()) is not None:
+            metrics = {**metrics, "train/fresh_share": share}
         if writer is not None:
             for name, value in metrics.items():
                 writer.add_scalar(name, value, step)

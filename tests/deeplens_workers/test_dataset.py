@@ -44,6 +44,9 @@ def test_held_out_distances_are_even_in_vergence_between_the_extremes():
     assert 1.99 < vergence.max() <= 2.0
     assert vergence.mean() == pytest.approx(1.05, abs=0.02)
     assert (held_out[:, 3] == -1000).all()
+    focused = positions(small(focus_mm=(-1000, -500), test_points=320), seed=3)["test"][:, 3]
+    np.testing.assert_array_equal(focused, np.repeat(focused[::32], 32))  # setting a focus takes time
+    assert len(np.unique(focused)) == 20
 
 
 def test_sets_have_their_sizes_are_disjoint_and_only_held_out_ones_follow_the_seed():

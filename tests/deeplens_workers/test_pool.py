@@ -9,6 +9,7 @@ import pytest
 
 from deeplens_workers import pool
 from deeplens_workers.pool import Renderer, RenderError
+from tests.waiting import wait_until
 
 
 def assert_same_bits(a, b):
@@ -40,9 +41,10 @@ def test_progress_counts_points_and_the_result_is_in_order(make_request, rendere
     assert_same_bits(rendered, renderer("cooke_triplet_50mm").render(request.points, request.tracing))
 
 
-def test_two_actors_one_of_them_killed_give_the_same_bits(make_request, in_process, ray_session):
+def test_two_actors_one_of_them_killed_give_the_same_bits(make_request, in_process, ray_session, monkeypatch):
     import ray
 
+    monkeypatch.setattr(pool, "LARGEST_CHUNK", pool.LEAST_CHUNK)  # more units than are in flight
     request = make_request(400)
     victims: list[int] = []
 
@@ -74,12 +76,16 @@ def test_rays_and_kernels_are_counted_where_prometheus_reads_them(make_request, 
         counters = {"psf_search_rays_traced": renderer.rays_traced, "psf_search_psfs_rendered": 30}
         address = f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
         found: dict[str, float] = {}
-        while found.keys() < counters.keys():  # Ray exports every few seconds
+
+        def all_there() -> bool:
             with urllib.request.urlopen(address, timeout=10) as page:
                 for line in page.read().decode().splitlines():
                     for name in counters:
                         if line.startswith(f"ray_{name}_total{{") and worker in line:
                             found[name] = float(line.rsplit(" ", 1)[1])
+            return found.keys() == counters.keys()
+
+        wait_until(all_there)  # Ray exports every few seconds
     assert found == counters
 
 

@@ -88,13 +88,28 @@ def test_a_lens_focused_at_the_object_is_sharper_than_one_that_is_not(focus_mm):
     assert (sharp < 0.5 * blurred).all()
 
 
-def test_focus_distances_in_any_order_and_none_give_the_same_bits(renderer):
+def test_focus_distances_before_leave_nothing_in_the_bits(renderer):
+    random = np.random.default_rng(0)
+    focus = -1 / random.uniform(1e-4, 2e-3, 12)
+    points = np.column_stack([np.tile([0.3, 0.2, -2000.0], (12, 1)), focus]).astype(np.float32)
     one = renderer("cooke_triplet_50mm")
-    points = np.array([[0.3, 0.2, -2000.0, focus] for focus in (-3000.0, -1000.0, -3000.0)])
-    before, focused, after = (one.render(each, tracing(256)).kernels for each in (points[:, :3], points, points[:, :3]))
-    assert focused[0].tobytes() == focused[2].tobytes() != focused[1].tobytes()
-    assert one.render(points[::-1], tracing(256)).kernels.tobytes() == focused[::-1].tobytes()
-    assert before.tobytes() == after.tobytes()
+    before = one.render(points[:1, :3], tracing(256)).kernels
+    together = one.render(points, tracing(256)).kernels
+    assert before.tobytes() == one.render(points[:1, :3], tracing(256)).kernels.tobytes()
+    for index in random.permutation(12):
+        assert one.render(points[index : index + 1], tracing(256)).kernels.tobytes() == together[index].tobytes()
+    fresh = load(find_lens("cooke_triplet_50mm").path, 3.2).render(points[7:8], tracing(256)).kernels
+    assert fresh.tobytes() == together[7].tobytes()
+
+
+def test_a_focus_that_cannot_be_is_named_and_leaves_the_lens_as_it_was(renderer):
+    one, axis = renderer("cooke_triplet_50mm"), np.array([[0.0, 0.0, -2000.0, -3000.0]])
+    before = one.render(axis, tracing(64)).kernels
+    with pytest.raises(ValueError, match=r"cannot be focused at -40 mm, within its focal length, 50\.0 mm"):
+        one.render(np.array([[0.0, 0.0, -2000.0, -40.0]]), tracing(64))
+    assert one.render(axis, tracing(64)).kernels.tobytes() == before.tobytes()
+    with pytest.raises(ValueError, match="reaches its kernel, focused at -55 mm"):
+        one.render(np.array([[0.9, 0.9, -1e6, -55.0]]), tracing(64, px=(4, 4)))
 
 
 @pytest.mark.parametrize("symmetry", [True, False])

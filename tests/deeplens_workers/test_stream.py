@@ -5,6 +5,7 @@ import pytest
 
 from deeplens_workers.stream import chunk_points, streaming
 from spaces.study import PsfData
+from tests.waiting import wait_until
 
 
 def streamed(**changes) -> PsfData:
@@ -39,7 +40,7 @@ def test_a_point_without_light_is_told_before_training_and_no_actor_is_left(ray_
 
     # A kernel of one small pixel far out of focus: hardly any ray falls into it.
     data = streamed(depths_mm=(-200, -100), pixel_pitch_um=0.01, trace_px=1, kernel_px=1)
-    with pytest.raises(ValueError, match="no light of field point"), streaming(data, seed=0, actors=1, lanes=1):
+    with pytest.raises(ValueError, match="no light of field point"), streaming(data, seed=0, actors=1):
         pass
-    while any(str(name).startswith("stream-renderer") for name in list_named_actors()):
-        pass  # renderers end with the stream, as soon as Ray hears of its end
+    # Renderers end with the stream, as soon as Ray hears of its end.
+    wait_until(lambda: not any(str(name).startswith("stream-renderer") for name in list_named_actors()))

@@ -11,6 +11,8 @@ import numpy as np
 import optuna
 import pytest
 
+from tests.waiting import wait_until
+
 ROOT = Path(__file__).parents[2]
 STEPS, TRIALS = 60, 6
 SETTINGS = [
@@ -188,11 +190,10 @@ def test_interrupted_and_resumed(first, root):
 
 def test_ctrl_c_ends_a_rendering_with_its_actors_and_leaves_no_file(tmp_path):
     others = ray_processes()
-    program = [Path(sys.executable).with_name("psf-search"), "render", "--lens", "cooke_triplet_50mm"]
-    grid = ["--grid", "300x300", "--rays", "65536", "--actors", "1", "--out", tmp_path / "psfs.npz"]
+    program = [str(Path(sys.executable).with_name("psf-search")), "render", "--lens", "cooke_triplet_50mm"]
+    grid = ["--grid", "300x300", "--rays", "65536", "--actors", "1", "--out", str(tmp_path / "psfs.npz")]
     process = subprocess.Popen([*program, *grid], stderr=subprocess.DEVNULL)
-    while not any(b".render" in title for pid, title in ray_processes().items() if pid not in others):
-        assert process.poll() is None
+    wait_until(lambda: any(b".render" in title for pid, title in ray_processes().items() if pid not in others))
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert ray_processes().keys() <= others.keys()

@@ -120,7 +120,13 @@ def test_overrides_follow_the_same_rules():
         ("search.learning_rate={low: 1", "not valid YAML"),
         ("points_to_evaluate=[{latent_dims: 64}]", "points_to_evaluate.0.latent_dims: is not searched; did you mean"),
         ("points_to_evaluate=[{latent_dim: 32}]", "`low <= latent_dim <= high` must hold"),
-        ("points_to_evaluate=[{lr_schedule: linear}]", "must be one of ['constant', 'cosine', 'one_cycle']"),
+        (
+            "points_to_evaluate=[{latent_dim: 100.5}]",
+            "points_to_evaluate.0.latent_dim: input should be a valid integer",
+        ),
+        ("points_to_evaluate=[{free_bits: false}]", "must be one of [0, 0.05, 0.25]"),
+        ("data.stream={kernel: 5}", "data.stream.kernel: unknown key; did you mean 'kernels'?"),
+        ("points_to_evaluate=[{lr_schedule: linear}]", "input should be 'constant', 'cosine' or 'one_cycle'"),
     ],
 )
 def test_a_bad_override_is_named(override, expected):

@@ -39,6 +39,13 @@ def test_given_trials_are_the_recommended_values_but_for_what_they_name():
     assert study.first_trials() == [recommended, {**recommended, "num_layers": 3}, recommended]
 
 
+def test_a_given_value_must_be_one_the_search_could_suggest():
+    stepped = Parameter(low=2, high=11, step=3, recommended=5, source="x")
+    stepped.check(11, "bands")
+    with pytest.raises(ValueError, match="must be a multiple of 3 above 2, but got 6"):
+        stepped.check(6, "bands")
+
+
 def test_the_documents_ranges_and_labels_are_kept():
     search = load("cvae_psf").search
     ranges = {name: (search[name].low, search[name].high, search[name].impact) for name in list(search)[:5]}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.trainables.synthetic import grid, tensors, write_set
-from trainables.baselines import interpolate, score_baselines
+from trainables.baselines import BASELINES, RBF_DENSE, interpolate, score_baselines
 from trainables.data import PsfSplit, select
 
 
@@ -43,3 +43,20 @@ def test_on_a_smooth_field_a_higher_order_is_better(tmp_path):
     data = tensors(tmp_path, side=10)
     errors = {name: values["prior_rel_l2"] for name, values in score_baselines(data.train, data.validation).items()}
     assert errors["rbf_cubic"] < 0.5 * errors["bilinear"] < 0.25 * errors["nearest"]
+
+
+def test_on_a_large_grid_over_depths_and_focus_the_rbf_is_exact_at_its_points_and_linear_between_planes():
+    axis, depths, focuses = np.linspace(-1, 1, 20), np.array([-1.0, 0.0, 1.0]), np.array([-1.0, 1.0])
+    focus, depth, y, x = np.meshgrid(focuses, depths, axis, axis, indexing="ij")
+    points = np.stack([x, y, depth, focus], axis=-1).reshape(-1, 4)
+    assert len(points) > RBF_DENSE
+
+    def field(at):
+        return (at[:, 0] ** 3 + at[:, 0] * at[:, 1] + 2 * at[:, 2] * at[:, 3] + at[:, 3])[:, None, None, None]
+
+    random = np.random.default_rng(0)
+    order = random.permutation(len(points))
+    between = random.uniform(-1, 1, (50, 4))
+    rbf = BASELINES["rbf_cubic"]
+    np.testing.assert_allclose(rbf(points[order], field(points[order]), points), field(points), atol=1e-6)
+    np.testing.assert_allclose(rbf(points[order], field(points[order]), between), field(between), atol=2e-3)

@@ -3,14 +3,17 @@
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
+from ray.util import list_named_actors
 
 from deeplens_workers.dataset import tracings
 from deeplens_workers.lens_file import find_lens
-from deeplens_workers.pool import Renderer
+from deeplens_workers.pool import RenderActors
 from deeplens_workers.stream import CHUNK, chunk_points, streaming
 from spaces.study import PsfData
+from tests.waiting import wait_until
 from trainables.stream import POLL_STEPS, StreamReader
 
 SEED = 5
@@ -38,79 +41,75 @@ def kill(actor) -> None:
     os.kill(ray.get(actor.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
 
 
-def refresh_until_fresh(reader: StreamReader, drawn: int) -> None:
-    """Go on drawing until another chunk has come; returns at once when it has."""
-    import ray
-
+def until_fresh(reader: StreamReader, drawn: int) -> None:
+    """One step that draws so many kernels, then steps that draw none until a chunk has come."""
     before = reader.fresh
-    while reader.fresh == before:
+    for _ in range(POLL_STEPS - reader._steps % POLL_STEPS):
         reader.refresh(drawn)
-        if reader._answer is not None:
-            ray.wait([reader._answer])
+        drawn = 0
+
+    def step() -> bool:
+        reader.refresh(0)
+        return reader.fresh > before
+
+    wait_until(step)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def running(ray_session):
-    """The one stream of all tests here: its name is taken while it runs."""
-    with streaming(streamed(), SEED, actors=2, lanes=1) as actor:
+    with streaming(streamed(), SEED, actors=1) as actor:
         yield actor
 
 
-def test_the_buffer_holds_the_sequences_kernels_and_nothing_more_is_rendered_until_they_are_used_up(running):
+def test_readers_are_given_the_sequences_kernels_and_fresh_ones_for_those_they_have_used_up(running):
     import ray
 
     data = streamed()
-    with Renderer(find_lens(data.lens), data.pixel_pitch_um, actors=0) as renderer:
-        one = renderer._actors.here()
-        expected = {
-            chunk_points(data, SEED, index).tobytes(): one.render(chunk_points(data, SEED, index), tracings(data)[0])[0]
-            for index in range(2)
-        }
-    chunks = ray.get(running.since.remote(0, 0))
+    here = RenderActors(find_lens(data.lens), data.pixel_pitch_um, count=0).here()
+    expected = {}
+    for index in range(3):
+        points = chunk_points(data, SEED, index)
+        expected[points.tobytes()] = here.render(points, tracings(data)[0])[0].kernels.tobytes()
+
+    chunks = ray.get(running.since.remote(0, "test", 0))
     assert [chunk.number for chunk in chunks] == [1, 2]
-    for chunk in chunks:
-        assert chunk.kernels.tobytes() == expected[chunk.points.tobytes()].kernels.tobytes()
-    assert ray.get(running.since.remote(2, 0)) == []
+    assert all(chunk.kernels.tobytes() == expected[chunk.points.tobytes()] for chunk in chunks)
     state = ray.get(running.state.remote())
-    assert (state.begun, state.arrived, state.drawn) == (2, 2, 0)
-
-
-def test_a_reader_is_given_fresh_kernels_for_those_it_has_used_up(running):
-    import ray
+    assert (state.begun, state.arrived, state.failure) == (2, 2, None)  # nothing more until they are used up
 
     reader = StreamReader(running, CONDITIONS)
     kernels, points = reader.train.kernels.clone(), reader.train.points.clone()
+    place = reader.train.kernels.data_ptr()
     assert kernels.shape == (2 * CHUNK, 3, 8, 8)
-    refresh_until_fresh(reader, drawn=2 * CHUNK // POLL_STEPS)  # as many as one chunk is worth, between two polls
+    until_fresh(reader, drawn=2 * CHUNK)  # as many as one chunk is worth
+    assert ray.get(running.state.remote()).begun == 3
     assert reader.fresh == CHUNK
-    assert reader.train.kernels.data_ptr() == reader.train.kernels[:1].data_ptr()
-    changed = (reader.train.points != points).any(dim=1)
+    assert reader.fresh_share() == 0.5
+    assert reader.fresh_share() is None  # nothing drawn since
+    assert reader.train.kernels.data_ptr() == place
+    changed = reader.train.points.ne(points).any(dim=1)
     assert int(changed.sum()) == CHUNK
-    assert torch.equal(changed, (reader.train.kernels != kernels).flatten(1).any(dim=1))
-    torch.testing.assert_close(reader.train.kernels.sum(dim=(-2, -1)), torch.ones(2 * CHUNK, 3))
-    state = ray.get(running.state.remote())
-    assert state.begun <= 2 + state.drawn // (2 * CHUNK)
+    assert torch.equal(changed, reader.train.kernels.ne(kernels).flatten(1).any(dim=1))
+    fresh = np.ascontiguousarray(reader.train.kernels[changed].numpy())
+    assert fresh.tobytes() == expected[chunk_points(data, SEED, 2).tobytes()]
 
 
-def test_a_killed_renderer_loses_no_chunk(running):
+def test_a_chunk_lost_with_its_renderer_and_a_lost_buffer_are_made_again(running):
     import ray
 
     reader = StreamReader(running, CONDITIONS)
-    kill(ray.get_actor(next(name for name in _actors() if name.startswith("stream-renderer"))))
-    for _ in range(3):
-        refresh_until_fresh(reader, drawn=CHUNK)
-    newest = ray.get(running.since.remote(0, 0))[-1]
-    assert newest.points.tobytes() in {chunk_points(streamed(), SEED, index).tobytes() for index in range(20)}
+    before = ray.get(running.state.remote())
+    # Many chunks are wanted at once, so that the renderer dies with two of them.
+    reader._drawn = 10 * 2 * CHUNK
+    reader._steps = POLL_STEPS - 1
+    reader.refresh(0)
+    wait_until(lambda: ray.get(running.state.remote()).begun >= before.begun + 2)
+    kill(ray.get_actor(next(str(name) for name in list_named_actors() if str(name).startswith("stream-renderer"))))
+    wait_until(lambda: ray.get(running.state.remote()).arrived == 12)
+    assert ray.get(running.state.remote()).begun == 12
 
-
-def test_a_killed_stream_starts_again_and_readers_go_on(running):
-    reader = StreamReader(running, CONDITIONS)
+    until_fresh(reader, drawn=0)
     kill(running)
-    for _ in range(2):
-        refresh_until_fresh(reader, drawn=CHUNK)
-
-
-def _actors() -> list[str]:
-    from ray.util import list_named_actors
-
-    return [str(name) for name in list_named_actors()]
+    until_fresh(reader, drawn=2 * CHUNK)
+    assert reader._newest > 12  # it goes on where it was
+    ray.get(running.wait_full.remote(), timeout=60)

@@ -124,5 +124,5 @@ def test_an_export_of_another_format_is_refused(tmp_path):
     export(CVAE(SMALL), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "format": 99}))
-    with pytest.raises(ValueError, match="expected format 1"):
+    with pytest.raises(ValueError, match="expected format 2"):
         load_exported(tmp_path)
