@@ -93,12 +93,15 @@ def model_card(run: RunDirectory, summary: Summary) -> str:
 
 
 def _grid(data: PsfData) -> str:
-    places = f"{data.grid[0]} x {data.grid[1]} field points" if data.stream is None else "random field points"
-    focus = f", focused at {_listed(data.focus_mm)} mm" if data.focus_mm else ""
-    return f"{places} and object depth {_listed(data.depths_mm)} mm{focus}"
+    between = data.stream is not None
+    places = "random field points" if between else f"{data.grid[0]} x {data.grid[1]} field points"
+    focus = f", focused at {_listed(data.focus_mm, between)} mm" if data.focus_mm else ""
+    return f"{places} and object depth {_listed(data.depths_mm, between)} mm{focus}"
 
 
-def _listed(distances: tuple[float, ...]) -> str:
+def _listed(distances: tuple[float, ...], between: bool) -> str:
+    if between and len(distances) > 1:
+        return f"between {min(distances):g} and {max(distances):g}"
     return ", ".join(f"{distance:g}" for distance in distances)
 
 

@@ -133,7 +133,8 @@ def machine() -> tuple[int, int]:
 
 
 def fit_machine(study: Study, trials: int) -> Shape:
-    """The shape of a search on this machine. Lanes and renderers share its CPUs: lanes wait while the data set renders.
+    """The shape of a search on this machine. Lanes and renderers share its CPUs: lanes wait while the data set renders, and
+    a stream renders beside them.
 
     Raises:
         SpaceError: the machine cannot hold it; says what was asked, and what there is.

@@ -14,7 +14,7 @@ class Frozen(BaseModel):
 
 
 class CvaePsfTrial(Frozen):
-    """A conditional VAE of PSF kernels with a learned prior p(z given c), c = field position (and depth).
+    """A conditional VAE of PSF kernels with a learned prior p(z given c), c = field position (and depth, and focus distance).
 
     The loss of one step is, in this order of terms,
 

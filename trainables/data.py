@@ -109,7 +109,7 @@ def neighbour_pairs(points: NDArray[np.floating]) -> NDArray[np.int64]:
     """
     index = grid_index(points)
     across = np.eye(index.ndim, dtype=int)
-    steps = [*across, across[-1] + across[-2], across[-1] - across[-2]]
+    steps = [*across, across[-1] + across[-2], across[-2] - across[-1]]
     ends = [[_shifted(index, -step), _shifted(index, step)] for step in steps]
     return np.concatenate([np.stack([a.ravel(), b.ravel()], axis=1) for a, b in ends])
 

@@ -1,6 +1,6 @@
 """Building blocks of the CVAE: Fourier encoding of the condition, MLPs, Gaussian heads, kernel constraints.
 
-Shape legend: B = batch, C = channel, K = kernel side in pixels, L = latent dimension, d = condition dimension (2 or 3).
+Shape legend: B = batch, C = channel, K = kernel side in pixels, L = latent dimension, d = condition dimension (2 to 4).
 """
 
 from __future__ import annotations

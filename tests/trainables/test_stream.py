@@ -78,7 +78,7 @@ def test_readers_are_given_the_sequences_kernels_and_fresh_ones_for_those_they_h
     assert (state.begun, state.arrived, state.failure) == (2, 2, None)  # nothing more until they are used up
 
     reader = StreamReader(running, CONDITIONS)
-    kernels, points = reader.train.kernels.clone(), reader.train.points.clone()
+    kernels, before = reader.train.kernels.clone(), reader.train.points.clone()
     place = reader.train.kernels.data_ptr()
     assert kernels.shape == (2 * CHUNK, 3, 8, 8)
     until_fresh(reader, drawn=2 * CHUNK)  # as many as one chunk is worth
@@ -87,7 +87,7 @@ def test_readers_are_given_the_sequences_kernels_and_fresh_ones_for_those_they_h
     assert reader.fresh_share() == 0.5
     assert reader.fresh_share() is None  # nothing drawn since
     assert reader.train.kernels.data_ptr() == place
-    changed = reader.train.points.ne(points).any(dim=1)
+    changed = reader.train.points.ne(before).any(dim=1)
     assert int(changed.sum()) == CHUNK
     assert torch.equal(changed, reader.train.kernels.ne(kernels).flatten(1).any(dim=1))
     fresh = np.ascontiguousarray(reader.train.kernels[changed].numpy())
