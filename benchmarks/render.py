@@ -136,6 +136,7 @@ def shares(local: Any, every_ray: Any, points: Any, some: Any, reference: Any, r
         sampling.sobol = evenly
     print(f"pseudo-random pupil points: noise {error:.4f} with {rays} rays; {needed} rays for the noise of even ones")
     splatting(local, rays)
+    tracing_alone(local, points)
 
 
 def splatting(local: Any, rays: int) -> None:
@@ -159,6 +160,48 @@ def splatting(local: Any, rays: int) -> None:
         trace = seconds(lambda: tracer.hits(objects, pupil[None], np.array([0.587])), 20)
     per_ray = (1e9 * took / count for took in (theirs, ours, trace))
     print("per ray: DeepLens' splat {:.0f} ns, ours {:.0f} ns, tracing {:.0f} ns".format(*per_ray))
+
+
+def tracing_alone(local: Any, points: Any) -> None:
+    """Nanoseconds per ray of DeepLens' tracing as we call it, and without what that call takes care of; chief rays."""
+    import torch
+
+    from deeplens_workers.raytrace import RAY_BLOCK, one_thread
+    from deeplens_workers.splat import disc_points
+
+    tracer, lens, wave = local.tracer, local.tracer._lens, np.array([0.587])
+    objects = tracer.object_points(np.array([[0.3, 0.4, -1e4]]))
+    pupil = disc_points(sampling.sobol(8 * RAY_BLOCK), np.zeros(2, np.uint32))[None]
+
+    def per_ray(block: int) -> float:
+        def all_blocks() -> None:
+            for start in range(0, pupil.shape[1], block):
+                lens.trace2sensor(tracer._rays(lens, objects, pupil[:, start : start + block], wave))
+
+        return 1e9 * seconds(all_blocks) / len(pupil[0])
+
+    with torch.inference_mode(), one_thread():
+        ours, whole = per_ray(RAY_BLOCK), per_ray(pupil.shape[1])
+    with torch.inference_mode():
+        torch.set_num_threads(2)
+        threads = per_ray(RAY_BLOCK)
+    with torch.enable_grad(), one_thread():
+        lens.surfaces[0].c.requires_grad_()
+        graph = per_ray(RAY_BLOCK)
+        lens.surfaces[0].c.requires_grad_(False)
+    print(
+        f"tracing, ns per ray: {ours:.0f}; {whole:.0f} in one block of {pupil.shape[1]} rays; {graph:.0f} with autograd; "
+        f"{threads:.0f} with two threads, where two processes have {ours / 2:.0f}"
+    )
+    places = tracer.object_points(points)
+    waves = np.full(len(places), tracer.primary_um)
+    with torch.inference_mode(), one_thread():
+        searched = seconds(lambda: [lens.psf_center(torch.tensor(places, dtype=torch.float32)) for _ in WAVELENGTHS])
+        found = seconds(lambda: tracer.chief_rays(places, waves))
+    print(
+        f"chief rays of {len(places)} points: DeepLens' search for each wavelength {searched:.2f} s, to a "
+        f"twentieth of a pixel; Newton's method once per point {found:.2f} s, to 1e-3; with symmetry, once per radius"
+    )
 
 
 def scaling() -> None:

@@ -122,6 +122,7 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> PsfDataset
 
 def _tune(job: Job, study: optuna.Study, data: PsfDataset, lanes: Lanes, display: Display, trials: int) -> None:
     from ray import tune
+    from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
     from search.asha import Asha, Rungs
     from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
@@ -153,7 +154,8 @@ def _tune(job: Job, study: optuna.Study, data: PsfDataset, lanes: Lanes, display
             storage_path=str(directory.path),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=TRIAL_RETRIES),
-            callbacks=[FreeLane(lanes.board)],
+            # The two files per trial that `tune ls` reads.
+            callbacks=[FreeLane(lanes.board), JsonLoggerCallback(), CSVLoggerCallback()],
         ),
     )
     tuner.fit()
