@@ -168,7 +168,7 @@ def sampling_warnings(kernels: Kernels, data: PsfData) -> list[str]:
     losing = kernels.lost.max(axis=1) > LOST_LIMIT
     if losing.any():
         warnings.append(
-            f"{losing.sum()} of {len(losing)} training kernels lose more than {LOST_LIMIT:.0%} of their light outside the window "
+            f"{losing.sum()} of {len(losing)} kernels lose more than {LOST_LIMIT:.0%} of their light outside the window "
             f"(at worst {kernels.lost.max():.1%}); raise data.trace_px ({data.trace_px}) or data.pixel_pitch_um ({data.pixel_pitch_um:g})"
         )
     return warnings

@@ -114,7 +114,8 @@ class KernelStream:
         before = self._drawn.get(reader, max(self._drawn.values(), default=0))
         self._drawn[reader] = before + drawn
         await self._notify()
-        return [chunk for chunk in self._buffer if chunk.number > number]
+        # A higher number than our own is of before a restart, after which another caller asked first.
+        return [chunk for chunk in self._buffer if chunk.number > number or number > self._arrived]
 
     async def state(self) -> StreamState:
         """What has been done so far."""

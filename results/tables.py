@@ -25,6 +25,7 @@ METHODS = {
     "bilinear": "bilinear",
     "rbf_cubic": "cubic RBF",
 }
+INTERPOLATIONS = ("nearest", "bilinear", "rbf_cubic")
 METRIC_TITLES = {
     "prior_rel_l2": "rel. L2",
     "prior_psnr": "PSNR (dB)",
@@ -164,6 +165,7 @@ def notes(analysis: Analysis) -> Text:
         lines.append(
             f"{gain.metric}: best {number(gain.best)}, documents' values {number(gain.document)}{factor} ({gain.where})."
         )
+    lines += _still_better(analysis)
     clear = {one.name for one in analysis.importance.parameters if one.clear}
     for told_apart, remark in ((True, ""), (False, " (importance not told apart from noise)")):
         at_end = [edge for edge in analysis.edges if (edge.name in clear) is told_apart]
@@ -179,6 +181,21 @@ def notes(analysis: Analysis) -> Text:
     if len(failed) > 3:
         lines.append(f"... and {len(failed) - 3} more failed.")
     return Text("\n".join(lines))
+
+
+def _still_better(analysis: Analysis) -> list[str]:
+    """A sentence if an interpolation of the training grid beats the best trial at the test positions."""
+    if analysis.summary is None or "best" not in analysis.summary.test:
+        return []
+    name = analysis.summary.objective.metric.removeprefix("val/")
+    sign = 1 if analysis.mode == "min" else -1
+    scores = {method: values[name] for method, values in analysis.summary.test.items() if name in values}
+    better = [
+        f"{METHODS[method]} {number(scores[method])}"
+        for method in INTERPOLATIONS
+        if method in scores and "best" in scores and sign * scores[method] < sign * scores["best"]
+    ]
+    return [f"Interpolation of the training grid is still better: {', '.join(better)}."] if better else []
 
 
 def analysis_as_dict(run: RunDirectory) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,16 +86,20 @@ def render(
     tracing = Tracing(data.channels(), trace_px, data.kernel_px, rays, seed, noise, data.psf_model, recenter)
     request = RenderRequest(find_lens(lens), where, pixel_pitch, tracing)
     try:
-        file = PsfFile(request, _rendered(request, actors))
+        kernels = _rendered(request, actors)
+        file = PsfFile(request, kernels)
         write(out, file)
     except ValueError as error:  # DeepLens cannot load or focus the lens; no light
         raise SpaceError(str(error)) from None
     except (OSError, RuntimeError) as error:
         raise RunError(f"{out}: {error}") from None
+    from deeplens_workers.dataset import sampling_warnings
     from results.plots import save_contact_sheet
 
     sheet = out.with_name(out.name + ".png")  # not only another suffix: a picture of that name may be somebody's
     save_contact_sheet(sheet, file.kernels.kernels, data.grid[0] if points is None else None)
+    for warning in sampling_warnings(kernels, data):
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"{out}\n{sheet}")
 
 

@@ -86,11 +86,15 @@ class CVAE(nn.Module):
         """Points [B, d] -> their encoding [B, E].
 
         Raises:
-            ValueError: the points do not have the model's number of coordinates.
+            ValueError: not a tensor, or not the model's number of coordinates.
         """
-        if points.shape[-1] != len(self.config.conditions):
+        if not isinstance(points, Tensor) or points.ndim != 2 or points.shape[1] != len(self.config.conditions):
             names = ", ".join(self.config.conditions)
-            raise ValueError(f"this model takes points [{names}], but got shape {tuple(points.shape)}")
+            got = f"shape {tuple(points.shape)}" if isinstance(points, Tensor) else type(points).__name__
+            raise ValueError(
+                f"this model takes a tensor of points [N, {len(self.config.conditions)}]: {names}; but got {got}"
+            )
+        points = points.to(self.decoder.head.weight.dtype)
         code: Tensor = self.encoding(scale_conditions(points, [*self.config.diopter_ranges.values()]))
         return code
 

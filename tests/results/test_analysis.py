@@ -106,6 +106,7 @@ def test_gain_is_on_validation_until_the_summary_has_the_test(make_run: RunMaker
     assert gain is not None
     assert (gain.metric, gain.document, gain.best) == ("test/prior_rel_l2", 0.4, 0.02)
     assert gain.factor == pytest.approx(20)
+    assert "Interpolation of the training grid is still better: cubic RBF 0.015." in tables.notes(analyze(run)).plain
 
 
 @pytest.mark.parametrize("trials", [0, 3, 24])

@@ -115,9 +115,17 @@ def test_exported_model_predicts_the_same_from_physical_units(tmp_path, config):
     assert gradient.abs().sum() > 0  # usable inside a differentiable renderer
 
 
-def test_points_with_a_missing_depth_are_refused():
-    with pytest.raises(ValueError, match=r"takes points \[x, y, depth_mm, focus_mm\], but got shape \(4, 2\)"):
-        CVAE(DEEP).predict(torch.zeros(4, 2))
+@pytest.mark.parametrize(
+    ("points", "got"), [(torch.zeros(4, 2), r"shape \(4, 2\)"), (torch.zeros(4), r"shape \(4,\)"), ([[0.0]], "list")]
+)
+def test_points_of_another_kind_are_refused(points, got):
+    with pytest.raises(ValueError, match=rf"a tensor of points \[N, 4\]: x, y, depth_mm, focus_mm; but got {got}"):
+        CVAE(DEEP).predict(points)
+
+
+def test_points_in_double_precision_will_do():
+    model, at = CVAE(SMALL), points(3, SMALL)
+    torch.testing.assert_close(model.predict(at.double()), model.predict(at))
 
 
 def test_an_export_of_another_format_is_refused(tmp_path):
