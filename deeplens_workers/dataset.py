@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from deeplens_workers import cache as kernel_cache
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import LensFile, find_lens
-from deeplens_workers.pool import Renderer
+from deeplens_workers.pool import Progress, Renderer
 from deeplens_workers.telemetry import count
 from spaces.seeding import named_seed
 from spaces.study import PsfData
@@ -114,9 +113,7 @@ def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderReques
     }
 
 
-def render_dataset(
-    data: PsfData, seed: int, cache: Path, actors: int, progress: Callable[[int, int], None] | None = None
-) -> PsfDataset:
+def render_dataset(data: PsfData, seed: int, cache: Path, actors: int, progress: Progress | None = None) -> PsfDataset:
     """Have the three sets in the cache, rendering what is missing or corrupt.
 
     Args:
@@ -124,7 +121,7 @@ def render_dataset(
         seed: the run's seed; it places the held-out positions.
         cache: directory of cache entries, created if need be.
         actors: Ray actors to render with, shared by the sets; 0 renders in this process.
-        progress: called with (kernels done, kernels in all) of what has to be rendered.
+        progress: called with (points done, points in all, rays of their kernels) of what has to be rendered.
 
     Raises:
         SpaceError: the lens is missing or malformed.
@@ -139,16 +136,18 @@ def render_dataset(
     for name in entries.keys() - missing:
         count("psf_search_cache_hits", len(wanted[name].points) * len(wanted[name].tracing.channels))
     total = sum(len(wanted[name].points) for name in missing)
-    done = 0
+    done = all_rays = 0
     with Renderer(lens, data.pixel_pitch_um, actors) as renderer:
         for name in missing:
 
-            def report(points: int, _: int, before: int = done) -> None:
+            def report(points: int, _: int, rays: int, before: tuple[int, int] = (done, all_rays)) -> None:
                 if progress:
-                    progress(before + points, total)
+                    progress(before[0] + points, total, before[1] + rays)
 
-            kernel_cache.write(cache, wanted[name], renderer.render(wanted[name], report))
+            kernels = renderer.render(wanted[name], report)
+            kernel_cache.write(cache, wanted[name], kernels)
             done += len(wanted[name].points)
+            all_rays += int(kernels.rays.sum())
         rays_traced = renderer.rays_traced
     kernel_cache.evict(cache, keep=entries.values())
     warnings += sampling_warnings(kernel_cache.read(entries["train"]), data)

@@ -24,8 +24,8 @@ from deeplens_workers.telemetry import count
 
 Rendered = tuple[Kernels, int]
 """Kernels and how many rays were traced for them."""
-# called with (points done, points in all)
-Progress = Callable[[int, int], None]
+# called with (points done, points in all, rays that the kernels so far are made of)
+Progress = Callable[[int, int, int], None]
 
 # Points per unit of work. At least 0.05 s, long against what a call takes; for few points, so that all actors end together.
 LEAST_CHUNK, LARGEST_CHUNK = 64, 256
@@ -138,13 +138,14 @@ class Renderer:
             request.points, self._chunk(len(request.points)) if request.tracing.model == "geometric" else 1
         )
         rendered = Kernels.empty(len(request.points), len(request.tracing.channels), request.tracing.kernel_px)
-        done = 0
+        done = rays = 0
         for index, (kernels, traced) in (self._there if self._local is None else self._here)(chunks, request):
             rendered.put(chunks[index], kernels)
             done += len(chunks[index])
             self.rays_traced += traced
+            rays += int(kernels.rays.sum())
             if progress:
-                progress(done, len(request.points))
+                progress(done, len(request.points), rays)
         return rendered
 
     def _chunk(self, points: int) -> int:

@@ -35,6 +35,11 @@ class _Row:
     started: float = field(default_factory=time.monotonic)
 
 
+def rates(psfs: int, rays: int, seconds: float) -> str:
+    """How fast rendering goes."""
+    return f"{psfs / seconds:,.0f} PSFs/s, {rays / seconds:.2g} rays/s"
+
+
 class Display:
     """Shows rendering progress and the trials' lives; an `Observer` of the searcher and a context manager.
 
@@ -67,6 +72,7 @@ class Display:
             console=console,
         )
         self._render_task = self._rendering.add_task("render", total=None, rate="")
+        self._channels = len(study.data.wavelengths_um)
         self._render_began = 0.0
         self._rendered_tenths = 0
         # Not redirecting: what libraries print has its place in a log, and Live would put it above the table.
@@ -100,12 +106,12 @@ class Display:
         """One line that stays."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
-    def rendered(self, done: int, total: int) -> None:
-        """Progress of the data set, in field points."""
+    def rendered(self, done: int, total: int, rays: int) -> None:
+        """Progress of the data set, in field points, and the rays of their kernels."""
         if self._render_began == 0.0:
             self._render_began = time.monotonic()
         elif (elapsed := time.monotonic() - self._render_began) > 0:
-            self._rendering.update(self._render_task, rate=f"{done / elapsed:.0f} points/s")
+            self._rendering.update(self._render_task, rate=rates(done * self._channels, rays, elapsed))
         self._rendering.update(self._render_task, completed=done, total=total)
         tenths = 10 * done // total
         if not self._console.is_terminal and tenths > self._rendered_tenths:

@@ -17,6 +17,7 @@ from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from results.run_directory import RunError
+from search.display import rates
 from search.plan import check_writable
 from search.process import start_ray
 from spaces.loading import SpaceError, check
@@ -107,7 +108,8 @@ def _rendered(request: RenderRequest, actors: int) -> Kernels:
     from deeplens_workers.pool import Renderer
 
     console = Console(stderr=True)
-    columns = (TextColumn("rendering PSFs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = (TextColumn("rendering PSFs"), BarColumn(), MofNCompleteColumn())
+    columns = (*bar, TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     began = time.perf_counter()
     if actors:
         start_ray(num_cpus=actors, include_dashboard=False)
@@ -115,8 +117,13 @@ def _rendered(request: RenderRequest, actors: int) -> Kernels:
         Progress(*columns, console=console, transient=True) as progress,
         Renderer(request.lens, request.pixel_pitch_um, actors) as renderer,
     ):
-        task = progress.add_task("render", total=len(request.points))
-        kernels = renderer.render(request, lambda done, _: progress.update(task, completed=done))
+        task = progress.add_task("render", total=len(request.points), rate="")
+        channels = len(request.tracing.channels)
+
+        def show(done: int, _: int, rays: int) -> None:
+            progress.update(task, completed=done, rate=rates(done * channels, rays, time.perf_counter() - began))
+
+        kernels = renderer.render(request, show)
     took = time.perf_counter() - began
     console.print(
         f"{len(kernels.kernels)} points x {kernels.kernels.shape[1]} channels in {took:.1f} s; "

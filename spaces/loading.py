@@ -29,6 +29,9 @@ class _Problem(Exception):
     key: str
     message: str
 
+    def told(self, where: str) -> SpaceError:
+        return SpaceError(f"{where}: {self.key}{': ' if self.key else ''}{self.message}")
+
 
 def available() -> list[str]:
     """Names of the shipped spaces."""
@@ -77,8 +80,7 @@ def load(space: str, overrides: list[str] | tuple[str, ...] = ()) -> Study:
         _check_budgets(study)
     except _Problem as problem:
         where = next((name for key, name in origin.items() if _related(key, problem.key)), _shown(path))
-        key = f"{problem.key}: " if problem.key else ""
-        raise SpaceError(f"{where}: {key}{problem.message}") from None
+        raise problem.told(where) from None
     return study
 
 
@@ -91,9 +93,7 @@ def check[M: BaseModel](model: type[M], values: dict[str, Any], where: str) -> M
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problem = _first_problem(error, model)
-        key = f"{problem.key}: " if problem.key else ""
-        raise SpaceError(f"{where}: {key}{problem.message}") from None
+        raise _first_problem(error, model).told(where) from None
 
 
 def _shown(path: Path) -> str:

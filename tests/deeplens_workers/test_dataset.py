@@ -67,9 +67,9 @@ def test_sets_have_their_sizes_are_disjoint_and_only_held_out_ones_follow_the_se
 
 def test_a_second_run_traces_nothing_and_a_damaged_set_is_rendered_again(tmp_path):
     data, seen = small(), []
-    first = render_dataset(data, 0, tmp_path, actors=0, progress=lambda done, total: seen.append((done, total)))
+    first = render_dataset(data, 0, tmp_path, actors=0, progress=lambda *told: seen.append(told))
     assert first.rays_traced > 0
-    assert seen[-1] == (11, 11)
+    assert seen[-1] == (11, 11, 3 * (6 * 64 + 5 * 512))
     assert first.warnings == []
     assert len(cache.read(first.test).kernels) == 3
 

@@ -35,9 +35,9 @@ def in_process():
 
 def test_progress_counts_points_and_the_result_is_in_order(make_request, renderer):
     request = make_request(150)
-    seen: list[tuple[int, int]] = []
-    rendered = Renderer(request.lens, 3.2, actors=0).render(request, lambda done, total: seen.append((done, total)))
-    assert seen == [(64, 150), (128, 150), (150, 150)]
+    seen: list[tuple[int, ...]] = []
+    rendered = Renderer(request.lens, 3.2, actors=0).render(request, lambda *told: seen.append(told))
+    assert seen == [(points, 150, points * 3 * 256) for points in (64, 128, 150)]
     assert_same_bits(rendered, renderer("cooke_triplet_50mm").render(request.points, request.tracing))
 
 
@@ -48,7 +48,7 @@ def test_two_actors_one_of_them_killed_give_the_same_bits(make_request, in_proce
     request = make_request(400)
     victims: list[int] = []
 
-    def kill_one(done, total):
+    def kill_one(done, total, rays):
         if not victims:
             victims.append(pid_of(renderer._actors.handles[0]))
             os.kill(victims[0], signal.SIGKILL)

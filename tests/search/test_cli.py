@@ -53,6 +53,13 @@ def command(arguments, cwd=ROOT):
             [*RUN, "--set", "data.stream={}", "--set", "resources.render_actors=0"],
             "resources.render_actors: data.stream needs at least 1",
         ),
+        (
+            [*RUN, "--set", "budget.quick.steps=9"],
+            "this run has the preset standard; set budget.standard, or --preset quick",
+        ),
+        ([*RUN, "--out", "/dev/null/runs"], "--out /dev/null/runs: cannot be written to"),
+        ([*RUN, "--cache", "/dev/null/cache"], "--cache /dev/null/cache: cannot be written to"),
+        ([*RUN, "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray cluster answers there"),
         (["--resume", "no-such-run"], "no-such-run"),
         (["--resume", "x", "--seed", "1"], "--seed: goes with a new run"),
     ],
