@@ -54,7 +54,7 @@ def command(arguments, cwd=ROOT):
             "resources.render_actors: data.stream needs at least 1",
         ),
         (
-            [*RUN, "--set", "budget.quick.steps=9"],
+            [*RUN, "--set", "budget.quick.steps=900"],
             "this run has the preset standard; set budget.standard, or --preset quick",
         ),
         ([*RUN, "--out", "/dev/null/runs"], "--out /dev/null/runs: cannot be written to"),
