@@ -27,7 +27,7 @@ Rendered = tuple[Kernels, int]
 # called with (points done, points in all, rays that the kernels so far are made of)
 Progress = Callable[[int, int, int], None]
 
-# Points per unit of work. At least 0.05 s, long against what a call takes; for few points, so that all actors end together.
+# Points per unit of work: long against what a call takes, and so that all actors end together.
 LEAST_CHUNK, LARGEST_CHUNK = 64, 256
 IN_FLIGHT = 2  # units per actor: one being traced, one waiting
 MAX_DEATHS = 3  # of actors, one after the other without a result; more mean that the machine or the lens kills them
@@ -134,9 +134,7 @@ class Renderer:
             RenderError: actors kept dying.
         """
         assert (request.lens, request.pixel_pitch_um) == self._optics
-        chunks = _chunks(
-            request.points, self._chunk(len(request.points)) if request.tracing.model == "geometric" else 1
-        )
+        chunks = _chunks(request.points, self._chunk(request))
         rendered = Kernels.empty(len(request.points), len(request.tracing.channels), request.tracing.kernel_px)
         done = rays = 0
         for index, (kernels, traced) in (self._there if self._local is None else self._here)(chunks, request):
@@ -148,8 +146,11 @@ class Renderer:
                 progress(done, len(request.points), rays)
         return rendered
 
-    def _chunk(self, points: int) -> int:
-        share = math.ceil(points / (IN_FLIGHT * self._count)) if self._count else 0
+    def _chunk(self, request: RenderRequest) -> int:
+        """Points per unit of work, at least."""
+        if request.tracing.model != "geometric":
+            return 1  # it takes seconds
+        share = math.ceil(len(request.points) / (IN_FLIGHT * self._count)) if self._count else 0
         return min(max(share, LEAST_CHUNK), LARGEST_CHUNK)
 
     def _here(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
