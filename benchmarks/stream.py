@@ -21,10 +21,10 @@ import numpy as np
 import ray
 
 from deeplens_workers.dataset import render_dataset
-from deeplens_workers.stream import STREAM, streaming
+from deeplens_workers.stream import streaming
 from search.process import start_ray
 from spaces.loading import load
-from spaces.study import COORDINATES, Study
+from spaces.study import Study
 
 LANES = 2
 WARM_UP = 50  # steps
@@ -34,16 +34,11 @@ def train(study: Study, data: dict[str, str], seed: int, steps: int, stream: boo
     """One trial; seconds of every step and of taking in fresh kernels after it."""
     import torch
 
-    from trainables.data import PsfTensors
-    from trainables.stream import StreamReader
     from trainables.train import TrialTask, train_trial
+    from trainables.work import load_data
 
     torch.set_num_threads(1)
-    tensors = PsfTensors.load(data["train"], data["validation"])
-    reader = None
-    if stream:
-        reader = StreamReader(ray.get_actor(STREAM), [*COORDINATES[:2], *tensors.diopter_ranges])
-        tensors = replace(tensors, train=reader.train, refresh=reader.refresh)
+    tensors, reader = load_data(data["train"], data["validation"], stream, "cpu")
     marks: list[tuple[float, float]] = []
 
     def timed(refresh: Callable[[int], None]) -> Callable[[int], None]:

@@ -51,7 +51,7 @@ class RenderActors:
     """
 
     def __init__(self, lens: LensFile, pixel_pitch_um: float, count: int, name: str = "renderer") -> None:
-        self._lens, self._pixel_pitch_um, self._count, self._name = lens, pixel_pitch_um, count, name
+        self._lens, self._pixel_pitch_um, self.count, self._name = lens, pixel_pitch_um, count, name
         self._content = lens.path.read_bytes()
         if hashlib.sha256(self._content).hexdigest() != lens.sha256:
             raise ValueError(f"lens {lens.path} has changed since it was checked")
@@ -60,7 +60,7 @@ class RenderActors:
 
     def start(self) -> None:
         """Start those that are missing."""
-        while len(self.handles) < self._count:
+        while len(self.handles) < self.count:
             self.handles.append(self._new())
 
     def replace(self, dead: Any, error: Exception) -> None:
@@ -108,7 +108,6 @@ class Renderer:
 
     def __init__(self, lens: LensFile, pixel_pitch_um: float, actors: int) -> None:
         self._optics = (lens, pixel_pitch_um)
-        self._count = actors
         self._actors = RenderActors(lens, pixel_pitch_um, actors)
         self._local = None if actors else self._actors.here()
         self.rays_traced = 0
@@ -150,7 +149,7 @@ class Renderer:
         """Points per unit of work, at least."""
         if request.tracing.model != "geometric":
             return 1  # it takes seconds
-        share = math.ceil(len(request.points) / (IN_FLIGHT * self._count)) if self._count else 0
+        share = math.ceil(len(request.points) / (IN_FLIGHT * self._actors.count)) if self._actors.count else 0
         return min(max(share, LEAST_CHUNK), LARGEST_CHUNK)
 
     def _here(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:

@@ -86,17 +86,14 @@ class KernelStream:
         self._changed = asyncio.Condition()
         self._feeds: list[asyncio.Task[None]] = []
 
-    async def wait_full(self, number: int = 0) -> None:
+    async def wait_full(self) -> None:
         """Return once the buffer is full.
-
-        Args:
-            number: of the newest chunk that the caller knows; a restarted actor goes on from there.
 
         Raises:
             ValueError: DeepLens cannot render a point.
             RenderError: renderers kept dying.
         """
-        self._start(number)
+        self._start(0)
         async with self._changed:
             await self._changed.wait_for(lambda: len(self._buffer) == self._buffer.maxlen or self._failure)
         if len(self._buffer) < slots(self._data):
@@ -107,7 +104,7 @@ class KernelStream:
         """Chunks in the buffer that arrived after chunk `number`; none if the stream has failed.
 
         Args:
-            number: as for `wait_full`.
+            number: of the newest chunk that the caller knows; a restarted actor goes on from there.
             reader, drawn: who asks, and how many kernels its lane has drawn since it last asked.
         """
         self._start(number)

@@ -185,15 +185,17 @@ def notes(analysis: Analysis) -> Text:
 
 def _still_better(analysis: Analysis) -> list[str]:
     """A sentence if an interpolation of the training grid beats the best trial at the test positions."""
-    if analysis.summary is None or "best" not in analysis.summary.test:
+    if analysis.summary is None:
         return []
     name = analysis.summary.objective.metric.removeprefix("val/")
     sign = 1 if analysis.mode == "min" else -1
     scores = {method: values[name] for method, values in analysis.summary.test.items() if name in values}
+    if "best" not in scores:
+        return []
     better = [
         f"{METHODS[method]} {number(scores[method])}"
         for method in INTERPOLATIONS
-        if method in scores and "best" in scores and sign * scores[method] < sign * scores["best"]
+        if method in scores and sign * scores[method] < sign * scores["best"]
     ]
     return [f"Interpolation of the training grid is still better: {', '.join(better)}."] if better else []
 

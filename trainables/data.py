@@ -56,6 +56,11 @@ class PsfTensors:
     """Called between steps with how many kernels all ranks drew: may put others in their place. A grid stays as it is."""
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """Those of `COORDINATES` that the points have."""
+        return (*COORDINATES[:2], *self.diopter_ranges)
+
+    @property
     def device(self) -> torch.device:
         return self.train.kernels.device
 

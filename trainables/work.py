@@ -11,7 +11,6 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from deeplens_workers.stream import STREAM
-from spaces.study import COORDINATES
 from spaces.trial import CvaePsfTrial
 from trainables.data import PsfTensors
 from trainables.lane import ReportFunction, TrialFailure, Worker
@@ -34,7 +33,7 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
         metric=payload["metric"],
         mode=payload["mode"],
     )
-    data, reader = _load(payload["data"]["train"], payload["data"]["validation"], payload["stream"], worker.device)
+    data, reader = load_data(payload["data"]["train"], payload["data"]["validation"], payload["stream"], worker.device)
     if reader is not None:
         reader.fresh_share()  # of this trial, not of those before
     writer = SummaryWriter(payload["events"]) if worker.rank == 0 else None
@@ -63,9 +62,10 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
 
 
 @lru_cache(maxsize=2)
-def _load(train: str, validation: str, stream: bool, device: str) -> tuple[PsfTensors, StreamReader | None]:
+def load_data(train: str, validation: str, stream: bool, device: str) -> tuple[PsfTensors, StreamReader | None]:
+    """What a lane trains on: the grid, or the running stream and what reads it. Loaded once per process."""
     data = PsfTensors.load(train, validation, device)
     if not stream:
         return data, None
-    reader = StreamReader(ray.get_actor(STREAM), [*COORDINATES[:2], *data.diopter_ranges], device)
+    reader = StreamReader(ray.get_actor(STREAM), data.conditions, device)
     return replace(data, train=reader.train, refresh=reader.refresh), reader
