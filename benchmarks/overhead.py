@@ -21,9 +21,9 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from results.run_directory import RunDirectory
-from search.asha import Asha, Rungs
 from search.process import start_ray
-from search.searcher import StudySearcher, open_study
+from search.scheduler import EarlyStopping
+from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, TrialSettings, run_trial
 from spaces.loading import load
 from spaces.study import Scalar
@@ -70,13 +70,13 @@ def through_lanes(trials: int, root: Path) -> float:
     """Seconds of a Tune run of so many trials, with the project's searcher, SQLite study and ASHA."""
     space = load("cvae_psf")
     budget = space.budget["quick"].model_copy(update={"steps": STEPS[-1], "grace_steps": STEPS[-1]})
-    study = open_study(f"sqlite:///{root}/study-{trials}.db", "overhead", space, budget)
+    ledger = open_ledger(f"sqlite:///{root}/study-{trials}.db", "overhead", space, budget)
     settings = TrialSettings(space, budget, RunDirectory(root), data={})
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(study, space, STEPS[-1], Silent()),
-            scheduler=Asha(Rungs([], 3, "min"), METRIC),
+            search_alg=StudySearcher(ledger, space, STEPS[-1], Silent(), {}),
+            scheduler=EarlyStopping(None, METRIC),
             num_samples=trials,
             max_concurrent_trials=1,
             reuse_actors=True,
@@ -86,7 +86,7 @@ def through_lanes(trials: int, root: Path) -> float:
     began = time.perf_counter()
     tuner.fit()
     seconds = time.perf_counter() - began
-    assert len(study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))) == trials
+    assert [trial.state for trial in ledger.trials] == [optuna.trial.TrialState.COMPLETE] * trials
     return seconds
 
 

@@ -1,16 +1,19 @@
-"""What a run found: counts, ranking, time, importance, edges, and the gain over the documents' values. Numbers only."""
+"""What a run found: states, early stopping, ranking, time, importance, edges, and how the winner compares. Numbers only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
 
+from results.decisions import Failure, Stop, Survival, failures, stops, survival
 from results.importance import Importance, importance
 from results.records import STATES, State, TrialRecord, read_trials
-from results.run_directory import RunDirectory, RunRecord, Summary
+from results.run_directory import Final, Interval, RunDirectory, RunRecord, Summary
 from spaces.loading import available
 from spaces.metrics import METRICS, Mode
-from spaces.study import Scalar, Study
+from spaces.study import Objective, Scalar, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,15 @@ class Spent:
     trials: int
     steps: int
     lane_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """How busy the lanes were: `share` of lanes * `seconds`, the time in which at least one trial ran."""
+
+    lanes: int
+    seconds: float
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +60,44 @@ class Gain:
     factor: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The winner against an interpolation of the training grid, at the test positions.
+
+    `ahead` is by how much the winner is better, in the unit of `Final.metric`, with its 95 % interval; negative: worse.
+    """
+
+    method: str
+    ahead: Interval
+
+    @property
+    def better(self) -> Literal["winner", "method"] | None:
+        """None: the two are not told apart."""
+        return "winner" if self.ahead.low > 0 else "method" if self.ahead.high < 0 else None
+
+
 @dataclass(frozen=True)
 class Analysis:
-    """Everything `tune analyze` shows, before it is drawn."""
+    """Everything `tune analyze` shows, before it is drawn.
+
+    `survival` and `stops` are of early stopping; without it (`scheduler: none`) both are empty. `front` is that of several
+    objectives, empty with one. `standings` are known once the search has ended.
+    """
 
     record: RunRecord
     study: Study
     trials: list[TrialRecord]
     ranking: list[TrialRecord]
+    front: list[TrialRecord]
     spent: dict[State, Spent]
+    failures: list[Failure]
+    efficiency: Efficiency | None
+    survival: list[Survival]
+    stops: list[Stop]
     importance: Importance
     edges: list[Edge]
     gain: Gain | None
+    standings: list[Standing]
     summary: Summary | None
 
     @property
@@ -79,7 +117,7 @@ def analyze(run: RunDirectory) -> Analysis:
         RunError: the run's files are missing or damaged.
     """
     record = run.read_record()
-    study = record.resolved_study()
+    study, budget = record.resolved_study(), record.budget()
     trials = read_trials(run)
     summary = run.read_summary()
     ranking = ranked(trials, study.objective.mode)
@@ -90,10 +128,18 @@ def analyze(run: RunDirectory) -> Analysis:
         study=study,
         trials=trials,
         ranking=ranking,
+        front=pareto_front(trials, study.objectives) if study.further_objectives else [],
         spent=spent(trials),
-        importance=importance(trials, study, min([*record.budget().rungs(), record.budget().steps])),
+        failures=failures(trials),
+        efficiency=efficiency(trials),
+        survival=[]
+        if study.scheduler == "none"
+        else survival(trials, [*budget.rungs(), budget.steps], study.objective.mode),
+        stops=stops(trials),
+        importance=importance(trials, study, min([*budget.rungs(), budget.steps])),
         edges=edges(study, ranking[0].params) if ranking else [],
         gain=_gain(study, trials, ranking, summary),
+        standings=standings(summary.final) if summary is not None else [],
         summary=summary,
     )
 
@@ -103,16 +149,38 @@ def ranked(trials: Sequence[TrialRecord], mode: Mode) -> list[TrialRecord]:
 
     A stopped trial is listed by what it reached: the objective is the error of a model that exists as a checkpoint,
     measured on held-out positions and free of swept weights. It cannot win, though: `search.finish` chooses among the
-    trials that had the full budget.
+    trials that had the full budget. Trials outside the constraints come after all others, those farthest outside last; of
+    a trial that still runs that is not known.
     """
 
-    def key(trial: TrialRecord) -> tuple[float, int, int]:
+    def key(trial: TrialRecord) -> tuple[float, float, int, int]:
         best = trial.best(mode)
         assert best is not None
         step, value = best
-        return (value if mode == "min" else -value, step, trial.number)
+        return (trial.violation, value if mode == "min" else -value, step, trial.number)
 
     return sorted((t for t in trials if t.state != "FAIL" and t.best(mode) is not None), key=key)
+
+
+def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+    """COMPLETE trials within the constraints that no other such trial dominates, ordered by the first objective.
+
+    A trial dominates another if it is better in one objective and no worse in any.
+    """
+    signs = [1.0 if objective.mode == "min" else -1.0 for objective in objectives]
+
+    def losses(trial: TrialRecord) -> tuple[float, ...]:
+        assert trial.values is not None
+        return tuple(sign * value for sign, value in zip(signs, trial.values, strict=True))
+
+    able = [t for t in trials if t.state == "COMPLETE" and t.values is not None and t.violation == 0]
+    all_losses = [losses(trial) for trial in able]
+
+    def dominated(mine: tuple[float, ...]) -> bool:
+        return any(other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in all_losses)
+
+    front = [trial for trial, mine in zip(able, all_losses, strict=True) if not dominated(mine)]
+    return sorted(front, key=lambda trial: (losses(trial), trial.number))
 
 
 def spent(trials: Sequence[TrialRecord]) -> dict[State, Spent]:
@@ -123,6 +191,39 @@ def spent(trials: Sequence[TrialRecord]) -> dict[State, Spent]:
         if of_state:
             steps = sum(trial.step for trial in of_state)
             found[state] = Spent(len(of_state), steps, sum(trial.seconds for trial in of_state))
+    return found
+
+
+def efficiency(trials: Sequence[TrialRecord]) -> Efficiency | None:
+    """Lane time over what the lanes had, while trials ran; None before a lane has trained.
+
+    A trial runs from its start to its end, or to its last report if it has not ended. Left out: trials without a start, the
+    time when no trial ran (rendering, starting lanes, a pause between two runs), the finalists' training, and what a resumed
+    trial had before it was interrupted, whose start is not kept.
+    """
+    lanes = len({trial.lane for trial in trials if trial.lane is not None})
+    spans, trained = [], 0.0
+    for trial in trials:
+        if trial.started is not None:
+            ended = trial.ended or trial.started + timedelta(seconds=trial.seconds)
+            spans.append((trial.started, ended))
+            trained += min(trial.seconds, (ended - trial.started).total_seconds())
+    seconds = 0.0
+    reached = None
+    for started, ended in sorted(spans):
+        since = started if reached is None else max(started, reached)
+        seconds += max(0.0, (ended - since).total_seconds())
+        reached = ended if reached is None else max(ended, reached)
+    return Efficiency(lanes, seconds, trained / (lanes * seconds)) if lanes and seconds else None
+
+
+def standings(final: Final) -> list[Standing]:
+    """The winner against each baseline: which of the two is better, whatever the metric's direction."""
+    sign = 1.0 if METRICS[f"test/{final.metric}"].mode == "min" else -1.0
+    found = []
+    for method, baseline in final.baselines.items():
+        low, high = sorted((sign * baseline.behind.low, sign * baseline.behind.high))
+        found.append(Standing(method, Interval(mean=sign * baseline.behind.mean, low=low, high=high)))
     return found
 
 

@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from results.run_directory import RunDirectory, RunError, Summary
-from results.tables import METHODS, METRIC_TITLES, number
+from results.analysis import standings
+from results.final_tables import METHODS, METRIC_TITLES, final_sentences
+from results.formatting import decimals, interval, megabytes, microseconds, number
+from results.run_directory import BaselineResult, FinalistResult, RunDirectory, RunError, Summary
 from spaces.study import PsfData
 
 # What a reader asks first is how far the model is from interpolation.
-ORDER = ("best", "rbf_cubic", "bilinear", "nearest", "document")
+ORDER = ("best", "rbf_cubic", "pca_rbf", "bicubic", "bilinear", "nearest", "document")
 
 
 def export_model(run: RunDirectory, write: Callable[[Path], None], card: str) -> Path:
@@ -50,12 +52,13 @@ def model_card(run: RunDirectory, summary: Summary) -> str:
     record = run.read_record()
     data = record.resolved_study().data
     best = summary.best
+    training = "" if best.seed is None else f", trained with fresh seed {best.seed}"
     lines = [
         f"# PSF model of {record.lens.name}",
         "",
         f"A conditional VAE that gives the point spread function of this lens at any field position, trained on "
         f"ray-traced kernels at {_grid(data)}. It is trial {best.number} of run `{record.name}` "
-        f"(space `{record.space}`, preset `{record.preset}`, seed {record.seed}), at step {best.step}.",
+        f"(space `{record.space}`, preset `{record.preset}`, seed {record.seed}){training}, at step {best.step}.",
         "",
         "## Use",
         "```python",
@@ -69,12 +72,15 @@ def model_card(run: RunDirectory, summary: Summary) -> str:
         "",
         "## Test",
         f"Means over {data.kernels()['test']} sealed positions off the training grid, each traced with "
-        f"{data.held_out_rays:,} rays per wavelength; they were read only after this trial had been chosen.",
+        f"{data.held_out_rays:,} rays per wavelength. {_when_read(summary)}",
         "",
         *_test_table(summary),
         "",
+        *_final_lines(summary),
+        "",
         "Centroid and radius errors are in kernel pixels. *Documents' values* is the same network with the source "
-        "document's recommended hyperparameters, trained for the same number of steps.",
+        "document's recommended hyperparameters, trained for the same number of steps. Size: what must be kept, the weights or "
+        "the grid. Time: on the CPU, a model's on one thread.",
         "",
         "## Hyperparameters",
         "| name | value |",
@@ -124,14 +130,52 @@ def _units(data: PsfData) -> list[str]:
     ]
 
 
+def _winner(summary: Summary) -> FinalistResult:
+    return next(one for one in summary.final.finalists if one.number == summary.final.winner)
+
+
+def _when_read(summary: Summary) -> str:
+    """Whether the test positions had a part in the choice of the model, which makes its own numbers look better."""
+    rivals = [one for one in summary.final.finalists if not one.recommended or one.number == summary.final.winner]
+    if len(rivals) == 1:
+        return "They were read only after this trial had been chosen."
+    return (
+        f"They were read once, when the {len(rivals)} finalists had been trained, and decided between them: the best of "
+        "several that are alike looks slightly better than it is."
+    )
+
+
 def _test_table(summary: Summary) -> list[str]:
     metrics = [name for name in METRIC_TITLES if any(name in values for values in summary.test.values())]
-    lines = [f"| | {' | '.join(METRIC_TITLES[name] for name in metrics)} |", f"|---|{'---:|' * len(metrics)}"]
+    costs: dict[str, FinalistResult | BaselineResult] = {**summary.final.baselines, "best": _winner(summary)}
+    if (document := next((one for one in summary.final.finalists if one.recommended), None)) is not None:
+        costs["document"] = document
+    titles = [*(METRIC_TITLES[name] for name in metrics), "size (MB)", "us per PSF"]
+    lines = [f"| | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
+    trainings = len(_winner(summary).trainings)
+    this = f"**this trial**, mean of {trainings} trainings" if trainings > 1 else "**this model**"
     for method in (name for name in ORDER if name in summary.test):
-        title = "**this model**" if method == "best" else METHODS[method]
-        cells = (number(summary.test[method][name]) if name in summary.test[method] else "-" for name in metrics)
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+        cells = [number(summary.test[method][name]) if name in summary.test[method] else "-" for name in metrics]
+        cost = costs.get(method)
+        cells += [megabytes(cost.bytes), microseconds(cost.seconds_per_psf)] if cost is not None else ["-", "-"]
+        lines.append(f"| {this if method == 'best' else METHODS[method]} | {' | '.join(cells)} |")
     return lines
+
+
+def _final_lines(summary: Summary) -> list[str]:
+    """The winner's interval, the exported training among its trainings, and the verdict."""
+    final, winner = summary.final, _winner(summary)
+    title = METRIC_TITLES.get(final.metric, final.metric)
+    score = interval(winner.score, decimals([winner.score]))
+    seeds = f"{len(winner.trainings)} training seeds" if len(winner.trainings) > 1 else "one training seed"
+    lines = [f"- {title} of this trial: {score}, a 95 % interval from {seeds} and the test positions."]
+    if len(winner.trainings) > 1:
+        own = next(one for one in winner.trainings if one.seed == summary.best.seed)
+        lines.append(
+            f"- This model is the training that was best on the validation positions; at the test positions its {title} is "
+            f"{number(own.test)}."
+        )
+    return lines + [f"- {sentence}" for sentence in final_sentences(final, standings(final))]
 
 
 def _limits(data: PsfData) -> list[str]:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from results.distributions import distribution
 from results.records import TrialRecord
 from spaces.study import Study
 
@@ -58,8 +58,13 @@ class Importance:
 
 
 def importance(trials: Sequence[TrialRecord], study: Study, step: int) -> Importance:
-    """Importance of the searched parameters at `step`, the first rung, which every trial reports at."""
-    values = {trial.number: value for trial in trials if (value := trial.at(step)) is not None}
+    """Importance of the searched parameters at `step`, the first rung, which every trial reports at.
+
+    Trials from outside today's ranges, which were edited when the run was resumed, are left out.
+    """
+    values = {
+        trial.number: value for trial in trials if (value := trial.at(step)) is not None and _inside(trial, study)
+    }
     if len(values) < MIN_TRIALS:
         reason = f"too few trials: {len(values)} reported at step {step}, at least {MIN_TRIALS} are needed"
         return Importance(step, len(values), 0, [], reason)
@@ -81,6 +86,17 @@ def importance(trials: Sequence[TrialRecord], study: Study, step: int) -> Import
     return Importance(step, len(reached), math.ceil(quantile * len(reached)), found)
 
 
+def _inside(trial: TrialRecord, study: Study) -> bool:
+    """Whether the study as it is now could suggest the trial's parameters."""
+    try:
+        for name, value in trial.params.items():
+            if name in study.search:
+                study.search[name].check(value, name)
+    except ValueError:
+        return False
+    return True
+
+
 def _in_memory(trials: Sequence[TrialRecord], study: Study) -> optuna.Study:
     """The trials, renumbered from 0 and all COMPLETE; parameters that the space does not search are left out."""
     verbosity = optuna.logging.get_verbosity()
@@ -89,20 +105,9 @@ def _in_memory(trials: Sequence[TrialRecord], study: Study) -> optuna.Study:
     optuna.logging.set_verbosity(verbosity)
     for trial in trials:
         params = {name: value for name, value in trial.params.items() if name in study.search}
-        distributions = {name: _distribution(study, name) for name in params}
+        distributions = {name: distribution(study, name) for name in params}
         copy.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=0.0))
     return copy
-
-
-def _distribution(study: Study, name: str) -> BaseDistribution:
-    parameter = study.search[name]
-    if parameter.choices is not None:
-        return CategoricalDistribution(parameter.choices)
-    assert parameter.low is not None
-    assert parameter.high is not None
-    if study.is_integer(name):
-        return IntDistribution(int(parameter.low), int(parameter.high), parameter.log, int(parameter.step or 1))
-    return FloatDistribution(parameter.low, parameter.high, parameter.log, parameter.step)
 
 
 def _ped_anova(study: optuna.Study, ranks: np.ndarray, quantile: float) -> dict[str, float]:

@@ -22,27 +22,46 @@ ADVICE = "restore it from a copy, or start a new run; nothing was changed"
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """What early stopping decided at a report: `rung` is the step whose values were compared."""
+
+    step: int
+    go_on: bool
+    rung: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrialRecord:
     """One trial as the study knows it.
 
     `history` holds (optimizer step, objective) of every report, rising in step. `value` is what the study was told.
-    `seconds` is the time a lane spent on it. `failure` says why a FAIL failed. `recommended` marks the trial with the
-    source documents' values, which a search starts with.
+    `values` are those of several objectives, in their order. `seconds` is the time lanes spent on it, all its attempts and
+    their starts included. `failure` says why a FAIL failed. `decisions` are those of early stopping: the first at each rung,
+    and the one that stopped it. `violation` is how far it is outside the constraints, 0 if it keeps to them. `recommended`
+    marks the trial with the source documents' values, which a search starts with.
     """
 
     number: int
     state: State
     params: dict[str, Scalar]
     history: tuple[tuple[int, float], ...]
-    value: float | None
+    values: tuple[float, ...] | None
     step: int
     metrics: dict[str, float]
     seconds: float
     lane: str | None
     failure: str | None
+    decisions: tuple[DecisionRecord, ...]
+    violation: float
     recommended: bool
     started: datetime | None
     ended: datetime | None
+
+    @property
+    def value(self) -> float | None:
+        """Of the first objective."""
+        return None if self.values is None else self.values[0]
 
     def best(self, mode: Mode) -> tuple[int, float] | None:
         """(step, objective) of the best report, which the `best` checkpoint holds; None without a finite one."""
@@ -104,20 +123,22 @@ def read_trials(run: RunDirectory) -> list[TrialRecord]:
 
 
 def _record(trial: optuna.trial.FrozenTrial) -> TrialRecord:
-    attributes: dict[str, Any] = trial.user_attrs
     history = tuple(sorted(trial.intermediate_values.items()))
+    progress: dict[str, Any] = trial.user_attrs.get("progress", {})
     return TrialRecord(
         number=trial.number,
         state=trial.state.name,  # type: ignore[arg-type]  # the enum's names are STATES
         params=dict(trial.params),
         history=history,
-        value=trial.value,
-        step=attributes.get("step", history[-1][0] if history else 0),
-        metrics=attributes.get("metrics", {}),
-        seconds=attributes.get("seconds", 0.0),
-        lane=attributes.get("lane"),
-        failure=attributes.get("failure"),
-        recommended=attributes.get("recommended", trial.number == 0),
+        values=None if trial.values is None else tuple(trial.values),
+        step=progress.get("step", history[-1][0] if history else 0),
+        metrics=progress.get("metrics", {}),
+        seconds=progress.get("seconds", 0.0),
+        lane=progress.get("lane"),
+        failure=trial.user_attrs.get("failure"),
+        decisions=tuple(DecisionRecord(**decision) for decision in progress.get("decisions", ())),
+        violation=sum(max(0.0, violation) for violation in trial.constraints.values()),
+        recommended=trial.number == 0,
         started=trial.datetime_start,
         ended=trial.datetime_complete,
     )

@@ -5,6 +5,8 @@ results/runs/<name>/
     study.db        Optuna storage, study name = run name: the state of truth
     lock            held (flock) by the search that writes to this run
     trials/00007/   checkpoints/ of one trial
+    finalists/00007-seed-0/   the same of a finalist's training
+    warm_start.json what another run's trials said, if it was asked for
     tensorboard/    one folder of event files per trial
     tune/, lanes/   Ray Tune's and Ray Train's own files
     logs/           driver.log and what the libraries say
@@ -70,6 +72,8 @@ class RunRecord(Frozen):
     data: DataSets
     lens: LensRecord
     versions: dict[str, str]
+    changes: tuple[str, ...] = ()
+    """Overrides of the study with which the run was resumed, in their order."""
 
     def resolved_study(self) -> Study:
         """The study as it was searched: the space file with every override applied.
@@ -93,20 +97,84 @@ class RunRecord(Frozen):
 
 
 class Winner(Frozen):
-    """The best trial: `value` is its best objective on the validation positions, reached at `step`."""
+    """The exported model: trial `number`, trained with `seed` (None: as the search trained it).
+
+    `value` is its best objective on the validation positions, reached at `step`.
+    """
 
     number: int
     params: dict[str, Any]
     value: float
     step: int
+    seed: int | None = None
+
+
+class Interval(Frozen):
+    """A mean with its 95 % interval, over training seeds and test positions."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Training(Frozen):
+    """One training of a finalist, at the full budget; `value` is its best on validation, at `step`, `test` on test."""
+
+    seed: int | None
+    value: float
+    step: int
+    test: float
+
+
+class FinalistResult(Frozen):
+    """A trial that was trained again with fresh seeds and judged at the sealed test positions.
+
+    `score` is that of `Final.metric`; `behind` the paired difference from the winner's (positive: a larger value), None
+    for the winner itself. `bytes` is the model's size, `seconds_per_psf` its time on one CPU thread.
+    """
+
+    number: int
+    recommended: bool
+    params: dict[str, Any]
+    trainings: tuple[Training, ...]
+    score: Interval
+    behind: Interval | None
+    bytes: int
+    seconds_per_psf: float
+
+
+class BaselineResult(Frozen):
+    """An interpolation of the training grid; `behind` as for finalists."""
+
+    score: float
+    behind: Interval
+    bytes: int
+    seconds_per_psf: float
+
+
+class Final(Frozen):
+    """How the winner was found among the finalists.
+
+    `metric` is named without its prefix; `tied` are the finalists not told apart from the best one; `verdict` says it all in
+    a sentence. The documents' values (`recommended`) are among `finalists`, but only to compare with. `baselines` are by
+    method: nearest, bilinear, bicubic, pca_rbf, rbf_cubic.
+    """
+
+    metric: str
+    finalists: tuple[FinalistResult, ...]
+    winner: int
+    tied: tuple[int, ...]
+    verdict: str
+    baselines: dict[str, BaselineResult]
 
 
 class Summary(Frozen):
     """The end of a run, for machines.
 
-    `test` maps a method (`document`, `best`, `nearest`, `bilinear`, `rbf_cubic`) to its metrics at the sealed test
-    positions, named without the `test/` prefix. `seconds` is wall-clock time, `lane_seconds` the sum over trials,
-    `steps` the optimizer steps of all trials, `rays_traced` what this run rendered (0 when the cache had it all).
+    `test` maps a method (`document`, `best`, `nearest`, `bilinear`, `bicubic`, `pca_rbf`, `rbf_cubic`) to its metrics at the
+    sealed test positions, named without the `test/` prefix; of `document` and `best` the mean over their trainings.
+    `ended` says what ended the search. `seconds` is wall-clock time, `lane_seconds` the sum over trials, `steps` the
+    optimizer steps of all trials, `rays_traced` what this run rendered (0 when the cache had it all).
     """
 
     name: str
@@ -116,6 +184,8 @@ class Summary(Frozen):
     trials: dict[str, int]
     best: Winner
     test: dict[str, dict[str, float]]
+    final: Final
+    ended: str
     rays_traced: int
     steps: int
     seconds: float
@@ -171,6 +241,10 @@ class RunDirectory:
         return self.path / "logs"
 
     @property
+    def warm_start(self) -> Path:
+        return self.path / "warm_start.json"
+
+    @property
     def model(self) -> Path:
         return self.path / "model"
 
@@ -187,6 +261,10 @@ class RunDirectory:
 
     def checkpoints(self, number: int) -> Path:
         return self.trial(number) / "checkpoints"
+
+    def finalist(self, number: int, seed: int) -> Path:
+        """One training of a finalist."""
+        return self.path / "finalists" / f"{number:05d}-seed-{seed}"
 
     def events(self, number: int) -> Path:
         """TensorBoard event files of one trial."""
@@ -210,16 +288,20 @@ class RunDirectory:
             folder.mkdir(parents=True, exist_ok=True)
         write_json(self.record, record)
 
+    def rewrite_record(self, record: RunRecord) -> None:
+        """Put down what a resumed run changed. Call it with the lock held."""
+        write_json(self.record, record)
+
     def read_record(self) -> RunRecord:
         """Raises RunError: `run.json` is missing or damaged."""
-        return _read_json(self.record, RunRecord, "this is not a run's directory, or the run never started")
+        return read_json(self.record, RunRecord, "this is not a run's directory, or the run never started")
 
     def write_summary(self, summary: Summary) -> None:
         write_json(self.summary, summary)
 
     def read_summary(self) -> Summary | None:
         """The summary, or None while the search has not ended. Raises RunError when it is damaged."""
-        return _read_json(self.summary, Summary, "") if self.summary.exists() else None
+        return read_json(self.summary, Summary, "") if self.summary.exists() else None
 
     @contextmanager
     def lock(self) -> Iterator[Self]:
@@ -310,7 +392,8 @@ def write_json(path: Path, model: BaseModel) -> None:
         raise RunError(f"{path}: cannot be written: {error.strerror}{todo}") from None
 
 
-def _read_json[Model: BaseModel](path: Path, model: type[Model], missing: str) -> Model:
+def read_json[Model: BaseModel](path: Path, model: type[Model], missing: str) -> Model:
+    """A model that `write_json` wrote. Raises RunError: missing (which `missing` explains) or damaged."""
     try:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:

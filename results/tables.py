@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,26 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from results.analysis import Analysis, analyze
+from results.final_tables import METRIC_TITLES, comparison_table, final_sentences, final_table
+from results.formatting import duration, new_table, number
 from results.importance import CLEAR, SHUFFLES, Importance
 from results.records import TrialRecord
 from results.run_directory import RunDirectory
 from spaces.metrics import METRICS, Mode
 
 SHOWN_TRIALS = 4
-METHODS = {
-    "document": "documents' values",
-    "best": "best trial",
-    "nearest": "nearest neighbour",
-    "bilinear": "bilinear",
-    "rbf_cubic": "cubic RBF",
-}
-INTERPOLATIONS = ("nearest", "bilinear", "rbf_cubic")
-METRIC_TITLES = {
-    "prior_rel_l2": "rel. L2",
-    "prior_psnr": "PSNR (dB)",
-    "prior_centroid_px": "centroid (px)",
-    "prior_radius_error_px": "radius (px)",
-}
+SHOWN_STOPS = 10
+SHOWN_FRONT = 12
 
 
 def analysis(run: RunDirectory) -> RenderableType:
@@ -45,26 +35,46 @@ def analysis(run: RunDirectory) -> RenderableType:
 
 def analysis_tables(analysis: Analysis) -> RenderableType:
     """All tables of an analysis, one below the other."""
-    parts: list[RenderableType] = [heading(analysis), state_table(analysis), best_table(analysis)]
+    parts: list[RenderableType] = [heading(analysis), state_table(analysis)]
+    parts += [part for part in (survival_table(analysis), stop_table(analysis)) if part is not None]
+    parts.append(front_tables(analysis) if analysis.study.further_objectives else best_table(analysis))
     if analysis.summary is not None:
-        parts.append(comparison_table(analysis.summary.test))
+        final = analysis.summary.final
+        parts += [comparison_table(analysis.summary.test), final_table(final)]
+        parts.append(Text("\n".join(final_sentences(final, analysis.standings))))
     parts.append(importance_table(analysis.importance, analysis))
-    return Group(*(part for one in [*parts, notes(analysis)] for part in (one, Text())))
+    if said := notes(analysis):
+        parts.append(said)
+    return Group(*(part for one in parts for part in (one, Text())))
 
 
 def heading(analysis: Analysis) -> Text:
-    record, objective = analysis.record, analysis.study.objective
-    state = "finished" if analysis.summary else "not finished: these are the results so far"
+    """What was searched and how, what ended it, and what was changed on the way."""
+    record, study = analysis.record, analysis.study
     text = Text()
     text.append(record.name, style="bold")
-    text.append(f"  {record.space}, preset {record.preset}, seed {record.seed}, lens {record.lens.name}; {state}\n")
-    text.append(f"objective: {objective.metric} ({objective.mode}), {METRICS[objective.metric].meaning}")
-    return text
+    text.append(f"  {record.space}, preset {record.preset}, seed {record.seed}, lens {record.lens.name}, ")
+    text.append(f"sampler {study.sampler}, scheduler {study.scheduler}")
+    lines = [
+        f"{'and' if index else 'objective'}: {one.metric} ({one.mode}), {METRICS[one.metric].meaning}"
+        for index, one in enumerate(study.objectives)
+    ]
+    if study.constraints:
+        limits = (
+            f"{one.metric} {f'>= {number(one.low)}' if one.low is not None else f'<= {number(one.high)}'}"
+            for one in study.constraints
+        )
+        lines.append(f"constraints: {', '.join(limits)}")
+    ended = f"finished ({analysis.summary.ended})" if analysis.summary else "not finished: these are the results so far"
+    lines.append(ended)
+    if record.changes:
+        lines.append(f"changed at resume: {', '.join(record.changes)}")
+    return text.append("\n" + "\n".join(lines))
 
 
-def state_table(analysis: Analysis) -> Table:
-    """Trials, steps and lane time by state."""
-    table = _table("Trials", "state", "trials", "steps", "lane time", "share")
+def state_table(analysis: Analysis) -> RenderableType:
+    """Trials, steps and lane time by state, how busy the lanes were, and why trials failed."""
+    table = new_table("Trials", "state", "trials", "steps", "lane time", "share")
     total = sum(cost.lane_seconds for cost in analysis.spent.values())
     for state, cost in analysis.spent.items():
         share = f"{cost.lane_seconds / total:.0%}" if total else "-"
@@ -72,6 +82,62 @@ def state_table(analysis: Analysis) -> Table:
     steps = sum(cost.steps for cost in analysis.spent.values())
     table.add_section()
     table.add_row("all", str(len(analysis.trials)), f"{steps:,}", duration(total), "100%" if total else "-")
+    lines = []
+    if (busy := analysis.efficiency) is not None:
+        lanes = "The lane" if busy.lanes == 1 else f"The {busy.lanes} lanes"
+        lines.append(f"{lanes} trained for {busy.share:.0%} of the {duration(busy.seconds)} in which trials ran.")
+    if interrupted := [
+        trial.number for trial in analysis.trials if trial.state == "WAITING" and trial.started is not None
+    ]:
+        lines.append(f"WAITING: {_numbers(interrupted)} interrupted, going on when the run is resumed.")
+    lines += [f"FAIL: {len(one.trials)} x {one.reason} ({_numbers(one.trials)})." for one in analysis.failures]
+    return Group(table, Text("\n".join(lines))) if lines else table
+
+
+def survival_table(analysis: Analysis) -> RenderableType | None:
+    """How many trials came to each rung and went on, and what they had reached there; None before the first rung."""
+    scheduler = analysis.study.scheduler
+    if scheduler == "none":
+        return Text("Early stopping: none (scheduler none), every trial has the full budget.")
+    if not any(row.came for row in analysis.survival):
+        return None
+    budget = analysis.record.budget()
+    kind = f"asha, one in {budget.reduction_factor} goes on" if scheduler == "asha" else scheduler
+    table = new_table(
+        f"Survival ({kind})",
+        "rung" if scheduler == "asha" else "step",
+        "came",
+        "went on",
+        "PRUNED",
+        f"best {_title(analysis.study.objective.metric)}",
+        "median",
+    )
+    table.columns[0].justify = "right"
+    for row in analysis.survival:
+        last = row.step == budget.steps
+        table.add_row(
+            f"{row.step:,}",
+            str(row.came),
+            "end" if last else str(row.went_on),
+            "-" if last else str(row.stopped),
+            number(row.best) if row.best is not None else "-",
+            number(row.median) if row.median is not None else "-",
+        )
+    table.caption = "PRUNED: here or later, before the next row."
+    return table
+
+
+def stop_table(analysis: Analysis) -> Table | None:
+    """Why trials were stopped, the latest last; None if none was."""
+    if not analysis.stops:
+        return None
+    shown = analysis.stops[-SHOWN_STOPS:]
+    table = new_table("Why trials were stopped", "trial", "at step", "reason")
+    table.columns[2].justify = "left"
+    for one in shown:
+        table.add_row(f"#{one.number}", f"{one.step:,}", one.reason)
+    if earlier := len(analysis.stops) - len(shown):
+        table.caption = f"The latest {len(shown)}; {earlier} more with --json."
     return table
 
 
@@ -79,54 +145,89 @@ def best_table(analysis: Analysis) -> RenderableType:
     """The best trials side by side, the documents' values first: one column per trial reads well with many rows."""
     if not analysis.ranking:
         return Text("no trial has reported yet")
-    document, best = analysis.document, analysis.ranking[:SHOWN_TRIALS]
-    table = _table("Best trials", "")
-    columns: list[TrialRecord] = []
-    if document is not None and document not in best:
-        columns.append(document)
-    columns += best
-    for trial in columns:
-        kind = "documents'" if trial.recommended else f"#{trial.number}"
-        style = "bold" if trial is best[0] else None
-        table.add_column(kind, justify="right", style=style, no_wrap=True)
-
-    def row(title: str, values: list[str]) -> None:
-        table.add_row(title, *values)
-
+    best = analysis.ranking[:SHOWN_TRIALS]
+    columns = _with_document(best, analysis)
+    table = _side_by_side("Best trials", columns, best[0])
     points = [trial.best(analysis.mode) for trial in columns]
-    row(analysis.study.objective.metric.removeprefix("val/"), [number(point[1]) if point else "-" for point in points])
-    row("at step", [str(point[0]) if point else "-" for point in points])
-    row("state", [trial.state.lower() for trial in columns])
-    row("lane time", [duration(trial.seconds) for trial in columns])
+    table.add_row(_title(analysis.study.objective.metric), *(number(point[1]) if point else "-" for point in points))
+    table.add_row("at step", *(str(point[0]) if point else "-" for point in points))
+    table.add_row("state", *(trial.state for trial in columns))
+    if analysis.study.constraints:
+        table.add_row("violation", *map(_violation, columns))
+    table.add_row("lane time", *(duration(trial.seconds) for trial in columns))
     table.add_section()
+    _add_parameters(table, columns, analysis)
+    if analysis.summary is not None:
+        table.caption = "Bold: the winner; with its value in the search, where others may have done better."
+    return table
+
+
+def front_tables(analysis: Analysis) -> RenderableType:
+    """Of several objectives: the Pareto front, and the parameters of some trials along it."""
+    if not analysis.front:
+        return Text("Pareto front: no trial is COMPLETE and within the constraints yet")
+    shown = _along(analysis.front, SHOWN_FRONT)
+    titles = (_title(one.metric) for one in analysis.study.objectives)
+    table = new_table("Pareto front", "trial", *titles, "lane time")
+    winner = analysis.summary.best.number if analysis.summary is not None else None
+    for trial in shown:
+        assert trial.values is not None
+        table.add_row(
+            _name(trial),
+            *map(number, trial.values),
+            duration(trial.seconds),
+            style="bold" if trial.number == winner else None,
+        )
+    if more := len(analysis.front) - len(shown):
+        table.caption = f"{more} more with --json."
+    columns = _with_document(_along(analysis.front, SHOWN_TRIALS), analysis)
+    parameters = _side_by_side("Parameters along the front", columns, analysis.ranking[0])
+    _add_parameters(parameters, columns, analysis)
+    return Group(table, Text(), parameters)
+
+
+def _with_document(trials: Sequence[TrialRecord], analysis: Analysis) -> list[TrialRecord]:
+    """The documents' values first, if they are not among the trials."""
+    document = analysis.document
+    return [*([document] if document is not None and document not in trials else []), *trials]
+
+
+def _along[Item](items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` items at even distances, the first and the last among them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
+
+
+def _side_by_side(title: str, columns: Sequence[TrialRecord], best: TrialRecord) -> Table:
+    table = new_table(title, "")
+    for trial in columns:
+        table.add_column(_name(trial), justify="right", style="bold" if trial is best else None, no_wrap=True)
+    return table
+
+
+def _add_parameters(table: Table, columns: Sequence[TrialRecord], analysis: Analysis) -> None:
     for name in analysis.study.search:
-        row(name, [number(trial.params[name]) if name in trial.params else "-" for trial in columns])
-    return table
+        table.add_row(name, *(number(trial.params[name]) if name in trial.params else "-" for trial in columns))
 
 
-def comparison_table(test: Mapping[str, Mapping[str, float]]) -> Table:
-    """Every method at the sealed test positions; the best value of each column is bold.
+def _title(metric: str) -> str:
+    name = metric.removeprefix("val/")
+    return METRIC_TITLES.get(name, name)
 
-    The last column is how many times smaller the relative L2 error is than with the documents' values.
-    """
-    metrics = [name for name in METRIC_TITLES if any(name in values for values in test.values())]
-    table = _table("At the test positions", "", *(METRIC_TITLES[name] for name in metrics), "documents' / this")
-    best = {}
-    for name in metrics:
-        column = [row[name] for row in test.values() if name in row]
-        best[name] = max(column) if METRICS[f"test/{name}"].mode == "max" else min(column)
-    for method, values in sorted(
-        test.items(), key=lambda item: list(METHODS).index(item[0]) if item[0] in METHODS else 99
-    ):
-        cells = []
-        for name in metrics:
-            style = "bold" if values.get(name) == best[name] else ""
-            cells.append(Text(number(values[name]) if name in values else "-", style=style))
-        against = test.get("document", {}).get("prior_rel_l2")
-        error = values.get("prior_rel_l2")
-        factor = f"{against / error:.1f}" if against and error else "-"
-        table.add_row(METHODS.get(method, method), *cells, factor)
-    return table
+
+def _name(trial: TrialRecord) -> str:
+    return "documents'" if trial.recommended else f"#{trial.number}"
+
+
+def _violation(trial: TrialRecord) -> str:
+    """How far a trial is outside the constraints, which is known once it has ended."""
+    return "-" if trial.state in ("RUNNING", "WAITING") else number(trial.violation) if trial.violation else "none"
+
+
+def _numbers(trials: Sequence[int], most: int = 5) -> str:
+    listed = ", ".join(f"#{number}" for number in trials[:most])
+    return listed if len(trials) <= most else f"{listed} and {len(trials) - most} more"
 
 
 def importance_table(found: Importance, analysis: Analysis) -> RenderableType:
@@ -134,7 +235,7 @@ def importance_table(found: Importance, analysis: Analysis) -> RenderableType:
     if found.reason:
         return Text(f"Importance: {found.reason}.")
     steps = analysis.record.budget().steps
-    table = _table("Importance", "", "share", "", "p", "document's label", "documents' value", "best value")
+    table = new_table("Importance", "", "share", "", "p", "document's label", "documents' value", "best value")
     table.columns[2].justify = table.columns[4].justify = "left"
     best = analysis.ranking[0].params if analysis.ranking else {}
     for one in found.parameters:
@@ -152,20 +253,18 @@ def importance_table(found: Importance, analysis: Analysis) -> RenderableType:
         f"PED-ANOVA on the ranks of {found.trials} trials at step {found.step} of {steps}: the {found.top} best against all. "
         f"p: chance of as much without any effect, {SHUFFLES} shuffles; above {CLEAR} it is not told apart from noise."
     )
-    table.caption_justify = "left"
     return table
 
 
-def notes(analysis: Analysis) -> Text:
-    """The gain over the documents' values, and parameters whose best value lies at the end of a range."""
+def notes(analysis: Analysis) -> Text | None:
+    """The gain over the documents' values so far, and parameters whose best value lies at the end of a range."""
     lines = []
     gain = analysis.gain
-    if gain is not None:
+    if gain is not None and analysis.summary is None:  # with a summary, the comparison says it
         factor = f": {gain.factor:.1f} times less" if gain.factor is not None and gain.factor >= 1 else ""
         lines.append(
             f"{gain.metric}: best {number(gain.best)}, documents' values {number(gain.document)}{factor} ({gain.where})."
         )
-    lines += _still_better(analysis)
     clear = {one.name for one in analysis.importance.parameters if one.clear}
     for told_apart, remark in ((True, ""), (False, " (importance not told apart from noise)")):
         at_end = [edge for edge in analysis.edges if (edge.name in clear) is told_apart]
@@ -176,28 +275,7 @@ def notes(analysis: Analysis) -> Text:
             lines.append(f"Best value at an end of its range, so better ones may lie outside: {listed}{remark}.")
     if analysis.edges:
         lines.append(f"To look outside: {analysis.edges[0].advice}.")
-    failed = [trial for trial in analysis.trials if trial.state == "FAIL"]
-    lines += [f"Trial #{trial.number} failed: {trial.failure or 'no reason recorded'}" for trial in failed[:3]]
-    if len(failed) > 3:
-        lines.append(f"... and {len(failed) - 3} more failed.")
-    return Text("\n".join(lines))
-
-
-def _still_better(analysis: Analysis) -> list[str]:
-    """A sentence if an interpolation of the training grid beats the best trial at the test positions."""
-    if analysis.summary is None:
-        return []
-    name = analysis.summary.objective.metric.removeprefix("val/")
-    sign = 1 if analysis.mode == "min" else -1
-    scores = {method: values[name] for method, values in analysis.summary.test.items() if name in values}
-    if "best" not in scores:
-        return []
-    better = [
-        f"{METHODS[method]} {number(scores[method])}"
-        for method in INTERPOLATIONS
-        if method in scores and sign * scores[method] < sign * scores["best"]
-    ]
-    return [f"Interpolation of the training grid is still better: {', '.join(better)}."] if better else []
+    return Text("\n".join(lines)) if lines else None
 
 
 def analysis_as_dict(run: RunDirectory) -> dict[str, Any]:
@@ -207,20 +285,36 @@ def analysis_as_dict(run: RunDirectory) -> dict[str, Any]:
         RunError: the run's files are missing or damaged.
     """
     analysis = analyze(run)
-    mode = analysis.mode
+    mode, study, summary = analysis.mode, analysis.study, analysis.summary
     return {
         "run": analysis.record.name,
         "space": analysis.record.space,
         "preset": analysis.record.preset,
-        "objective": analysis.study.objective.model_dump(),
-        "finished": analysis.summary is not None,
+        "sampler": study.sampler,
+        "scheduler": study.scheduler,
+        "objective": study.objective.model_dump(),
+        "further_objectives": [one.model_dump() for one in study.further_objectives],
+        "constraints": [one.model_dump() for one in study.constraints],
+        "finished": summary is not None,
+        "ended": summary.ended if summary else None,
+        "changes": list(analysis.record.changes),
         "states": {state: asdict(cost) for state, cost in analysis.spent.items()},
+        "failures": [asdict(one) for one in analysis.failures],
+        "efficiency": asdict(analysis.efficiency) if analysis.efficiency else None,
+        "survival": [asdict(one) for one in analysis.survival],
+        "stops": [asdict(one) for one in analysis.stops],
         "trials": [_trial_as_dict(trial, mode) for trial in analysis.trials],
         "ranking": [trial.number for trial in analysis.ranking],
+        "front": [trial.number for trial in analysis.front] if study.further_objectives else None,
         "importance": asdict(analysis.importance),
         "edges": [asdict(edge) for edge in analysis.edges],
         "gain": asdict(analysis.gain) if analysis.gain else None,
-        "test": analysis.summary.test if analysis.summary else None,
+        "test": summary.test if summary else None,
+        "final": summary.final.model_dump(mode="json") if summary else None,
+        "winner": summary.best.model_dump(mode="json") if summary else None,
+        "standings": [
+            {"method": one.method, "ahead": one.ahead.model_dump(), "better": one.better} for one in analysis.standings
+        ],
     }
 
 
@@ -232,41 +326,12 @@ def _trial_as_dict(trial: TrialRecord, mode: Mode) -> dict[str, Any]:
         "params": trial.params,
         "best_value": best[1] if best else None,
         "best_step": best[0] if best else None,
+        "values": list(trial.values) if trial.values is not None else None,
         "step": trial.step,
         "metrics": {name: value if math.isfinite(value) else None for name, value in trial.metrics.items()},
         "lane_seconds": trial.seconds,
         "failure": trial.failure,
+        "decisions": [asdict(one) for one in trial.decisions],
+        "violation": trial.violation,
         "recommended": trial.recommended,
     }
-
-
-def number(value: object) -> str:
-    """A value in at most 9 characters where it is a number: four digits, `1e-04` written `1e-4`."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int) or not math.isfinite(value):
-        return str(value)
-    text = f"{value:.4g}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.2e}"
-    mantissa, e, exponent = text.partition("e")
-    if not e:
-        return text
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-    return f"{mantissa}e{int(exponent)}"
-
-
-def duration(seconds: float) -> str:
-    """`4.2 s`, `3 min 07 s`, `2 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", caption_style="dim", box=None, pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for other in others:
-        table.add_column(other, justify="right")
-    return table

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from results.run_directory import ROOT, RunError
+from results.run_directory import find as find_run
 from search.cache_command import CACHE
 from search.cache_command import app as cache_app
 from search.render_command import render
@@ -45,6 +46,15 @@ def run(
         str | None, typer.Option(help="Shipped lens name or .json, .zmx, .seq file; same as data.lens.")
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, in place of the preset's.")] = None,
+    max_hours: Annotated[float | None, typer.Option(help="Hours after which no more trials are trained.")] = None,
+    target: Annotated[float | None, typer.Option(help="Objective of a finished trial that ends the search.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="auto, tpe, random, gp, cmaes, nsga2, grid; default: the space's.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="asha, median or none; default: the space's.")] = None,
+    warm_start: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Another run, whose trials the sampler learns from.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
@@ -63,6 +73,8 @@ def run(
         for shipped in available():
             console.print(f"{shipped:16} {load(shipped).description}", highlight=False)
         return
+    settings = list(overrides or [])
+    budget = {"trials": trials, "max_hours": max_hours, "target": target}
     if resume is not None:
         given = {
             "--space": space,
@@ -70,20 +82,27 @@ def run(
             "--name": name,
             "--preset": preset,
             "--seed": seed,
-            "--set": overrides or None,
+            "--sampler": sampler,
+            "--scheduler": scheduler,
+            "--warm-start": warm_start,
         }
         if clash := [option for option, value in given.items() if value is not None]:
             raise SpaceError(f"{clash[0]}: goes with a new run, not with --resume, which keeps the run's own")
-        job = plan.resumed(resume, out)
+        chosen = find_run(resume, out).read_record().preset
+        settings += [f"budget.{chosen}.{key}={value}" for key, value in budget.items() if value is not None]
+        job = plan.resumed(resume, out, settings)
     else:
         if space is None:
             raise SpaceError(f"--space: missing; valid: {', '.join(available())}, or a YAML file")
-        settings = list(overrides or [])
-        settings += [f"data.lens={lens}"] if lens is not None else []
-        settings += [f"seed={seed}"] if seed is not None else []
-        job = plan.new(load(space, settings), space, preset or "standard", settings, name, out)
-    if trials is not None:
-        job = plan.with_trials(job, trials)
+        chosen = preset or "standard"
+        studies = {"data.lens": lens, "seed": seed, "sampler": sampler, "scheduler": scheduler}
+        settings += [f"{key}={value}" for key, value in studies.items() if value is not None]
+        study = load(space, settings)
+        # An unknown preset is told as such, not as an override of it.
+        limits = [f"budget.{chosen}.{key}={value}" for key, value in budget.items() if value is not None]
+        if limits and chosen in study.presets():
+            study = load(space, settings + limits)
+        job = plan.new(study, space, chosen, settings, name, out, warm_start)
     shape = plan.fit_machine(job.study, job.budget.trials) if address is None else None
     if dry_run:
         console.print(plan.describe(job, shape), highlight=False, soft_wrap=True)
@@ -106,7 +125,6 @@ def analyze(
 ) -> None:
     """What a run found: best trials, states, time spent, the comparison, parameter importance."""
     from results import tables
-    from results.run_directory import find as find_run
 
     directory = find_run(run, out)
     if as_json:

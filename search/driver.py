@@ -8,24 +8,30 @@ import platform
 import shlex
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import optuna
 import ray
 from rich.console import Console
 
 from deeplens_workers.cache import key
 from deeplens_workers.dataset import PsfDataset, render_dataset, requests
 from deeplens_workers.stream import StreamState, streaming
-from results.records import check_database
+from results.records import check_database, read_trials
 from results.run_directory import DataSets, LensRecord, RunRecord
+from search import warm_start
 from search.display import Display
+from search.finalists import candidates, train_finalists
+from search.ledger import Ledger
+from search.limits import Limits
 from search.plan import Job, Shape, fit_cluster, fit_machine
 from search.process import library_output_to, signals, start_ray
-from search.searcher import StudySearcher, open_study, requeue
+from search.scheduler import EarlyStopping, rule
+from search.searcher import Observer, StudySearcher, open_ledger
+from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
 from spaces.loading import SpaceError
 from trainables.lane import Lanes, LanesLost, training
 
@@ -57,12 +63,12 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
             with Display(job.study, budget=job.budget, console=console) as display:
                 display.note("starting Ray")
                 shape = _start_ray(job, address, dashboard, display)
-                _record_start(job, cache)
-                data = _search(job, shape, cache, display)
-                display.note("judging the winner at the sealed test positions")
+                _record_start(job, cache, display)
+                data, ended = _search(job, shape, cache, display)
+                display.note("judging the finalists at the sealed test positions")
                 from search.finish import finish
 
-                outcome = finish(job, data, seconds=time.monotonic() - began)
+                outcome = finish(job, data, seconds=time.monotonic() - began, ended=ended)
             console.print(outcome)
             return 0
         except SpaceError:
@@ -81,8 +87,9 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
             ray.shutdown()
 
 
-def _search(job: Job, shape: Shape, cache: Path, display: Display) -> PsfDataset:
-    config, resources, directory = job.study, job.study.resources, job.directory
+def _search(job: Job, shape: Shape, cache: Path, display: Display) -> tuple[PsfDataset, str]:
+    """Render, search, train the finalists; the data set, and what ended the search."""
+    config, resources, directory = job.study, job.study.resources, job.directory.absolute()
     if directory.study_db.exists():
         check_database(directory)
     with Lanes(
@@ -96,54 +103,66 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> PsfDataset
         data = render_dataset(config.data, config.seed, cache, actors=shape.render_actors, progress=display.rendered)
         for warning in data.warnings:
             display.say(f"warning: {warning}")
-        study = open_study(directory.storage_url, directory.name, config, job.budget)
-        requeue(study)  # trials that a killed search left running; the lock says that nobody runs them now
-        finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-        if finished < job.budget.trials:
-            directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
+        earlier = warm_start.read(directory)
+        experience = earlier.experience(config) if earlier is not None else None
+        with closing(open_ledger(directory.storage_url, directory.name, config, job.budget, experience)) as ledger:
+            paths = {"train": str(data.train.resolve()), "validation": str(data.validation.resolve())}
+            settings = TrialSettings(config, job.budget, directory, paths)
             if config.data.stream is not None:
                 display.note("filling the stream of fresh kernels")
             with streaming(config.data, config.seed, actors=shape.render_actors) as stream:
-                display.note("waiting for the lanes (they start once, in about a minute on two cores)")
-                for lane, reason in lanes.wait_ready().items():
-                    display.say(f"warning: going on without {lane}: {reason}")
-                display.search_started(ended_before=finished, lanes=shape.lanes)
-                try:
-                    _tune(job, study, data, lanes, display, trials=job.budget.trials - finished)
-                finally:
-                    requeue(study)
+                ended = _trials(job, settings, ledger, lanes, display)
+                found = candidates(read_trials(directory), config, job.budget)
+                train_finalists(found, settings, lanes, display.say)
                 if stream is not None:
                     state: StreamState = ray.get(stream.state.remote())
                     data = replace(data, rays_traced=data.rays_traced + state.rays_traced)
                     if state.failure is not None:
                         display.say(f"warning: training went on without fresh kernels: {state.failure}")
-        return data
+        return data, ended
 
 
-def _tune(job: Job, study: optuna.Study, data: PsfDataset, lanes: Lanes, display: Display, trials: int) -> None:
+def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, display: Display) -> str:
+    """Run the trials that are left; what ended the search."""
+    budget = job.budget
+    finished = sum(trial.state.is_finished() for trial in ledger.trials)
+    wanted = job.trials_wanted()
+    if finished >= wanted:
+        return f"trials: all {finished} have ended"
+    job.directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
+    display.note("waiting for the lanes (they start once, in about a minute on two cores)")
+    for lane, reason in lanes.wait_ready().items():
+        display.say(f"warning: going on without {lane}: {reason}")
+    display.search_started(ended_before=finished, lanes=len(lanes.names))
+    limits = Limits(budget, job.study.objective.mode, ledger)
+    tune_trials(settings, ledger, lanes, display, limits, trials=wanted - finished)
+    if limits.reason is not None:
+        display.say(f"the search ends: {limits.reason}")
+        return limits.reason
+    return f"trials: all {sum(trial.state.is_finished() for trial in ledger.trials)} have ended"
+
+
+def tune_trials(
+    settings: TrialSettings, ledger: Ledger, lanes: Lanes, observer: Observer, limits: Limits, trials: int
+) -> None:
+    """Let Tune run so many trials on the lanes.
+
+    Raises:
+        LanesLost: no lane is left. Trials that it struck wait to be resumed.
+    """
     from ray import tune
     from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
-    from search.asha import Asha, Rungs
-    from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
-
-    budget, objective, directory = job.budget, job.study.objective, job.directory.absolute()
-    rungs = Rungs(budget.rungs(), budget.reduction_factor, objective.mode, exempt=(0,))
-    for trial in study.get_trials(deepcopy=False):
-        for step, value in trial.intermediate_values.items():
-            rungs.record(trial.number, step, value)
-    settings = TrialSettings(
-        study=job.study,
-        budget=budget,
-        directory=directory,
-        data={"train": str(data.train.resolve()), "validation": str(data.validation.resolve())},
-    )
-    searcher = StudySearcher(study, job.study, budget.steps, display)
+    study, budget, directory = settings.study, settings.budget, settings.directory
+    stopping = EarlyStopping(rule(study, budget), study.objective.metric, exempt=(0,), watched=study.watched)
+    for trial in ledger.trials:
+        stopping.replay(trial.number, trial.intermediate_values)
+    searcher = StudySearcher(ledger, study, budget.steps, observer, stopping.decisions)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=Asha(rungs, objective.metric),
+            scheduler=stopping,
             num_samples=trials,
             max_concurrent_trials=len(lanes.names),
             reuse_actors=True,
@@ -154,6 +173,7 @@ def _tune(job: Job, study: optuna.Study, data: PsfDataset, lanes: Lanes, display
             storage_path=str(directory.path),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=TRIAL_RETRIES),
+            stop=limits,
             # The two files per trial that `tune ls` reads.
             callbacks=[FreeLane(lanes.board), JsonLoggerCallback(), CSVLoggerCallback()],
         ),
@@ -191,8 +211,16 @@ def _start_ray(job: Job, address: str | None, dashboard: bool, display: Display)
     return shape
 
 
-def _record_start(job: Job, cache: Path) -> None:
+def _record_start(job: Job, cache: Path, display: Display) -> None:
+    """Write down how the run was started, or what is changed now that it goes on."""
+    study = job.study.model_dump(mode="json", exclude_none=True)
     if job.resume:
+        for change in job.changes:
+            display.say(f"changed: {change}; trials so far keep the values they had")
+        record = job.directory.read_record()
+        if study != record.study:
+            changes = (*record.changes, *job.changes)
+            job.directory.rewrite_record(record.model_copy(update={"study": study, "changes": changes}))
         return
     data = requests(job.study.data, job.lens, job.study.seed)
     record = RunRecord(
@@ -202,17 +230,19 @@ def _record_start(job: Job, cache: Path) -> None:
         seed=job.study.seed,
         started=datetime.now().astimezone(),
         command=tuple(sys.argv),
-        study=job.study.model_dump(mode="json", exclude_none=True),
+        study=study,
         data=DataSets(**{name: str((cache / key(wanted)).resolve()) for name, wanted in data.items()}),
         lens=LensRecord(name=job.lens.name, sha256=job.lens.sha256),
         versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
     )
     job.directory.create(record)
+    if job.warm_start is not None:
+        warm_start.write(job.directory, job.warm_start)
 
 
 def _resume_command(job: Job, cache: Path, address: str | None) -> str:
     directory = job.directory
-    options = ["--out", str(directory.path.parent), "--cache", str(cache), "--trials", str(job.budget.trials)]
+    options = ["--out", str(directory.path.parent), "--cache", str(cache)]
     return shlex.join(
         ["psf-search", "run", "--resume", directory.name, *options, *(["--address", address] if address else [])]
     )

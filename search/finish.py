@@ -1,76 +1,113 @@
-"""The end of a search: the winner is chosen, judged at the sealed test positions, exported and pictured."""
+"""The end of a search: finalists are judged at the sealed test positions, the winner is exported and pictured."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from deeplens_workers.dataset import PsfDataset
-from results.analysis import analyze, ranked
+from results import comparison
+from results.analysis import analyze
+from results.comparison import Estimate, Verdict
 from results.export import export_model, model_card
 from results.plots import centre_to_corner, history_figure, psf_grid_figure
 from results.records import TrialRecord, read_trials
-from results.run_directory import RunDirectory, Summary, Winner
+from results.run_directory import BaselineResult, Final, FinalistResult, Interval, Summary, Training, Winner
 from results.tables import analysis_tables
+from search.finalists import Candidate, candidates
 from search.plan import Job
-from trainables.baselines import score_baselines
-from trainables.checkpoint import Checkpoint, load_checkpoint
+from spaces.metrics import METRICS
+from trainables.baselines import Baseline, predict_baselines
+from trainables.checkpoint import Checkpoint
 from trainables.data import PsfSplit
-from trainables.metrics import kernel_metrics, predict
+from trainables.metrics import fastest, kernel_errors, predict
 from trainables.vae import CVAE, export
+
+Errors = dict[str, NDArray[np.float64]]
 
 
 class NoWinner(RuntimeError):
     """No trial reached the full budget, so there is nothing to export."""
 
 
-def finish(job: Job, data: PsfDataset, seconds: float) -> RenderableType:
-    """Judge, export and picture the best trial of a search; returns what to show.
+@dataclass(frozen=True)
+class _Judged:
+    """A candidate with its trainings' checkpoints, and every metric's errors [S, P] at the test positions."""
 
-    A trial counts by its best report, that of its `best` checkpoint. Only trials that reached the full budget can win, as
-    in the study's own `best_trial`: the documents' values had the full budget too. The test set is read here for the
-    first time.
+    candidate: Candidate
+    seeds: tuple[int | None, ...]
+    checkpoints: list[Checkpoint]
+    errors: Errors
+    bytes: int
+    seconds_per_psf: float
+
+    @property
+    def number(self) -> int:
+        return self.candidate.trial.number
+
+    def exported(self, mode: str) -> int:
+        """Index of the best training, by its validation error: the test positions judge, they do not choose."""
+        values = [checkpoint.best if mode == "min" else -checkpoint.best for checkpoint in self.checkpoints]
+        return int(np.argmin(values))
+
+
+def finish(job: Job, data: PsfDataset, seconds: float, ended: str) -> RenderableType:
+    """Judge the finalists, export and picture the winner; returns what to show. The test set is read here, and only here.
 
     Args:
         seconds: wall-clock time of the search so far.
+        ended: what ended the search.
 
     Raises:
-        NoWinner: no trial completed.
+        NoWinner: no trial completed, or no finalist could be trained.
     """
-    directory, objective = job.directory, job.study.objective
+    directory, objective, conditions = job.directory, job.study.objective, job.study.data.conditions
     trials = read_trials(directory)
-    complete = [trial for trial in trials if trial.state == "COMPLETE" and trial.value is not None]
-    if not complete:
-        reasons = "; ".join(sorted({trial.failure for trial in trials if trial.failure})[:3])
-        raise NoWinner(f"{directory.path}: no trial completed{': ' + reasons if reasons else ''}; see {directory.logs}")
-    best = ranked(complete, objective.mode)[0]
-    document = next((trial for trial in complete if trial.recommended), None)
-
-    conditions = job.study.data.conditions
     held_out, grid = PsfSplit.load(data.test, conditions), PsfSplit.load(data.train, conditions)
-    checkpoint = _checkpoint(directory, best)
-    model = checkpoint.model().eval()
-    test = {"best": _score(model, held_out), **score_baselines(grid, held_out)}
-    if document is not None:
-        test = {"document": _score(_checkpoint(directory, document).model().eval(), held_out), **test}
+    judged = _judge(job, trials, held_out)
+    baselines = predict_baselines(grid, held_out.points)
+    errors = {name: _as_arrays([kernel_errors(one.kernels, held_out.kernels)]) for name, one in baselines.items()}
 
+    final, winner = _final(job, judged, baselines, errors)
+    best = winner.exported(objective.mode)
+    checkpoint = winner.checkpoints[best]
+    model = checkpoint.model().eval()
+    documents = [one for one in judged if one.candidate.trial.recommended]
+    test = {"document": documents[0].errors} if documents else {}
+    means = {
+        method: {name: float(values.mean()) for name, values in of_method.items()}
+        for method, of_method in {**test, "best": winner.errors, **errors}.items()
+    }
     summary = Summary(
         name=directory.name,
         space=job.study.space,
         preset=job.preset,
         objective=objective,
         trials=_count_states(trials),
-        best=Winner(number=best.number, params=best.params, value=checkpoint.best, step=checkpoint.step),
-        test=test,
+        best=Winner(
+            number=winner.number,
+            params=winner.candidate.trial.params,
+            value=checkpoint.best,
+            step=checkpoint.step,
+            seed=winner.seeds[best],
+        ),
+        test=means,
+        final=final,
+        ended=ended,
         rays_traced=data.rays_traced,
         steps=sum(trial.step for trial in trials),
         seconds=seconds,
         lane_seconds=sum(trial.seconds for trial in trials),
     )
     export_model(directory, lambda path: export(model, path), model_card(directory, summary))
-    pictures = _draw(job, model, held_out, trials, test)
+    pictures = _draw(job, model, held_out, trials, means)
     directory.write_summary(summary)  # last: its presence says that the run has ended
     paths = {"model": directory.model, "pictures": pictures, "TensorBoard": directory.tensorboard}
     return Group(
@@ -79,15 +116,97 @@ def finish(job: Job, data: PsfDataset, seconds: float) -> RenderableType:
     )
 
 
-def _checkpoint(directory: RunDirectory, trial: TrialRecord) -> Checkpoint:
-    checkpoint = load_checkpoint(directory.checkpoints(trial.number), "best")
-    if checkpoint is None:
-        raise NoWinner(f"{directory.checkpoints(trial.number)}: trial {trial.number} has no valid checkpoint")
-    return checkpoint
+def _judge(job: Job, trials: list[TrialRecord], held_out: PsfSplit) -> list[_Judged]:
+    directory, found = job.directory, []
+    for candidate in candidates(trials, job.study, job.budget):
+        loaded = {seed: candidate.best(directory, seed) for seed in candidate.trainings}
+        there = {seed: checkpoint for seed, checkpoint in loaded.items() if checkpoint is not None}
+        if not there:
+            continue  # its trainings failed, which was said then
+        models = [checkpoint.model().eval() for checkpoint in there.values()]
+        predicted, seconds = zip(*(_timed(model, held_out) for model in models), strict=True)
+        found.append(
+            _Judged(
+                candidate,
+                tuple(there),
+                list(there.values()),
+                _as_arrays([kernel_errors(kernels, held_out.kernels) for kernels in predicted]),
+                sum(tensor.numel() * tensor.element_size() for tensor in models[0].state_dict().values()),
+                min(seconds),
+            )
+        )
+    if not found:
+        reasons = "; ".join(sorted({trial.failure for trial in trials if trial.failure})[:3])
+        raise NoWinner(f"{directory.path}: no trial completed{': ' + reasons if reasons else ''}; see {directory.logs}")
+    return found
 
 
-def _score(model: CVAE, held_out: PsfSplit) -> dict[str, float]:
-    return kernel_metrics(predict(model, held_out.points), held_out.kernels)
+def _final(
+    job: Job, judged: Sequence[_Judged], baselines: dict[str, Baseline], errors: dict[str, Errors]
+) -> tuple[Final, _Judged]:
+    """The verdict, and the winner. The documents' values win only if they are the best trial of all."""
+    wanted = job.study.objective.metric.removeprefix("val/")
+    metric = wanted if wanted in judged[0].errors else "prior_rel_l2"
+    mode = METRICS[f"test/{metric}"].mode
+    assert mode is not None
+    rivals = judged[: max(1, job.budget.finalists)]
+    said: Verdict = comparison.verdict(
+        [comparison.Finalist(one.number, one.errors[metric], one.bytes) for one in rivals], mode
+    )
+    winner = next(one for one in rivals if one.number == said.winner)
+
+    def behind(other: NDArray[np.float64]) -> Interval:
+        return _interval(comparison.difference(other, winner.errors[metric]))
+
+    finalists = tuple(
+        FinalistResult(
+            number=one.number,
+            recommended=one.candidate.trial.recommended,
+            params=one.candidate.trial.params,
+            trainings=tuple(
+                Training(seed=seed, value=checkpoint.best, step=checkpoint.step, test=float(test.mean()))
+                for seed, checkpoint, test in zip(one.seeds, one.checkpoints, one.errors[metric], strict=True)
+            ),
+            score=_interval(comparison.estimate(one.errors[metric])),
+            behind=None if one is winner else behind(one.errors[metric]),
+            bytes=one.bytes,
+            seconds_per_psf=one.seconds_per_psf,
+        )
+        for one in judged
+    )
+    against = {
+        name: BaselineResult(
+            score=float(errors[name][metric].mean()),
+            behind=behind(errors[name][metric]),
+            bytes=one.bytes,
+            seconds_per_psf=one.seconds_per_psf,
+        )
+        for name, one in baselines.items()
+    }
+    final = Final(
+        metric=metric, finalists=finalists, winner=said.winner, tied=said.tied, verdict=said.text, baselines=against
+    )
+    return final, winner
+
+
+def _interval(estimate: Estimate) -> Interval:
+    return Interval(mean=estimate.mean, low=estimate.low, high=estimate.high)
+
+
+def _timed(model: CVAE, held_out: PsfSplit) -> tuple[torch.Tensor, float]:
+    """Kernels at the test positions, and seconds for each on one thread of the CPU."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        kernels, seconds = fastest(lambda: predict(model, held_out.points))
+        return kernels, seconds / len(held_out)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _as_arrays(trainings: Sequence[dict[str, torch.Tensor]]) -> Errors:
+    """[S, P] of every metric."""
+    return {name: np.stack([one[name].double().numpy() for one in trainings]) for name in trainings[0]}
 
 
 def _count_states(trials: list[TrialRecord]) -> dict[str, int]:

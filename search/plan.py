@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import glob
+import math
 import os
 import socket
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
 
 from deeplens_workers.lens_file import LENSES, LensFile, find_lens
 from results.run_directory import RunDirectory, default_name, validate_name
 from results.run_directory import find as find_run
-from spaces.loading import SpaceError, nearest
+from spaces.loading import SpaceError, nearest, override
 from spaces.study import Budget, Study
+
+if TYPE_CHECKING:
+    from search.warm_start import WarmStart
 
 # Room for the trials' bookkeeping requests beside the workers' CPUs.
 SPARE_CPUS = 1
@@ -31,6 +37,16 @@ class Job:
     lens: LensFile
     directory: RunDirectory
     resume: bool = False
+    changes: tuple[str, ...] = ()
+    """Overrides of a resumed run, `KEY=VALUE`."""
+    warm_start: WarmStart | None = None
+
+    def trials_wanted(self) -> int:
+        """The budget's trials, or fewer if the sampler is a grid of fewer points."""
+        if self.study.sampler != "grid":
+            return self.budget.trials
+        size = math.prod(map(len, self.study.grid().values()))
+        return min(self.budget.trials, len(self.study.first_trials()) + size)
 
 
 @dataclass(frozen=True)
@@ -42,11 +58,20 @@ class Shape:
     logical_cpus: int
 
 
-def new(study: Study, space: str, preset: str, overrides: list[str], name: str | None, out: Path) -> Job:
+def new(
+    study: Study,
+    space: str,
+    preset: str,
+    overrides: list[str],
+    name: str | None,
+    out: Path,
+    learn_from: str | None = None,
+) -> Job:
     """Plan a new run.
 
     Args:
         overrides: already part of the study; one of a budget that this run does not have would do nothing.
+        learn_from: another run whose trials the sampler shall know.
 
     Raises:
         SpaceError: unknown preset, an override of another one, bad lens, bad or taken name.
@@ -54,12 +79,10 @@ def new(study: Study, space: str, preset: str, overrides: list[str], name: str |
     presets = study.presets()
     if preset not in presets:
         raise SpaceError(f"--preset {preset}: space {space} has no such budget; {nearest(preset, list(presets))}")
-    for override in overrides:
-        section, other = (*override.split("=")[0].split("."), "")[:2]
+    for one in overrides:
+        section, other = (*one.split("=")[0].split("."), "")[:2]
         if section == "budget" and other not in (preset, ""):
-            raise SpaceError(
-                f"--set {override}: this run has the preset {preset}; set budget.{preset}, or --preset {other}"
-            )
+            raise SpaceError(f"--set {one}: this run has the preset {preset}; set budget.{preset}, or --preset {other}")
     directory = RunDirectory(out / validate_name(name if name is not None else default_name(study.space)))
     if directory.record.exists():
         raise SpaceError(
@@ -72,30 +95,52 @@ def new(study: Study, space: str, preset: str, overrides: list[str], name: str |
         update={"lens": lens.name if lens.path.is_relative_to(LENSES) else str(lens.path.resolve())}
     )
     study = study.model_copy(update={"fixed": fixed, "data": data})
-    return Job(study, preset, presets[preset], lens, directory)
+    # Reading another run takes Optuna, which a run without it need not import yet.
+    earlier = None
+    if learn_from is not None:
+        from search.warm_start import warm_start
+
+        earlier = warm_start(find_run(learn_from, out), study)
+    return Job(study, preset, presets[preset], lens, directory, warm_start=earlier)
 
 
-def resumed(run: str, out: Path) -> Job:
-    """Plan the continuation of a run as it was recorded.
+def resumed(run: str, out: Path, overrides: list[str]) -> Job:
+    """Plan the continuation of a run as it was recorded, with `overrides` of what may change: see `CHANGEABLE`.
 
     Raises:
-        SpaceError: no such run, its record is damaged, or its lens file has changed.
+        SpaceError: no such run, its record is damaged, its lens file has changed, or an override makes another run of it.
     """
     directory = find_run(run, out)
     record = directory.read_record()
-    study = record.resolved_study()
-    budget = record.budget()
+    before = record.resolved_study()
+    where = str(directory.record)
+    study = override(copy.deepcopy(record.study), overrides, where) if overrides else before
+    for one in overrides:
+        _check_change(one, before, record.preset)
     lens = find_lens(study.data.lens)
     if lens.sha256 != record.lens.sha256:
         raise SpaceError(f"{lens.path}: changed since run {directory.name} began; start a new run for the new lens")
-    return replace(Job(study, record.preset, budget, lens, directory), resume=True)
+    budget = study.presets()[record.preset]
+    return Job(study, record.preset, budget, lens, directory, resume=True, changes=tuple(overrides))
 
 
-def with_trials(job: Job, trials: int) -> Job:
-    """The same job with another number of trials, also in its record."""
-    budget = job.budget.model_copy(update={"trials": trials})
-    study = job.study.model_copy(update={"budget": {**job.study.budget, job.preset: budget}})
-    return replace(job, study=study, budget=budget)
+# What a resumed run may change: the values that are still to be drawn, how long it goes on, and on what.
+RANGES = ("low", "high", "choices")
+LIMITS = ("trials", "max_hours", "target", "least_gain", "finalists", "finalist_seeds")
+
+
+def _check_change(change: str, before: Study, preset: str) -> None:
+    match change.partition("=")[0].split("."):
+        case ["search", name, key] if name in before.search and key in RANGES:
+            return
+        case ["budget", name, key] if name == preset and key in LIMITS:
+            return
+        case ["resources", *_]:
+            return
+    raise SpaceError(
+        f"--set {change}: would make another run of it, start a new one; with --resume may change: "
+        f"search.NAME.{{{','.join(RANGES)}}}, budget.{preset}.{{{','.join(LIMITS)}}} and resources"
+    )
 
 
 def check_writable(option: str, directory: Path) -> None:

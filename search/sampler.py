@@ -10,18 +10,48 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Container, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from results.distributions import distributions
+from spaces.metrics import Mode
+from spaces.seeding import named_seed
+from spaces.study import Budget, Study
+
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+# Trials that `MODELS` are shown, at most: the best, and an even choice of the others. More of them sharpen nothing that 15
+# good ones have to say, and TPE's time grows with each.
+SHOWN = 150
+GOOD = 15
+
+# Trials before `auto` changes from Gaussian processes, which make the most of few, to TPE, which takes
+# milliseconds however many there are. docs/search.md has the measurement.
+GP_TRIALS = 100
+
+# Trials at random before the first process is fitted: 5 instead of Optuna's 10 need a tenth less compute (docs/search.md).
+GP_STARTUP = 5
+
+# What a space may name as its sampler, besides auto -> the Optuna sampler of one trial, from the study's settings and a seed.
+SAMPLERS: dict[str, Callable[[Study, int], BaseSampler]] = {
+    "tpe": lambda study, seed: optuna.samplers.TPESampler(seed=seed),
+    "random": lambda study, seed: optuna.samplers.RandomSampler(seed=seed),
+    "gp": lambda study, seed: _gaussian_process(seed),
+    "cmaes": lambda study, seed: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
+    "nsga2": lambda study, seed: _Nsga2(seed=seed),
+    # It numbers the points of its own order, which must be one for all trials.
+    "grid": lambda study, seed: optuna.samplers.GridSampler(study.grid(), seed=study.seed),
+}
+# Those that fit a model to the trials, and keep nothing with them.
+MODELS = ("auto", "tpe", "gp")
 
 
 def fair_ranks(
-    curves: Sequence[dict[int, float]], levels: Sequence[int], reduction_factor: int, mode: Literal["min", "max"]
+    curves: Sequence[dict[int, float]], levels: Sequence[int], reduction_factor: int, mode: Mode
 ) -> list[int]:
     """Rank of each trial, 0 the best, as successive halving would rank them had all come to each level together.
 
@@ -52,31 +82,68 @@ def fair_ranks(
     return ranks
 
 
+def _gaussian_process(seed: int) -> BaseSampler:
+    import torch
+
+    # The lanes have the cores; on matrices of a hundred trials more threads take longer, too (0.41 s against 0.28 s).
+    torch.set_num_threads(1)
+    return optuna.samplers.GPSampler(seed=seed, n_startup_trials=GP_STARTUP, warn_independent_sampling=False)
+
+
+class _Nsga2(optuna.samplers.NSGAIISampler):
+    """Chooses the parents for each trial. Optuna's chooses once and keeps that where a resumed search does not find it."""
+
+    def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        return self.select_parent(study, generation) if generation > 0 else []
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Trials of another search, oldest first, and their ranks there: 0 the best."""
+
+    trials: list[FrozenTrial]
+    ranks: list[int]
+
+
 class FairSampler(BaseSampler):
-    """Any Optuna sampler, shown every finished or stopped trial as complete, with its fair rank as its value.
+    """The space's sampler, shown every finished or stopped trial as complete, with its fair rank as its value.
 
     Each trial has a sampler of its own: what is suggested depends on the study and the trial's number alone, and a resumed
-    search goes on as if it had never stopped.
+    search goes on as if it had never stopped. With several objectives, where nothing is stopped, trials have their values.
+    Nothing is done after a trial: of these samplers only `grid` does, it ends the study, whose trials the driver counts.
 
     Args:
-        make: the sampler of a trial's number; for one objective, told values of which only the order counts.
-        levels, reduction_factor: of the early stopping, as for `fair_ranks`.
+        space: its sampler, seed and ranges.
+        budget: its rungs are the levels of `fair_ranks`.
+        experience: what else to learn from.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], levels: Sequence[int], reduction_factor: int) -> None:
-        self._make = make
-        self._levels = tuple(levels)
-        self._reduction_factor = reduction_factor
-        self._sampler = make(0)
+    def __init__(self, space: Study, budget: Budget, experience: Experience | None = None) -> None:
+        self._space = space
+        self._levels = (*budget.rungs(), budget.steps)
+        self._reduction_factor = budget.reduction_factor
+        self._experience = experience or Experience([], [])
+        self._distributions = distributions(space)
+        self._within: dict[int, bool] = {}
+        """Whether a trial was drawn from today's ranges, by number; no trial's change."""
         self._number: int | None = None
-        self._view: Any = None
+        self._sampler: BaseSampler
+        self._view: Any
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._of(study, trial).infer_relative_search_space(study, trial)
+        sampler = self._of(study, trial)
+        if self._space.sampler not in MODELS or len(study.directions) > 1:
+            return sampler.infer_relative_search_space(self._view, trial)
+        # What they do themselves, but comparing no distributions: in the view a name has one distribution.
+        params = [one.params.keys() for one in self._view.get_trials(states=(TrialState.COMPLETE,))]
+        common = set(self._distributions).intersection(*params) if params else ()
+        return {name: one for name, one in self._distributions.items() if name in common and not one.single()}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        if trial.params:
+            return {}  # it was interrupted, and keeps what it has
         return self._of(study, trial).sample_relative(self._view, trial, search_space)
 
     def sample_independent(
@@ -85,50 +152,90 @@ class FairSampler(BaseSampler):
         return self._of(study, trial).sample_independent(self._view, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._of(study, trial).before_trial(study, trial)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        self._sampler.after_trial(study, trial, state, values)
+        self._of(study, trial).before_trial(self._view, trial)
 
     def _of(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
         """The trial's sampler; with it goes its view of the study, ranked once for all its parameters."""
         if trial.number != self._number:
-            self._sampler, self._number = self._make(trial.number), trial.number
-            self._view = _FairStudy(study, self._levels, self._reduction_factor)
+            self._number, self._sampler = trial.number, self._make(study, trial.number)
+            self._view = self._view_of(study)
         return self._sampler
 
+    def _make(self, study: optuna.Study, number: int) -> BaseSampler:
+        name = self._space.sampler
+        if name == "auto":
+            name = "tpe" if number > GP_TRIALS or len(study.directions) > 1 else "gp"
+        return SAMPLERS[name](self._space, named_seed(self._space.seed, "sampler", number))
 
-class _FairStudy:
-    """A study whose finished and stopped trials read as complete, their fair ranks as values."""
-
-    def __init__(self, study: optuna.Study, levels: Sequence[int], reduction_factor: int) -> None:
-        self._study = study
-        mode: Literal["min", "max"] = "min" if study.direction == optuna.study.StudyDirection.MINIMIZE else "max"
-        trials = study._get_trials(deepcopy=False, states=FINISHED, use_cache=True)
-        ranks = fair_ranks([trial.intermediate_values for trial in trials], levels, reduction_factor, mode)
+    def _view_of(self, study: optuna.Study) -> _View:
+        mode, there = self._space.objective.mode, study._storage.get_all_trials(study._study_id, deepcopy=False)
+        if len(study.directions) > 1:
+            return _View(study, [trial for trial in map(self._with_ranges, there) if trial is not None])
+        own = [trial for trial in there if trial.state in FINISHED and trial.intermediate_values]
+        ranks = fair_ranks([trial.intermediate_values for trial in own], self._levels, self._reduction_factor, mode)
+        earlier = self._experience
+        ranked = [
+            *((rank + 0.5) / len(earlier.ranks) for rank in earlier.ranks),
+            *((rank + 0.5) / len(ranks) for rank in ranks),
+        ]
         sign = 1.0 if mode == "min" else -1.0
-        self._values = {trial.number: sign * rank for trial, rank in zip(trials, ranks, strict=True)}
+        finished = [*earlier.trials, *own]
+        order = sorted(range(len(finished)), key=lambda index: ranked[index])
+        if self._space.sampler in MODELS:
+            order = _thinned(order)
+        shown = [self._as_complete(finished[index], sign * ranked[index]) for index in sorted(order)]
+        others = [self._with_ranges(trial) for trial in there if trial.state not in FINISHED]
+        return _View(study, [trial for trial in (*shown, *others) if trial is not None])
+
+    def _as_complete(self, trial: FrozenTrial, value: float) -> FrozenTrial | None:
+        fair = self._with_ranges(copy.copy(trial))
+        if fair is not None:
+            fair.state, fair.values = TrialState.COMPLETE, [value]
+        return fair
+
+    def _with_ranges(self, trial: FrozenTrial) -> FrozenTrial | None:
+        """A trial as if drawn from today's ranges, or None if they do not hold it."""
+        if trial.number not in self._within and trial.params:
+            drawn = trial.distributions.items()
+            self._within[trial.number] = all(self._distributions.get(name) == one for name, one in drawn)
+        if self._within.get(trial.number, False):
+            return trial
+        now = {name: self._distributions[name] for name in trial.params if name in self._distributions}
+        if not all(_holds(one, trial.params[name]) for name, one in now.items()):
+            return None
+        trial = copy.copy(trial)
+        trial.distributions, trial.params = now, {name: trial.params[name] for name in now}
+        return trial
+
+
+def _thinned(order: list[int]) -> list[int]:
+    """At most `SHOWN` of a ranking: the `GOOD` first, and an even choice of the others."""
+    if len(order) <= SHOWN:
+        return order
+    others = order[GOOD:]
+    return [*order[:GOOD], *(others[i * len(others) // (SHOWN - GOOD)] for i in range(SHOWN - GOOD))]
+
+
+def _holds(one: BaseDistribution, value: Any) -> bool:
+    try:
+        return bool(one._contains(one.to_internal_repr(value)))
+    except ValueError:
+        return False
+
+
+class _View:
+    """A study with other trials than it has."""
+
+    def __init__(self, study: optuna.Study, trials: list[FrozenTrial]) -> None:
+        self._study, self._trials = study, trials
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
 
     def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        return self._get_trials(deepcopy, states)
+        return [trial for trial in self._trials if states is None or trial.state in states]
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        asked = [*TrialState] if states is None else [state for state in TrialState if state in states]
-        if TrialState.COMPLETE in asked:
-            asked = [*{*asked, *FINISHED}]
-        else:
-            asked = [state for state in asked if state is not TrialState.PRUNED]
-        trials = self._study._get_trials(deepcopy=False, states=tuple(asked), use_cache=use_cache)
-        return [self._as_complete(trial) if trial.number in self._values else trial for trial in trials]
-
-    def _as_complete(self, trial: FrozenTrial) -> FrozenTrial:
-        fair = copy.copy(trial)
-        fair.state, fair.values = TrialState.COMPLETE, [self._values[trial.number]]
-        return fair
+        return self.get_trials(deepcopy, states)

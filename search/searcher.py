@@ -1,4 +1,4 @@
-"""Tune's searcher over an Optuna study: the study, on disk, is the one record of every trial.
+"""Tune's searcher over a ledger: the study, on disk, is the one record of every trial.
 
 Ray ships an OptunaSearch; it tells Optuna that stopped trials are complete, leaves NaN trials running for ever and
 merges two searches in one storage. This one asks and tells a named study itself.
@@ -7,16 +7,17 @@ merges two searches in one storage. This one asks and tells a named study itself
 from __future__ import annotations
 
 import math
-import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import optuna
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from search.sampler import FairSampler
-from spaces.seeding import named_seed
+from results.distributions import distribution
+from search.early_stopping import Decision
+from search.ledger import Ledger
+from search.sampler import Experience, FairSampler
 from spaces.study import Budget, Scalar, Study
 from trainables.board import NO_LANE
 
@@ -31,52 +32,69 @@ class Observer(Protocol):
 
 @dataclass(slots=True)
 class _Running:
-    trial: optuna.Trial
+    number: int
     step: int = 0
-    value: float | None = None
+    values: list[float] = field(default_factory=list)
+    """Of the objectives, at `step`."""
     best: float | None = None
     failure: str | None = None
-    attributes: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str | None, float] = field(default_factory=dict)
+    """Lane time by attempt; None: that of a search that was interrupted."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+
+    def decide(self, step: int, decision: Decision) -> None:
+        """Keep the first decision at each rung, and the one to stop, once: a resumed trial repeats its last report."""
+        said = {"step": step, **asdict(decision)}
+        passed = any(one["rung"] == decision.rung and one["go_on"] for one in self.decisions)
+        if said not in self.decisions and not (decision.go_on and passed):
+            self.decisions.append(said)
+
+    def progress(self, lane: str) -> dict[str, Any]:
+        """What the study keeps of a trial beside its values."""
+        return {
+            "step": self.step,
+            "seconds": sum(self.seconds.values()),
+            "lane": lane,
+            "metrics": self.metrics,
+            "decisions": self.decisions,
+        }
 
 
 def ask(trial: optuna.Trial, space: Study) -> dict[str, Scalar]:
-    """Suggest a value for every searched parameter whose condition holds."""
+    """Suggest a value for every searched parameter whose condition holds; what an interrupted trial has, it keeps."""
     values: dict[str, Scalar] = {}
+    known = trial.params
     for name, parameter in space.search.items():
-        if not space.exists(parameter, values):
-            continue
-        if parameter.choices is not None:
-            values[name] = _known(trial.suggest_categorical(name, list(parameter.choices)))
-            continue
-        low, high, step = parameter.low, parameter.high, parameter.step
-        assert low is not None
-        assert high is not None
-        if space.is_integer(name):
-            values[name] = trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=parameter.log)
-        else:
-            values[name] = trial.suggest_float(name, low, high, step=step, log=parameter.log)
+        if space.exists(parameter, values):
+            values[name] = known[name] if name in known else trial._suggest(name, distribution(space, name))
     return values
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
-    """Asks the study for parameters, reports every value to it, and tells it how each trial ended.
+    """Asks the ledger for parameters, reports every value to it, and tells it how each trial ended.
 
-    Finished at full budget -> COMPLETE with its best value, that of its `best` checkpoint; stopped at a rung -> PRUNED
-    with its last step and value; a failure or a non-finite value -> FAIL with the reason in the user attribute `failure`.
+    Finished at full budget -> COMPLETE with its best value, that of its `best` checkpoint (of several objectives: with
+    its last values); stopped early -> PRUNED with its last step and value; a failure or a non-finite value -> FAIL with
+    the reason in the user attribute `failure`. The user attribute `progress` has the lane time, the last report's metrics
+    and the decisions of early stopping.
 
     Args:
-        study: an Optuna study in any storage.
         space: what to suggest.
         steps: a full trial's steps.
         observer: told of every event.
+        decisions: early stopping's latest on each trial, taken out as they are noted.
     """
 
-    def __init__(self, study: optuna.Study, space: Study, steps: int, observer: Observer) -> None:
+    def __init__(
+        self, ledger: Ledger, space: Study, steps: int, observer: Observer, decisions: dict[int, Decision]
+    ) -> None:
         super().__init__(metric=space.objective.metric, mode=space.objective.mode)
-        self._study = study
+        self._ledger = ledger
         self._space = space
         self._steps = steps
         self._observer = observer
+        self._decisions = decisions
         self._running: dict[str, _Running] = {}
         self.no_lane: str | None = None
         """Set when the last lane is lost: the reason. Trials it strikes are left to be resumed."""
@@ -85,36 +103,48 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """{number, params} of the next trial, or `Searcher.FINISHED` when no lane is left to train it."""
         if self.no_lane is not None:
             return Searcher.FINISHED
-        trial = self._study.ask()
-        params = ask(trial, self._space)
-        running = self._running[trial_id] = _Running(trial)
-        earlier = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        if earlier:  # interrupted and resumed
-            running.step = max(earlier)
-            running.value = earlier[running.step]
-            for value in earlier.values():
+        number, params = self._ledger.ask(lambda trial: ask(trial, self._space))
+        running = self._running[trial_id] = _Running(number)
+        frozen = self._ledger.trial(number)
+        if frozen.intermediate_values:  # interrupted and resumed
+            running.step = max(frozen.intermediate_values)
+            for value in frozen.intermediate_values.values():
                 running.best = self._better(running.best, value)
-        if trial.number == 0:
-            running.attributes["recommended"] = True
-        self._observer.trial_started(trial.number, params)
-        return {"number": trial.number, "params": params}
+            progress = frozen.user_attrs["progress"]
+            running.metrics, running.decisions = progress["metrics"], progress["decisions"]
+            running.values = self._objectives(running.metrics)
+            running.seconds[None] = progress["seconds"]
+        self._observer.trial_started(number, params)
+        return {"number": number, "params": params}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         running = self._running[trial_id]
-        running.attributes |= {"seconds": result["seconds"], "lane": result["lane"]}
+        running.seconds[result["attempt"]] = result["seconds"]
         running.failure = running.failure or result["failure"]
-        value = result.get(self._space.objective.metric)
-        if value is None:
-            return
-        if not math.isfinite(value):
-            running.failure = f"{self._space.objective.metric} is {value} at step {result['step']}"
-            return
-        if result["step"] > running.step:  # a retried trial repeats its last report
-            running.step, running.value = result["step"], value
-            running.best = self._better(running.best, value)
-            running.attributes |= {"step": result["step"], "metrics": _metrics(result)}
-            running.trial.report(value, result["step"])
-            self._observer.trial_reported(running.trial.number, result["step"], value)
+        decision = self._decisions.pop(running.number, None)
+        if decision is not None and result["step"] < self._steps:
+            running.decide(result["step"], decision)
+        news = result["failure"] is None and self._take(running, result)
+        # Before the report: a search killed in between makes that report again.
+        self._ledger.note(running.number, progress=running.progress(result["lane"]))
+        if news:
+            self._ledger.report(running.number, running.step, running.values[0])
+            self._observer.trial_reported(running.number, running.step, running.values[0])
+
+    def _take(self, running: _Running, result: dict[str, Any]) -> bool:
+        """Whether a result is a new report and not what a retried trial repeats, nor one that fails the trial."""
+        step = result["step"]
+        for metric in self._space.watched:
+            value = float(result.get(metric, math.nan))
+            if not math.isfinite(value):
+                running.failure = f"{metric} is {value} at step {step}"
+                return False
+        if step <= running.step:
+            return False
+        running.step, running.values = step, self._objectives(result)
+        running.best = self._better(running.best, running.values[0])
+        running.metrics = _metrics(result)
+        return True
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if result is not None:  # a stopped trial's last report comes only here
@@ -125,19 +155,32 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return
         if error:
             running.failure = running.failure or "the trial's process died and its retries with it"
-        elif running.failure is None and running.value is None:
+        elif running.failure is None and not running.values:
             running.failure = "ended without a report"
+        reason: str | None
         if running.failure:
-            running.attributes["failure"] = running.failure
-            state, value = TrialState.FAIL, None
+            self._ledger.note(running.number, failure=running.failure)
+            state, values, reason = TrialState.FAIL, None, running.failure
         elif running.step < self._steps:
-            state, value = TrialState.PRUNED, None  # Optuna takes the last reported value
+            state, values = TrialState.PRUNED, None
+            reason = running.decisions[-1]["reason"] if running.decisions else None
         else:
-            state, value = TrialState.COMPLETE, running.best
-        for name, attribute in running.attributes.items():
-            running.trial.set_user_attr(name, attribute)
-        self._study.tell(running.trial, value, state)
-        self._observer.trial_ended(running.trial.number, state.name, running.step, running.value, running.failure)
+            state, reason = TrialState.COMPLETE, None
+            assert running.best is not None
+            values = [running.best] if len(running.values) == 1 else running.values
+        self._ledger.tell(running.number, state, values, self._violations(running))
+        value = running.values[0] if running.values else None
+        self._observer.trial_ended(running.number, state.name, running.step, value, reason)
+
+    def _objectives(self, metrics: dict[str, Any]) -> list[float]:
+        return [float(metrics.get(objective.metric, math.nan)) for objective in self._space.objectives]
+
+    def _violations(self, running: _Running) -> dict[str, float]:
+        return {
+            constraint.metric: constraint.violation(running.metrics[constraint.metric])
+            for constraint in self._space.constraints
+            if constraint.metric in running.metrics
+        }
 
     def _better(self, best: float | None, value: float) -> float:
         return value if best is None else (min if self.mode == "min" else max)(best, value)
@@ -153,51 +196,14 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         raise NotImplementedError("a search is resumed from its study, not from Tune's files")
 
 
-class _WalConnection(sqlite3.Connection):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.execute("PRAGMA journal_mode=WAL")
-        self.execute("PRAGMA synchronous=NORMAL")
-
-
-def open_study(url: str, name: str, space: Study, budget: Budget) -> optuna.Study:
-    """The Optuna study of a run, made on first use with its given first trials: the documents' values are number 0.
-
-    Optuna commits every suggestion on its own, and each commit would wait for the disk: 0.6 s per trial instead of
-    0.15. In WAL mode a killed process loses nothing; a power cut may cost the last reports, never the database.
-    """
-    optuna.logging.disable_default_handler()
-    optuna.logging.enable_propagation()
-    study = optuna.create_study(
-        storage=optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"factory": _WalConnection}}),
-        study_name=name,
-        direction="minimize" if space.objective.mode == "min" else "maximize",
-        sampler=FairSampler(
-            lambda number: optuna.samplers.TPESampler(seed=named_seed(space.seed, "sampler", number)),
-            levels=[*budget.rungs(), budget.steps],
-            reduction_factor=budget.reduction_factor,
-        ),
-        load_if_exists=True,
-    )
-    if not study.get_trials(deepcopy=False):
-        for values in space.first_trials()[: budget.trials]:
-            study.enqueue_trial(values)
-    return study
-
-
-def requeue(study: optuna.Study) -> list[int]:
-    """RUNNING trials of a search that is no more become WAITING: the next asks return them, with their parameters."""
-    numbers = []
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
-        numbers.append(trial.number)
-    return numbers
-
-
-def _known(choice: Scalar | None) -> Scalar:
-    assert choice is not None
-    return choice
-
-
 def _metrics(result: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in result.items() if name.startswith(("val/", "train/"))}
+
+
+def open_ledger(url: str, name: str, space: Study, budget: Budget, experience: Experience | None = None) -> Ledger:
+    """The ledger of a run, made on first use with its given first trials: the documents' values are number 0."""
+    ledger = Ledger(url, name, space.objectives, FairSampler(space, budget, experience))
+    if not ledger.trials:
+        for values in space.first_trials()[: budget.trials]:
+            ledger.enqueue(values)
+    return ledger

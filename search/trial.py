@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -31,37 +32,48 @@ class TrialSettings:
     directory: RunDirectory
     data: dict[str, str]
 
-    def payload(self, number: int, params: dict[str, Scalar]) -> dict[str, Any]:
-        """What a lane is asked to train: plain data for `trainables.work.train_assignment`."""
+    def of_trial(self, number: int, params: dict[str, Scalar]) -> dict[str, Any]:
+        """What a lane is asked to train for a trial."""
+        seed = named_seed(self.study.seed, "trial", number)
+        return self._payload(params, seed, self.directory.trial(number), self.directory.events(number))
+
+    def of_finalist(self, number: int, params: dict[str, Scalar], seed: int) -> dict[str, Any]:
+        """The same with the finals' seed number `seed`, which all finalists share."""
+        directory = self.directory.finalist(number, seed)
+        events = self.directory.tensorboard / directory.name
+        return self._payload(params, named_seed(self.study.seed, "finalist", seed), directory, events)
+
+    def _payload(self, params: dict[str, Scalar], seed: int, directory: Path, events: Path) -> dict[str, Any]:
+        """Plain data for `trainables.work.train_assignment`."""
         return {
             "trial": self.study.trial(params).model_dump(mode="json"),
             "params": params,
-            "seed": named_seed(self.study.seed, "trial", number),
+            "seed": seed,
             "steps": self.budget.steps,
             "report_steps": self.budget.report_steps(),
             "metric": self.study.objective.metric,
             "mode": self.study.objective.mode,
-            "directory": str(self.directory.trial(number)),
-            "events": str(self.directory.events(number)),
+            "directory": str(directory),
+            "events": str(events),
             "data": self.data,
             "stream": self.study.data.stream is not None,
         }
 
 
 def run_trial(config: dict[str, Any], settings: TrialSettings) -> None:
-    """Function trainable. `config` = {number, params}; each report carries step, seconds, lane and metrics.
+    """Function trainable. `config` = {number, params}; each report carries attempt, step, seconds, lane, failure and metrics.
 
     When Tune stops the trial, `tune.report` raises SystemExit here: the lane is told in `finally`.
     """
     board = ray.get_actor(BOARD)
     attempt = uuid.uuid4().hex
     try:
-        payload = settings.payload(config["number"], config["params"])
+        payload = settings.of_trial(config["number"], config["params"])
         ray.get(board.submit.remote(Assignment(attempt, config["number"], payload)))
         while True:
             report: Report = ray.get(board.next_report.remote(attempt))
-            progress = {"step": report.step, "seconds": report.seconds, "lane": report.lane, "failure": report.failure}
-            tune.report({**progress, **report.metrics})
+            progress = {"attempt": attempt, "step": report.step, "seconds": report.seconds, "lane": report.lane}
+            tune.report({**progress, "failure": report.failure, **report.metrics})
             if report.last:
                 return
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,11 +14,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from spaces.metrics import OBJECTIVES
+from spaces.metrics import METRICS, OBJECTIVES
 from spaces.study import Study
 from spaces.trial import TRIALS
 
 SPACES = Path(__file__).parent
+LARGEST_GRID = 10_000
+"""Points of the sampler `grid`, which lists them all."""
 
 
 class SpaceError(ValueError):
@@ -66,21 +69,29 @@ def load(space: str, overrides: list[str] | tuple[str, ...] = ()) -> Study:
         SpaceError: one line naming file, key and the nearest valid name.
     """
     path = find(space)
-    tree = _parse(path.read_text(), _shown(path))
+    return override(_parse(path.read_text(), _shown(path)), overrides, _shown(path))
+
+
+def override(tree: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> Study:
+    """The study of a space's tree with `key.path=value` overrides; changes the tree.
+
+    Raises:
+        SpaceError: one line naming the override or `where`, the key and the nearest valid name.
+    """
     origin: dict[str, str] = {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
+    for one in overrides:
+        key, equals, text = one.partition("=")
         if not equals or not key:
-            raise SpaceError(f"--set {override}: expected key.path=value")
-        _assign(tree, key, _parse(text, f"--set {override}", scalar=True), override)
-        origin[key] = f"--set {override}"
+            raise SpaceError(f"--set {one}: expected key.path=value")
+        _assign(tree, key, _parse(text, f"--set {one}", scalar=True), one)
+        origin[key] = f"--set {one}"
     try:
         study = _validate(tree)
         _check_names(study)
         _check_budgets(study)
     except _Problem as problem:
-        where = next((name for key, name in origin.items() if _related(key, problem.key)), _shown(path))
-        raise problem.told(where) from None
+        source = next((name for key, name in origin.items() if _related(key, problem.key)), where)
+        raise problem.told(source) from None
     return study
 
 
@@ -204,6 +215,16 @@ def _check_names(study: Study) -> None:
         raise _Problem(
             "objective.metric",
             f"unknown metric '{study.objective.metric}'; {nearest(study.objective.metric, OBJECTIVES)}",
+        )
+    held_out = tuple(name for name in METRICS if name.startswith("val/"))
+    others = [(f"further_objectives.{i}.metric", one.metric) for i, one in enumerate(study.further_objectives)]
+    others += [(f"constraints.{i}.metric", one.metric) for i, one in enumerate(study.constraints)]
+    for key, metric in others:
+        if metric not in held_out:
+            raise _Problem(key, f"unknown metric '{metric}'; {nearest(metric, held_out)}")
+    if study.sampler == "grid" and (size := math.prod(map(len, study.grid().values()))) > LARGEST_GRID:
+        raise _Problem(
+            "sampler", f"the grid has {size:,} points, at most {LARGEST_GRID:,} are searched; fix parameters"
         )
     model = TRIALS[study.model]
     names = list(model.model_fields)

@@ -76,6 +76,26 @@ class Parameter(Frozen):
         ):
             raise ValueError(f"`{name}` must be a multiple of {self.step} above {self.low}, but got {value}")
 
+    def values(self, points: int, whole: bool) -> list[Scalar]:
+        """Every choice, or at most `points` values of the range, ends included, evenly spaced (on a log range: by ratio)."""
+        if self.choices is not None:
+            return list(self.choices)
+        assert self.low is not None
+        assert self.high is not None
+        found: list[Scalar] = []
+        for share in (index / (points - 1) for index in range(points)):
+            value = (
+                self.low * (self.high / self.low) ** share if self.log else self.low + share * (self.high - self.low)
+            )
+            step = self.step or (1 if whole else None)
+            if step is not None:
+                value = self.low + step * math.floor((value - self.low) / step + 0.5)
+            value = min(max(value, self.low), self.high)
+            value = round(value) if whole else float(value)
+            if value not in found:
+                found.append(value)
+        return found
+
 
 # DeepLens refuses fewer.
 COHERENT_RAYS = 1_000_000
@@ -221,14 +241,42 @@ class Objective(Frozen):
         return self
 
 
+class Constraint(Frozen):
+    """What a trial must keep to: the winner does, and samplers are told by how much a trial does not."""
+
+    metric: str
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.low is None) == (self.high is None):
+            raise ValueError("one of `low` and `high` must be given")
+        return self
+
+    def violation(self, value: float) -> float:
+        """How far a value is outside, 0 or less if it is not."""
+        if self.low is not None:
+            return self.low - value
+        assert self.high is not None
+        return value - self.high
+
+
 class Budget(Frozen):
-    """How much a search may spend. The unit is the optimizer step."""
+    """How much a search may spend. The unit is the optimizer step; what is reached first ends the search."""
 
     trials: PositiveInt
     steps: PositiveInt = Field(description="steps of a full trial")
     grace_steps: PositiveInt = Field(description="the first rung: no trial is stopped earlier")
-    reduction_factor: int = Field(3, ge=2, description="one in so many trials passes a rung")
+    reduction_factor: int = Field(4, ge=2, description="one in so many trials passes a rung")
     evaluate_every: PositiveInt = Field(description="steps between two reports")
+    max_hours: PositiveFloat | None = Field(None, description="wall-clock time for trials, each time the search is run")
+    target: float | None = Field(None, description="objective of a finished trial that is good enough")
+    least_gain: float | None = Field(
+        None, gt=0, lt=1, description="relative improvement below which going on is not worth it (Optuna's terminator)"
+    )
+    finalists: int = Field(3, ge=0, description="best trials that are trained again; 0: the best trial wins as it is")
+    finalist_seeds: PositiveInt = Field(3, description="trainings of each finalist, with fresh seeds")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -277,9 +325,53 @@ class Study(Frozen):
     points_to_evaluate: tuple[dict[str, Scalar], ...] = ()
     data: PsfData
     objective: Objective = Objective()
+    further_objectives: tuple[Objective, ...] = Field((), description="with these, a search for the Pareto front")
+    constraints: tuple[Constraint, ...] = ()
+    sampler: Literal["auto", "tpe", "random", "gp", "cmaes", "nsga2", "grid"] = Field(
+        "auto", description="auto: Gaussian processes for a hundred trials, then TPE"
+    )
+    grid_points: int = Field(3, ge=2, description="values of each range that the sampler `grid` combines")
+    scheduler: Literal["asha", "median", "none"] = Field("asha", description="early stopping")
     budget: dict[Literal["quick", "standard", "full"], Budget]
     resources: Resources = Resources()
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.further_objectives:
+            if self.scheduler != "none":
+                raise ValueError(
+                    "several objectives need `scheduler: none`, as a stopped trial has no place on the Pareto front, "
+                    f"but got (scheduler={self.scheduler})"
+                )
+            if self.sampler == "cmaes":
+                raise ValueError("the sampler cmaes takes one objective; with several: tpe, random, gp, nsga2 or grid")
+            limits = {"target": [b.target for b in self.budget.values()]}
+            limits["least_gain"] = [b.least_gain for b in self.budget.values()]
+            if given := [name for name, values in limits.items() if any(value is not None for value in values)]:
+                raise ValueError(f"`{given[0]}` goes with one objective")
+        names = [objective.metric for objective in self.objectives]
+        if len(set(names)) != len(names):
+            raise ValueError(f"objectives must differ, but got {names}")
+        if self.sampler == "grid" and (given := [name for name, one in self.search.items() if one.when]):
+            raise ValueError(f"the sampler grid knows no conditions, but `search.{given[0]}` has `when`")
+        return self
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All of them, the first one first: trials are ranked by it."""
+        return (self.objective, *self.further_objectives)
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The metrics that a trial is judged by: one that is not finite ends it."""
+        return (*(one.metric for one in self.objectives), *(one.metric for one in self.constraints))
+
+    def grid(self) -> dict[str, list[Scalar]]:
+        """The values that the sampler `grid` combines: every choice, and `grid_points` of each range, ends included."""
+        return {
+            name: parameter.values(self.grid_points, self.is_integer(name)) for name, parameter in self.search.items()
+        }
 
     def presets(self) -> dict[str, Budget]:
         """The budgets by name."""

@@ -23,7 +23,8 @@ BOARD = "lane-board"
 NO_LANE = "no lane is left"
 """How the failure of an attempt begins that could not be trained at all."""
 
-# An assignment whose workers died this often is given up: the trial fails, the lane goes on with the next one.
+# An assignment that has ended in an error so often, without a new report between, is given up: the trial fails, the lane
+# goes on with the next one.
 MAX_STARTS = 4
 
 
@@ -134,10 +135,8 @@ class LaneBoard:
                 if held.starts < MAX_STARTS:
                     held.starts += 1
                     return held.assignment
-                cause = f": {held.error}" if held.error else ""
-                await self.fail(
-                    state.attempt, f"its workers died {held.starts} times at step {max(held.step, 0)}{cause}"
-                )
+                cause = held.error or "its worker died"
+                await self.fail(state.attempt, f"{cause} ({held.starts} times, at step {max(held.step, 0)})")
             self._release(state)
         try:
             async with asyncio.timeout(timeout), self._changed:
@@ -181,7 +180,7 @@ class LaneBoard:
             state.decision = None
 
     async def crashing(self, attempt: str, reason: str) -> None:
-        """A worker group is about to die of this; told should it keep dying."""
+        """A worker group is about to give up this start because of an error; told should it happen too often."""
         if attempt in self._attempts:
             self._attempts[attempt].error = reason
 

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from trainables.board import BOARD, Assignment, LaneBoard
+from trainables.board import BOARD, Assignment, LaneBoard, Report
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +104,11 @@ def serve(config: dict[str, Any]) -> None:
         except TrialFailure as failure:
             ask(lambda attempt=attempt, reason=str(failure): board.fail.remote(attempt, reason))  # type: ignore[misc]
         except Exception as error:
-            reason = "".join(traceback.format_exception_only(error)).strip()
-            if worker.world_size > 1:  # the ranks no longer agree: Ray Train restarts the group, the board counts
-                ray.get(board.crashing.remote(attempt, reason))
-                raise
-            logger.exception("trial %d failed", taken.trial)
-            ray.get(board.fail.remote(attempt, reason))
+            logger.exception("trial %d: attempt %s", taken.trial, attempt)
+            ray.get(board.crashing.remote(attempt, "".join(traceback.format_exception_only(error)).strip()))
+            if worker.world_size > 1:
+                raise  # the ranks no longer agree: Ray Train restarts the group
+            continue  # the board gives it to this lane again, from its checkpoint, until it has failed too often
         ask(lambda: board.release.remote(lane))
 
 
@@ -163,6 +162,21 @@ class Lanes:
         if len(lost) == len(self.names):
             raise LanesLost("; ".join(sorted(set(lost.values()))))
         return lost
+
+    def train(self, assignments: Sequence[Assignment], reported: Callable[[Assignment, Report], None]) -> None:
+        """Train assignments without Tune: each to its end, as many at a time as there are lanes.
+
+        Args:
+            reported: called with every report; of the last one of each assignment `last` is true.
+        """
+        ray.get([self.board.submit.remote(assignment) for assignment in assignments])
+        waiting = {self.board.next_report.remote(one.attempt): one for one in assignments}
+        while waiting:
+            (reference,), _ = ray.wait(list(waiting), num_returns=1)
+            assignment, report = waiting.pop(reference), ray.get(reference)
+            reported(assignment, report)
+            if not report.last:
+                waiting[self.board.next_report.remote(assignment.attempt)] = assignment
 
     def _run(self, name: str) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig

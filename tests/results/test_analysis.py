@@ -1,27 +1,26 @@
-"""Ranking, time, importance, edges and gain, on searches whose answer is known."""
+"""Ranking, the Pareto front, time, importance, edges, gain and standings, on searches whose answer is known."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from results import tables
-from results.analysis import analyze, edges, ranked, spent
+from results.analysis import analyze, edges, efficiency, pareto_front, ranked, spent, standings
 from results.importance import importance
 from results.records import TrialRecord, read_trials
-from results.tables import duration, number
+from results.run_directory import BaselineResult
 from spaces.loading import load
 from spaces.metrics import Mode
-from tests.results.conftest import RunMaker, summary_of
+from spaces.study import Objective
+from tests.results.conftest import RunMaker, around, final_of, summary_of
 
 
 @pytest.fixture
 def trials(make_run: RunMaker):
-    return read_trials(make_run(24, fail=5))
+    return read_trials(make_run(24, fail=[5]))
 
 
 def reached(trial: TrialRecord, mode: Mode) -> float:
@@ -40,6 +39,53 @@ def test_ranking_is_by_best_report_whatever_the_state(trials):
     assert reached(ranked(trials, "max")[0], "max") == max(reached(trial, "max") for trial in order)
 
 
+def test_trials_outside_the_constraints_come_last_the_farthest_at_the_end(trials):
+    outside = {trials[1].number: 0.5, trials[2].number: 0.1}
+    changed = [replace(trial, violation=outside.get(trial.number, 0.0)) for trial in trials]
+    order = [trial.number for trial in ranked(changed, "min")]
+    assert order[-2:] == [2, 1]
+    assert order[:-2] == [trial.number for trial in ranked(trials, "min") if trial.number not in outside]
+
+
+def test_constraints_are_read_from_the_study(make_run: RunMaker):
+    trials = read_trials(make_run(12, overrides=["constraints=[{metric: val/kl, high: 0.5}]"]))
+    outside = {trial.number for trial in trials if trial.metrics["val/kl"] > 0.5}
+    assert 0 < len(outside) < 12
+    assert {trial.number for trial in ranked(trials, "min")[-len(outside) :]} == outside
+    assert all(trial.violation == pytest.approx(max(0, trial.metrics["val/kl"] - 0.5)) for trial in trials)
+
+
+def test_the_front_holds_what_is_not_dominated(trials):
+    objectives = (Objective(), Objective(metric="val/prior_psnr", mode="max"))
+
+    first: TrialRecord = trials[0]
+
+    def trial(number: int, *values: float, violation: float = 0.0) -> TrialRecord:
+        return replace(first, number=number, state="COMPLETE", values=values, violation=violation)
+
+    found = [
+        trial(1, 0.3, 30.0),
+        trial(2, 0.1, 10.0),
+        trial(3, 0.3, 29.0),  # worse than 1 in one, equal in the other
+        trial(4, 0.2, 20.0),
+        trial(5, 0.2, 20.0),  # equal: neither dominates
+        trial(6, 0.01, 90.0, violation=0.2),
+        replace(trial(7, 0.01, 90.0), state="RUNNING", values=None),
+        replace(trial(8, 0.01, 90.0), state="PRUNED"),
+    ]
+    assert [one.number for one in pareto_front(found, objectives)] == [2, 4, 5, 1]
+
+
+def test_a_study_of_several_objectives_has_a_front(make_run: RunMaker):
+    overrides = ["scheduler=none", "further_objectives=[{metric: val/kl, mode: min}]"]
+    found = analyze(make_run(20, overrides=overrides))
+    rates = [trial.params["learning_rate"] for trial in found.front]
+    assert len(found.front) > 2
+    assert rates == sorted(rates, reverse=True)  # the error falls with the learning rate, and KL rises
+    assert found.front[0] is found.ranking[0]
+    assert not analyze(make_run(3, name="one-objective")).front
+
+
 def test_time_is_summed_by_state(trials):
     cost = spent(trials)
     assert sum(one.trials for one in cost.values()) == 24
@@ -48,6 +94,64 @@ def test_time_is_summed_by_state(trials):
         sum(one.steps for one in cost.values()) / 100
     )
     assert "WAITING" not in cost
+
+
+START = datetime(2026, 11, 21, 12)
+
+
+def timed(trial: TrialRecord, lane: str, began: float, ended: float | None, seconds: float) -> TrialRecord:
+    return replace(
+        trial,
+        lane=lane,
+        started=START + timedelta(seconds=began),
+        ended=None if ended is None else START + timedelta(seconds=ended),
+        seconds=seconds,
+    )
+
+
+def test_efficiency_is_lane_time_over_the_time_in_which_trials_ran(trials):
+    one = trials[1]
+    found = efficiency(
+        [
+            timed(one, "a", 0, 10, 9),
+            timed(one, "b", 2, 12, 6),
+            timed(one, "a", 5, 9, 0),
+            timed(one, "a", 100, 110, 10),  # after a pause in which nothing ran
+            timed(one, "b", 105, None, 5),  # still runs: until its last report
+            timed(one, "b", 120, 130, 60),  # resumed: what it had before is not counted
+            replace(one, lane=None, started=None, ended=None),
+        ]
+    )
+    assert found is not None
+    assert (found.lanes, found.seconds) == (2, 32)
+    assert found.share == pytest.approx((9 + 6 + 10 + 5 + 10) / 64)
+    assert efficiency([replace(one, lane=None, started=None)]) is None
+
+
+def test_efficiency_of_a_run(make_run: RunMaker, trials):
+    found = efficiency(trials)
+    assert found is not None
+    assert found.lanes == 2
+    assert 0.8 < found.share < 0.95  # a second of every trial is its start
+    assert analyze(make_run(0, name="empty")).efficiency is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "behind", "better", "ahead"),
+    [
+        ("prior_rel_l2", around(-0.005, 0.001), "method", -0.005),
+        ("prior_rel_l2", around(0.005, 0.001), "winner", 0.005),
+        ("prior_rel_l2", around(0.005, 0.006), None, 0.005),
+        ("prior_psnr", around(-2.0, 0.5), "winner", 2.0),
+        ("prior_psnr", around(2.0, 0.5), "method", -2.0),
+    ],
+)
+def test_standing_follows_the_metrics_direction(metric, behind, better, ahead):
+    baseline = BaselineResult(score=1.0, behind=behind, bytes=1, seconds_per_psf=1.0)
+    final = final_of().model_copy(update={"metric": metric, "baselines": {"rbf_cubic": baseline}})
+    (found,) = standings(final)
+    assert found.better == better
+    assert found.ahead.low < found.ahead.mean == ahead < found.ahead.high
 
 
 def test_importance_finds_the_one_parameter_that_matters(trials):
@@ -78,6 +182,13 @@ def test_importance_depends_on_ranks_only_and_on_the_direction(trials):
     assert importance(negated, psnr, 200) == found
 
 
+def test_importance_leaves_out_trials_from_outside_edited_ranges(trials):
+    edited = load("cvae_psf", ["search.learning_rate.low=3e-5", "search.batch_size.choices=[64, 128]"])
+    inside = [t for t in trials if t.params["learning_rate"] >= 3e-5 and t.params["batch_size"] != 32]
+    assert 8 < len(inside) < len(trials)
+    assert importance(trials, edited, 200) == importance(inside, edited, 200)
+
+
 def test_importance_is_refused_for_too_few_trials(trials):
     found = importance(trials[:7], load("cvae_psf"), 200)
     assert not found.parameters
@@ -106,31 +217,3 @@ def test_gain_is_on_validation_until_the_summary_has_the_test(make_run: RunMaker
     assert gain is not None
     assert (gain.metric, gain.document, gain.best) == ("test/prior_rel_l2", 0.4, 0.02)
     assert gain.factor == pytest.approx(20)
-    assert "Interpolation of the training grid is still better: cubic RBF 0.015." in tables.notes(analyze(run)).plain
-
-
-@pytest.mark.parametrize("trials", [0, 3, 24])
-@pytest.mark.parametrize("width", [80, 120])
-def test_tables_fit_the_terminal_and_machines_get_json(make_run: RunMaker, trials, width):
-    run = make_run(trials, fail=2)
-    if trials == 24:
-        run.write_summary(summary_of(run.name))
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(tables.analysis(run))
-    text = console.export_text()
-    assert max(map(len, text.splitlines())) <= width
-    assert "…" not in text
-    assert ("no trial has reported yet" in text) == (trials == 0)
-    assert ("too few trials" in text) == (trials < 8)
-    assert ("cubic RBF" in text) == (trials == 24)
-    machine = json.loads(json.dumps(tables.analysis_as_dict(run), allow_nan=False))
-    assert len(machine["trials"]) == trials
-    assert machine["finished"] == (trials == 24)
-    assert sum(cost["trials"] for cost in machine["states"].values()) == trials
-
-
-def test_numbers_and_times_read_well():
-    assert [number(value) for value in (1e-4, 1e-3, 0.014823, 28.0, 128, 1e5, 3.456e-5, "cosine", True)] == [
-        "1e-4", "0.001", "0.01482", "28", "128", "1e5", "3.46e-5", "cosine", "True",
-    ]  # fmt: skip
-    assert [duration(seconds) for seconds in (4.21, 187, 7500)] == ["4.2 s", "3 min 07 s", "2 h 05 min"]

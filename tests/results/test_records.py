@@ -9,13 +9,13 @@ from dataclasses import replace
 import optuna
 import pytest
 
-from results.records import read_trials
+from results.records import DecisionRecord, read_trials
 from results.run_directory import RunError
 from tests.results.conftest import RunMaker, objective
 
 
 def test_records_hold_what_the_study_holds(make_run: RunMaker):
-    trials = read_trials(make_run(6, fail=5))
+    trials = read_trials(make_run(6, fail=[5]))
     assert [trial.number for trial in trials] == list(range(6))
     first, last = trials[0], trials[-1]
     assert first.state == "COMPLETE"
@@ -28,9 +28,14 @@ def test_records_hold_what_the_study_holds(make_run: RunMaker):
     assert first.at(600) == objective(dict(first.params), 600)
     assert first.at(601) is None
     assert first.seconds == 18.0
-    assert first.metrics["val/kl"] == 0.5
+    assert first.lane == "lane-0"
+    assert first.metrics["val/kl"] == 0.1
+    assert first.values == (first.value,) == (first.history[-1][1],)
+    assert first.violation == 0
+    assert first.decisions[0] == DecisionRecord(200, True, 200, "rank 3 of 3 at rung 200")
+    assert [one.go_on for one in first.decisions] == [True, True]
     assert last.state == "FAIL"
-    assert last.failure == "the loss became nan at step 400"
+    assert last.failure == "the loss became nan at step 200"
 
 
 def test_a_non_finite_report_is_never_the_best(make_run: RunMaker):

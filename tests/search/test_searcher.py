@@ -1,27 +1,31 @@
 """The searcher against a real SQLite study, driven as Tune drives it."""
 
 import math
+import pickle
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from search.searcher import StudySearcher, open_study, requeue
-from spaces.loading import load
+from search.early_stopping import Decision
+from search.searcher import StudySearcher
+from tests.search.small import METRIC, open_at, small, stored
 
-METRIC = "val/prior_rel_l2"
 STEPS = 100
+PSNR = "val/prior_psnr"
 
 
 class Log:
     """Keeps what the searcher tells its observer."""
 
     def __init__(self):
-        self.ended = []
+        self.started, self.reported, self.ended = [], [], []
 
-    def trial_started(self, number, params): ...
-    def trial_reported(self, number, step, value): ...
+    def trial_started(self, number, params):
+        self.started.append((number, params))
+
+    def trial_reported(self, number, step, value):
+        self.reported.append((number, step, value))
 
     def trial_ended(self, number, state, step, value, reason):
         self.ended.append((number, state, step, value, reason))
@@ -29,141 +33,384 @@ class Log:
 
 @pytest.fixture
 def space():
-    return load("cvae_psf")
+    return small(sampler="random")
 
 
 @pytest.fixture
-def study(tmp_path, space):
-    return open_study(f"sqlite:///{tmp_path}/study.db", "test", space, space.budget["quick"])
+def path(tmp_path):
+    return tmp_path / "study.db"
+
+
+def searching(path, space, decisions=None):
+    """A searcher over the study in a file; it is resumed if it exists."""
+    return StudySearcher(open_at(path, space), space, STEPS, Log(), {} if decisions is None else decisions)
 
 
 @pytest.fixture
-def searcher(study, space):
-    return StudySearcher(study, space, STEPS, Log())
+def searcher(path, space):
+    return searching(path, space)
 
 
-def result(step, value, failure=None):
-    return {"step": step, "seconds": step / 10, "lane": "lane-0", "failure": failure, METRIC: value}
+def result(step, value, *, attempt="first", seconds=None, failure=None, **others):
+    """A lane's report as the trial forwards it."""
+    seconds = step / 10 if seconds is None else seconds
+    progress = {"attempt": attempt, "step": step, "seconds": seconds, "lane": "lane-0", "failure": failure}
+    return progress | {METRIC: value, "train/loss": 2 * value, "time_total_s": 1.0} | others
 
 
-def test_the_given_trials_come_first(searcher, study, space):
+def failed(reason, step=0):
+    """A lane's report that an attempt came to nothing: it has no metrics."""
+    return {"attempt": "first", "step": step, "seconds": 1.0, "lane": "lane-0", "failure": reason}
+
+
+def run(searcher, trial, *values, every=10):
+    """A trial with these values, which then ends."""
+    for index, value in enumerate(values, start=1):
+        searcher.on_trial_result(trial, result(every * index, value))
+    searcher.on_trial_complete(trial, result(every * len(values), values[-1]))
+
+
+def test_the_given_trials_come_first(path):
+    space = small(sampler="random", points_to_evaluate=[{"num_layers": 5}])
+    searcher = searching(path, space)
     given = space.first_trials()
     assert len(given) == 2
-    assert [searcher.suggest(trial)["params"] for trial in "ab"] == given
+    assert [searcher.suggest(trial) for trial in "ab"] == [
+        {"number": number, "params": params} for number, params in enumerate(given)
+    ]
     assert searcher.suggest("c")["params"] not in given
+    assert searcher._observer.started[:2] == list(enumerate(given))
 
 
-def test_a_finished_trial_is_complete(searcher, study):
+def test_a_budget_of_one_trial_has_the_documents_values_alone(path):
+    whole = small(points_to_evaluate=[{"num_layers": 5}])
+    space = small(
+        points_to_evaluate=[{"num_layers": 5}],
+        budget={"quick": whole.budget["quick"].model_dump() | {"trials": 1}},
+    )
+    open_at(path, space)
+    assert [trial.system_attrs["fixed_params"] for trial in stored(path)] == [space.recommended()]
+
+
+def test_a_finished_trial_is_complete(searcher, path):
     searcher.suggest("a")
     searcher.on_trial_result("a", result(50, 0.4))
+    searcher.on_trial_result("a", result(STEPS, 0.2))
     searcher.on_trial_complete("a", result(STEPS, 0.2))
-    trial = study.trials[0]
+    (trial,) = stored(path)
     assert trial.state is TrialState.COMPLETE
     assert trial.value == 0.2
     assert trial.intermediate_values == {50: 0.4, STEPS: 0.2}
-    assert trial.user_attrs["seconds"] == 10
-    assert trial.user_attrs["recommended"] is True
+    assert searcher._observer.reported == [(0, 50, 0.4), (0, STEPS, 0.2)]
+    assert searcher._observer.ended == [(0, "COMPLETE", STEPS, 0.2, None)]
 
 
-def test_a_stopped_trial_is_pruned_with_its_last_step_and_value(searcher, study):
+def test_the_study_keeps_its_progress(searcher, path):
     searcher.suggest("a")
-    searcher.on_trial_complete("a", result(50, 0.4))
-    trial = study.trials[0]
+    for step, value in ((50, 0.4), (STEPS, 0.2)):
+        searcher.on_trial_result("a", result(step, value))
+        (trial,) = stored(path)
+        assert trial.user_attrs["progress"] == {
+            "step": step,
+            "seconds": step / 10,
+            "lane": "lane-0",
+            "metrics": {METRIC: value, "train/loss": 2 * value},  # nothing of Tune's own
+            "decisions": [],
+        }
+
+
+def test_a_stopped_trial_is_pruned_with_its_last_step_and_value(searcher, path):
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result(20, 0.3))
+    searcher.on_trial_complete("a", result(50, 0.4))  # a stopped trial's last report comes only here
+    (trial,) = stored(path)
     assert trial.state is TrialState.PRUNED
     assert (trial.last_step, trial.value) == (50, 0.4)
+    assert trial.user_attrs["progress"]["step"] == 50
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_non_finite_value_fails_with_the_reason(searcher, study, value):
+def test_a_non_finite_value_fails_with_the_reason(searcher, path, value):
     searcher.suggest("a")
     searcher.on_trial_result("a", result(50, 0.4))
     searcher.on_trial_complete("a", result(60, value))
-    trial = study.trials[0]
+    (trial,) = stored(path)
     assert trial.state is TrialState.FAIL
     assert trial.user_attrs["failure"] == f"{METRIC} is {value} at step 60"
+    assert trial.intermediate_values == {50: 0.4}
+    assert trial.user_attrs["progress"]["metrics"][METRIC] == 0.4
+    assert searcher._observer.ended == [(0, "FAIL", 50, 0.4, f"{METRIC} is {value} at step 60")]
 
 
-def test_a_lane_s_failure_fails_with_its_reason(searcher, study):
+def test_a_lane_s_failure_fails_with_its_reason(searcher, path):
     searcher.suggest("a")
-    last = {"step": 0, "seconds": 1.0, "lane": "lane-0", "failure": "train/loss is nan by step 50"}
+    last = failed("train/loss is nan by step 50")
     searcher.on_trial_result("a", last)
     searcher.on_trial_complete("a", last)
-    trial = study.trials[0]
+    (trial,) = stored(path)
     assert trial.state is TrialState.FAIL
     assert trial.user_attrs["failure"] == "train/loss is nan by step 50"
+    assert searcher._observer.ended == [(0, "FAIL", 0, None, "train/loss is nan by step 50")]
 
 
-def test_a_trial_s_value_is_its_best_report(searcher, study):
-    searcher.suggest("a")
-    searcher.on_trial_result("a", result(50, 0.1))
-    searcher.on_trial_complete("a", result(STEPS, 0.2))
-    assert study.trials[0].value == 0.1
-
-
-def test_without_lanes_the_search_ends_and_its_trial_is_left_to_be_resumed(searcher, study):
-    searcher.suggest("a")
-    searcher.on_trial_complete(
-        "a", {"step": 0, "seconds": 0.0, "lane": "", "failure": "no lane is left: lane-0 is lost: gone"}
-    )
-    assert searcher.suggest("b") == Searcher.FINISHED
-    assert requeue(study) == [0]
-
-
-def test_a_dead_process_fails_with_a_reason(searcher, study):
+def test_a_dead_process_fails_with_a_reason(searcher, path):
     searcher.suggest("a")
     searcher.on_trial_complete("a", error=True)
-    trial = study.trials[0]
+    (trial,) = stored(path)
     assert trial.state is TrialState.FAIL
     assert "died" in trial.user_attrs["failure"]
 
 
-def test_a_retry_s_repeated_report_counts_once(searcher, study):
+def test_a_trial_without_a_report_fails_with_a_reason(searcher, path):
+    searcher.suggest("a")
+    searcher.on_trial_complete("a")
+    assert stored(path)[0].user_attrs["failure"] == "ended without a report"
+
+
+@pytest.mark.parametrize(("objective", "best"), [({}, 0.1), ({"metric": PSNR, "mode": "max"}, 30.0)])
+def test_a_trial_s_value_is_its_best_report(path, objective, best):
+    space = small(sampler="random", **({"objective": objective} if objective else {}))
+    searcher = searching(path, space)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result(50, 0.1, **{PSNR: 30.0}))
+    searcher.on_trial_complete("a", result(STEPS, 0.2, **{PSNR: 20.0}))
+    assert stored(path)[0].value == best
+
+
+def test_without_lanes_the_search_ends_and_its_trials_are_left_to_be_resumed(searcher, path, space):
+    before = [searcher.suggest(trial) for trial in "ab"]
+    searcher.on_trial_result("b", result(50, 0.4))
+    for trial in "ab":
+        searcher.on_trial_complete(trial, failed("no lane is left: lane-0 is lost: gone"))
+    assert searcher.no_lane == "no lane is left: lane-0 is lost: gone"
+    assert searcher.suggest("c") == Searcher.FINISHED
+    assert searcher._observer.ended == []
+    again = searching(path, space)
+    assert [again.suggest(trial) for trial in "ab"] == before
+
+
+def test_a_retry_s_repeated_report_counts_once(searcher, path):
     searcher.suggest("a")
     searcher.on_trial_result("a", result(50, 0.4))
-    searcher.on_trial_result("a", result(50, 0.4))
-    searcher.on_trial_complete("a", result(STEPS, 0.2))
-    assert study.trials[0].intermediate_values == {50: 0.4, STEPS: 0.2}
+    searcher.on_trial_result("a", result(50, 0.5, attempt="second"))
+    searcher.on_trial_complete("a", result(STEPS, 0.2, attempt="second"))
+    assert stored(path)[0].intermediate_values == {50: 0.4, STEPS: 0.2}
+    assert searcher._observer.reported == [(0, 50, 0.4), (0, STEPS, 0.2)]
     assert searcher._observer.ended == [(0, "COMPLETE", STEPS, 0.2, None)]
 
 
-def test_an_interrupted_trial_comes_back_with_its_number_and_parameters(searcher, study, space):
+def test_the_lane_time_of_all_attempts_counts(searcher, path):
     searcher.suggest("a")
-    before = searcher.suggest("b")
+    for step, attempt, seconds in ((10, "first", 5.0), (20, "first", 8.0), (20, "second", 1.0), (30, "second", 3.5)):
+        searcher.on_trial_result("a", result(step, 0.4, attempt=attempt, seconds=seconds))
+    assert stored(path)[0].user_attrs["progress"]["seconds"] == 8.0 + 3.5
+    searcher.on_trial_complete("a", failed("out of memory") | {"attempt": "third", "seconds": 0.5})
+    assert stored(path)[0].user_attrs["progress"]["seconds"] == 8.0 + 3.5 + 0.5
+
+
+def decision(rung, go_on=True, rank=1):
+    return Decision(go_on, rung, f"rank {rank} of 9 at rung {rung}, 3 may go on")
+
+
+def noted(step, of):
+    return {"step": step, "go_on": of.go_on, "rung": of.rung, "reason": of.reason}
+
+
+def test_decisions_are_noted_once_per_rung_and_when_they_stop(path, space):
+    decisions: dict[int, Decision] = {}
+    searcher = searching(path, space, decisions)
+    searcher.suggest("a")
+    made = {
+        10: decision(10, rank=1),
+        20: decision(10, rank=2),
+        30: decision(30, rank=1),
+        40: decision(30, rank=3),
+        50: decision(30, go_on=False, rank=4),
+    }
+    for step, one in made.items():
+        decisions[0] = one
+        if one.go_on:
+            searcher.on_trial_result("a", result(step, 0.4))
+        else:
+            searcher.on_trial_complete("a", result(step, 0.4))
+        assert decisions == {}
+    (trial,) = stored(path)
+    assert trial.state is TrialState.PRUNED
+    assert trial.user_attrs["progress"]["decisions"] == [noted(step, made[step]) for step in (10, 30, 50)]
+    assert searcher._observer.ended == [(0, "PRUNED", 50, 0.4, "rank 4 of 9 at rung 30, 3 may go on")]
+
+
+def test_a_trial_that_is_through_was_not_stopped(path, space):
+    decisions = {0: decision(30, go_on=False)}
+    searcher = searching(path, space, decisions)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", result(STEPS, 0.4))
+    (trial,) = stored(path)
+    assert trial.state is TrialState.COMPLETE
+    assert trial.user_attrs["progress"]["decisions"] == []
+    assert decisions == {}
+
+
+def test_each_trial_has_its_own_decisions(path, space):
+    decisions: dict[int, Decision] = {}
+    searcher = searching(path, space, decisions)
+    for trial in "ab":
+        searcher.suggest(trial)
+    decisions[1] = decision(10)
+    searcher.on_trial_result("a", result(10, 0.4))
+    assert decisions == {1: decision(10)}
+    searcher.on_trial_result("b", result(10, 0.4))
+    assert [len(trial.user_attrs["progress"]["decisions"]) for trial in stored(path)] == [0, 1]
+
+
+def test_an_interrupted_trial_comes_back_with_its_number_and_parameters(searcher, path, space):
+    before = [searcher.suggest(trial) for trial in "ab"]
     searcher.on_trial_result("b", result(50, 0.4))
-    assert requeue(study) == [0, 1]
+    searcher._ledger.close()
 
-    again = StudySearcher(study, space, STEPS, Log())
-    assert again.suggest("c")["number"] == 0
-    assert again.suggest("d") == before
+    again = searching(path, space)
+    assert [again.suggest(trial) for trial in "cd"] == before
     again.on_trial_complete("d", result(STEPS, 0.2))
-    assert study.trials[1].intermediate_values == {50: 0.4, STEPS: 0.2}
-    assert len(study.trials) == 2
+    trials = stored(path)
+    assert trials[1].intermediate_values == {50: 0.4, STEPS: 0.2}
+    assert len(trials) == 2
 
 
-def test_the_same_seed_suggests_the_same(tmp_path, space):
-    def params(name):
-        study = optuna.create_study(
-            storage=f"sqlite:///{tmp_path}/{name}.db", sampler=optuna.samplers.TPESampler(seed=3)
-        )
-        searcher = StudySearcher(study, space, STEPS, Log())
-        chosen = []
-        for trial in range(12):
-            chosen.append(searcher.suggest(str(trial))["params"])
-            searcher.on_trial_complete(str(trial), result(STEPS, 1.0 / (1 + trial)))
-        return chosen
+def test_a_resumed_trial_keeps_what_it_had(path, space):
+    decisions = {0: decision(10)}
+    searcher = searching(path, space, decisions)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result(10, 0.1, seconds=7.0))
+    searcher.on_trial_result("a", result(50, 0.4, seconds=9.0))
 
-    assert params("one") == params("two")
+    again = searching(path, space, decisions)  # it was killed: nothing was closed
+    again.suggest("b")
+    decisions[0] = decision(10, rank=2)
+    again.on_trial_result("b", result(50, 0.4, attempt="second", seconds=2.0))  # the lane repeats its last report
+    decisions[0] = decision(30)
+    again.on_trial_result("b", result(60, 0.3, attempt="second", seconds=4.0))
+    again.on_trial_complete("b", result(STEPS, 0.2, attempt="second", seconds=5.0))
+    (trial,) = stored(path)
+    assert trial.value == 0.1  # of its first life
+    assert trial.intermediate_values == {10: 0.1, 50: 0.4, 60: 0.3, STEPS: 0.2}
+    progress = trial.user_attrs["progress"]
+    assert progress["seconds"] == 9.0 + 5.0
+    assert [(one["step"], one["rung"]) for one in progress["decisions"]] == [(10, 10), (60, 30)]
+    assert progress["metrics"][METRIC] == 0.2
 
 
-def test_a_conditional_parameter_exists_only_when_its_condition_holds(tmp_path):
-    space = load(
-        "cvae_psf",
-        [
-            "search.kl_cycles={low: 1, high: 8, recommended: 4, source: test, when: {lr_schedule: [one_cycle]}}",
-        ],
-    )
-    study = optuna.create_study()
-    searcher = StudySearcher(study, space, STEPS, Log())
-    drawn = [searcher.suggest(str(trial))["params"] for trial in range(20)]
+def test_a_trial_interrupted_at_its_last_report_is_complete_when_the_lane_repeats_it(path, space):
+    searcher = searching(path, space)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result(50, 0.4))
+    searcher.on_trial_result("a", result(STEPS, 0.2))
+
+    again = searching(path, space)
+    again.suggest("b")
+    again.on_trial_complete("b", result(STEPS, 0.2, attempt="second"))
+    (trial,) = stored(path)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.2)
+    assert again._observer.ended == [(0, "COMPLETE", STEPS, 0.2, None)]
+
+
+@pytest.mark.parametrize("reports", [1, 2])
+def test_a_search_killed_within_a_report_makes_it_again(path, space, monkeypatch, reports):
+    """Progress is on disk, the report is not."""
+    searcher = searching(path, space)
+    searcher.suggest("a")
+    values = {10: 0.1, 20: 0.2}
+    for step in list(values)[: reports - 1]:
+        searcher.on_trial_result("a", result(step, values[step]))
+    last = list(values)[reports - 1]
+
+    class Killed(BaseException): ...
+
+    def die(*arguments):
+        raise Killed
+
+    monkeypatch.setattr(searcher._ledger, "report", die)
+    with pytest.raises(Killed):
+        searcher.on_trial_result("a", result(last, values[last]))
+    assert last not in stored(path)[0].intermediate_values
+
+    again = searching(path, space)
+    again.suggest("b")
+    again.on_trial_result("b", result(last, values[last], attempt="second"))
+    again.on_trial_complete("b", result(STEPS, 0.3, attempt="second"))
+    (trial,) = stored(path)
+    assert trial.intermediate_values == {step: values[step] for step in list(values)[:reports]} | {STEPS: 0.3}
+    assert trial.value == 0.1
+
+
+def test_constraints_are_told_by_how_much_they_are_violated(path):
+    constraints = [{"metric": PSNR, "low": 30.0}, {"metric": "val/kl", "high": 5.0}]
+    searcher = searching(path, small(sampler="random", constraints=constraints))
+    for trial in "abcd":
+        searcher.suggest(trial)
+    searcher.on_trial_result("a", result(50, 0.4, **{PSNR: 25.0, "val/kl": 9.0}))
+    searcher.on_trial_complete("a", result(STEPS, 0.4, **{PSNR: 32.0, "val/kl": 6.5}))  # the last report's count
+    searcher.on_trial_complete("b", result(50, 0.4, **{PSNR: 29.0, "val/kl": 1.0}))
+    searcher.on_trial_complete("c", failed("out of memory"))
+    searcher.on_trial_complete("d", result(50, 0.4, **{PSNR: math.nan, "val/kl": 1.0}))
+    trials = stored(path)
+    assert trials[0].constraints == {PSNR: -2.0, "val/kl": 1.5}
+    assert (trials[1].state, trials[1].constraints) == (TrialState.PRUNED, {PSNR: 1.0, "val/kl": -4.0})
+    assert (trials[2].state, trials[2].constraints) == (TrialState.FAIL, {})
+    assert (trials[3].state, trials[3].user_attrs["failure"]) == (TrialState.FAIL, f"{PSNR} is nan at step 50")
+
+
+@pytest.fixture
+def pareto(path):
+    further = [{"metric": PSNR, "mode": "max"}]
+    return searching(path, small(sampler="nsga2", scheduler="none", further_objectives=further))
+
+
+def test_several_objectives_have_their_last_values(pareto, path):
+    pareto.suggest("a")
+    pareto.on_trial_result("a", result(50, 0.1, **{PSNR: 33.0}))
+    pareto.on_trial_result("a", result(STEPS, 0.2, **{PSNR: 31.0}))
+    pareto.on_trial_complete("a", result(STEPS, 0.2, **{PSNR: 31.0}))
+    (trial,) = stored(path)
+    assert (trial.state, trial.values) == (TrialState.COMPLETE, [0.2, 31.0])
+    assert trial.intermediate_values == {50: 0.1, STEPS: 0.2}  # of the first one
+    assert pareto._observer.ended == [(0, "COMPLETE", STEPS, 0.2, None)]
+
+
+def test_several_objectives_are_known_after_a_resume(pareto, path):
+    pareto.suggest("a")
+    pareto.on_trial_result("a", result(STEPS, 0.2, **{PSNR: 31.0}))
+    again = searching(path, pareto._space)
+    again.suggest("b")
+    again.on_trial_complete("b", result(STEPS, 0.2, attempt="second", **{PSNR: 31.0}))
+    assert stored(path)[0].values == [0.2, 31.0]
+
+
+@pytest.mark.parametrize("second", [{PSNR: math.nan}, {PSNR: -math.inf}, {}])
+def test_each_of_several_objectives_must_be_finite(pareto, path, second):
+    pareto.suggest("a")
+    pareto.on_trial_result("a", result(50, 0.1, **{PSNR: 33.0}))
+    pareto.on_trial_complete("a", result(STEPS, 0.2, **second))
+    (trial,) = stored(path)
+    assert (trial.state, trial.values) == (TrialState.FAIL, None)
+    assert trial.user_attrs["failure"] == f"{PSNR} is {second.get(PSNR, math.nan)} at step {STEPS}"
+
+
+def test_a_conditional_parameter_exists_only_when_its_condition_holds(path):
+    cycles = {"low": 1, "high": 8, "recommended": 4, "source": "test", "when": {"lr_schedule": ["one_cycle"]}}
+    plain = small("lr_schedule").model_dump(mode="json", exclude_none=True)["search"]
+    space = small(sampler="tpe", search=plain | {"kl_cycles": cycles})
+    searcher = searching(path, space)
+    drawn = []
+    for trial in range(25):
+        drawn.append(searcher.suggest(str(trial))["params"])
+        run(searcher, str(trial), 1.0 - 0.01 * trial)
     assert {params["lr_schedule"] == "one_cycle" for params in drawn} == {True, False}
     assert all(("kl_cycles" in params) == (params["lr_schedule"] == "one_cycle") for params in drawn)
+    assert all(trial.params == params for trial, params in zip(stored(path), drawn, strict=True))
+
+
+def test_tune_s_own_copy_of_it_holds_nothing(searcher):
+    """Tune pickles its parts when a search starts, and a database connection cannot be pickled."""
+    assert vars(pickle.loads(pickle.dumps(searcher))) == {}
+    with pytest.raises(NotImplementedError, match="resumed from its study"):
+        searcher.restore("checkpoint")

@@ -75,7 +75,7 @@ RATE_LINE = "  learning_rate:\n    " + LEARNING_RATE
         ("grid: [20, 20]", "grid: [20, no]", ["data.grid", "got 'no'"]),
         ("kernel_px: 15", "kernel_px: 65", ["`kernel_px <= trace_px` must hold"]),
         ("  grad_clip: 1.0", "  kl_weight: 1.0", ["fixed.kl_weight", "searched as well"]),
-        ("fixed:\n", "fixed:\n  kl_warmup: 0.5\n", ["grace_steps >= kl_warmup * steps", "grace_steps=200"]),
+        ("fixed:\n", "fixed:\n  kl_warmup: 0.5\n", ["grace_steps >= kl_warmup * steps", "grace_steps=120"]),
         ("objective: {", "objective: [", ["line", "not valid YAML"]),
     ],
 )

@@ -12,7 +12,9 @@ from spaces.trial import CvaePsfTrial
 
 
 def budget(**changes) -> Budget:
-    return Budget(**{"trials": 1, "steps": 5400, "grace_steps": 200, "evaluate_every": 1000} | changes)
+    return Budget(
+        **{"trials": 1, "steps": 5400, "grace_steps": 200, "reduction_factor": 3, "evaluate_every": 1000} | changes
+    )
 
 
 def test_rungs_are_geometric_and_end_below_the_full_budget():

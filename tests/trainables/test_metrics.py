@@ -7,7 +7,7 @@ import torch
 
 from spaces.metrics import METRICS
 from tests.trainables.synthetic import blobs, grid, tensors
-from trainables.metrics import centroid, evaluate, kernel_metrics, rms_radius
+from trainables.metrics import centroid, evaluate, kernel_errors, kernel_metrics, rms_radius
 from trainables.vae import CVAE, CvaeConfig
 
 
@@ -43,6 +43,24 @@ def test_relative_error_is_taken_per_kernel_over_all_channels_before_the_mean():
     predicted = true.clone()
     predicted[0, 0] *= 1.5
     assert kernel_metrics(predicted, true)["prior_rel_l2"] == pytest.approx((0.5 / math.sqrt(2) + 0) / 2)
+
+
+def test_errors_are_of_each_kernel_and_metrics_are_their_means():
+    true = delta(4, 4).repeat(3, 2, 1, 1)
+    predicted = true.clone()
+    predicted[1, 1] = delta(4, 7)[0, 0]  # one channel of two is 3 px off
+    predicted[2, 0] = (delta(4, 2) + delta(4, 6))[0, 0] / 2  # one channel of two has radius 2 px, energy 1/2
+    errors = kernel_errors(predicted, true)
+    expected: dict[str, list[float]] = {
+        "prior_rel_l2": [0, 1, math.sqrt((1 + 0.5) / 2)],
+        "prior_psnr": [200, 10 * math.log10(2 * 81 / 2), 10 * math.log10(2 * 81 / 1.5)],
+        "prior_centroid_px": [0, 1.5, 0],
+        "prior_radius_error_px": [0, 0, 1],
+    }
+    assert list(errors) == list(expected)
+    for name, values in expected.items():
+        torch.testing.assert_close(errors[name], torch.tensor(values, dtype=torch.float32), atol=1e-5, rtol=1e-5)
+        assert kernel_metrics(predicted, true)[name] == pytest.approx(sum(values) / 3, rel=1e-5)
 
 
 def test_a_model_reports_every_validation_metric_of_the_table(tmp_path):

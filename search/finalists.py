@@ -1,0 +1,92 @@
+"""The best trials of a search and the documents' values, trained again with fresh seeds.
+
+A trial that scored lowest once was good, or lucky. Trained again it shows which.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from results.analysis import ranked
+from results.records import TrialRecord
+from results.run_directory import RunDirectory
+from search.trial import TrialSettings
+from spaces.study import Budget, Study
+from trainables.board import Assignment, Report
+from trainables.checkpoint import Checkpoint, load_checkpoint
+from trainables.lane import Lanes
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial that may win, or that is compared with; its trainings by fresh seed, None: the search's own."""
+
+    trial: TrialRecord
+    trainings: tuple[int | None, ...]
+
+    def checkpoints(self, directory: RunDirectory, seed: int | None) -> Path:
+        number = self.trial.number
+        return directory.checkpoints(number) if seed is None else directory.finalist(number, seed) / "checkpoints"
+
+    def best(self, directory: RunDirectory, seed: int | None) -> Checkpoint | None:
+        """Its best checkpoint, chosen on the validation positions; None if that training came to nothing."""
+        return load_checkpoint(self.checkpoints(directory, seed), "best")
+
+
+def candidates(trials: list[TrialRecord], study: Study, budget: Budget) -> list[Candidate]:
+    """The finalists, best first, and after them the documents' values if they are not among them.
+
+    Only trials that had the full budget can win. Of the documents' values, which nobody selected, the search's own training
+    counts; of the others it does not, since they are finalists for having come out well in it. Without finals
+    (`finalists: 0`) the best trial's does.
+    """
+    complete = [trial for trial in trials if trial.state == "COMPLETE"]
+    best = ranked(complete, study.objective.mode)[: max(1, budget.finalists)]
+    fresh = tuple(range(budget.finalist_seeds)) if budget.finalists else (None,)
+    found = [Candidate(trial, _own(trial, fresh)) for trial in best]
+    if not any(trial.recommended for trial in best):
+        found += [Candidate(trial, _own(trial, fresh)) for trial in complete if trial.recommended]
+    return found
+
+
+def _own(trial: TrialRecord, fresh: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    return (None, *fresh[1:]) if trial.recommended else fresh
+
+
+def train_finalists(found: list[Candidate], settings: TrialSettings, lanes: Lanes, said: Callable[[str], None]) -> None:
+    """Train what is not trained yet; a training goes on from its checkpoint. One that fails is said, and left out."""
+    wanted = [
+        (candidate, seed)
+        for index in range(settings.budget.finalist_seeds)  # every finalist's first seed, then every second, ...
+        for candidate in found
+        if index < len(candidate.trainings) and (seed := candidate.trainings[index]) is not None
+    ]
+    assignments: list[Assignment] = []
+    names: dict[str, str] = {}
+    for candidate, seed in wanted:
+        last = load_checkpoint(candidate.checkpoints(settings.directory, seed), "last")
+        if last is not None and last.step == settings.budget.steps:
+            continue
+        number, params = candidate.trial.number, candidate.trial.params
+        payload = settings.of_finalist(number, params, seed)
+        assignments.append(Assignment(uuid.uuid4().hex, len(assignments), payload))
+        names[assignments[-1].attempt] = f"trial {number} with fresh seed {seed}"
+    if not assignments:
+        return
+    said(f"training finalists: {len(assignments)} runs of {settings.budget.steps} steps")
+    done = 0
+
+    def reported(assignment: Assignment, report: Report) -> None:
+        nonlocal done
+        if report.last:
+            done += 1
+            value = report.metrics.get(settings.study.objective.metric)
+            outcome = (
+                f"failed: {report.failure}" if report.failure else f"{settings.study.objective.metric} {value:.4g}"
+            )
+            said(f"finals {done}/{len(assignments)}: {names[assignment.attempt]}: {outcome}")
+
+    lanes.train(assignments, reported)

@@ -1,0 +1,29 @@
+"""Ray's processes of this machine, as /proc has them."""
+
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def ray_processes() -> dict[int, str]:
+    """Everything Ray runs on this machine: process ids and titles."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                title = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if title.startswith("ray::") or "/raylet" in title or "gcs_server" in title:
+                found[int(entry.name)] = title
+    return found
+
+
+def kill(title: str, besides: Iterable[int] = ()) -> bool:
+    """SIGKILL one of Ray's processes that has `title` in its own, other than those; False if there is none."""
+    for pid, its in ray_processes().items():
+        if title in its and pid not in besides:
+            os.kill(pid, signal.SIGKILL)
+            return True
+    return False

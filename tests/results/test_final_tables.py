@@ -1,0 +1,97 @@
+"""The end of a search: the comparison, the finalists with their intervals, the verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from results.analysis import standings
+from results.final_tables import comparison_table, final_sentences, final_table
+from results.run_directory import BaselineResult, Final
+from tests.results.conftest import around, final_of, summary_of
+from tests.results.test_tables import drawn
+
+
+def of(final: Final, **changes: Any) -> Final:
+    return final.model_copy(update=changes)
+
+
+def test_the_comparison_has_every_method_and_the_best_values():
+    lines = drawn(comparison_table(summary_of("a-run").test)).splitlines()
+    first = ["documents'", "winner", "nearest", "bilinear", "bicubic", "PCA", "cubic"]
+    assert [line.split()[0] for line in lines[2:9]] == first
+    assert lines[3].split() == ["winner", "0.02", "30", "20.0"]
+
+
+def test_finalists_and_baselines_stand_side_by_side():
+    table = final_table(final_of())
+    lines = drawn(table).splitlines()
+    assert "#2         0.0200 [0.0188, 0.0212]                             - 1.23   45.1" in lines
+    assert "           0.0196, 0.0204" in [line.rstrip() for line in lines]  # each seed's value
+    assert "#4         0.0199 [0.0188, 0.0210] -0.00010 [-0.00060, +0.00040] 4.56   45.1" in lines
+    assert "documents' 0.4000 [0.3800, 0.4200] +0.38000 [+0.36100, +0.39900] 3.30   45.1" in lines
+    assert "cubic RBF  0.0150                  -0.00500 [-0.00580, -0.00420] 1.08    3.2" in lines
+    assert [row.style for row in table.rows][:3] == ["bold", None, None]
+
+
+@pytest.mark.parametrize(("metric", "scale"), [("prior_rel_l2", 0.01), ("prior_psnr", 2000.0), ("prior_psnr", 1e4)])
+@pytest.mark.parametrize("seeds", [1, 3, 9])
+def test_the_widest_finalists_table_fits(metric, scale, seeds):
+    """Five decimals, models of 100 MB, times of a tenth of a second, many seeds."""
+    final = final_of()
+    finalists = tuple(
+        one.model_copy(
+            update={
+                "trainings": one.trainings[:1] * seeds,
+                "score": around(scale * one.score.mean, 1e-4 * scale),
+                "behind": one.behind and around(-scale * one.behind.mean, 1e-4 * scale),
+                "bytes": 100 * one.bytes,
+                "seconds_per_psf": 0.123,
+            }
+        )
+        for one in final.finalists
+    )
+    drawn(final_table(of(final, metric=metric, finalists=finalists)))
+
+
+def test_one_training_is_not_listed_twice():
+    alone = tuple(one.model_copy(update={"trainings": one.trainings[:1]}) for one in final_of().finalists)
+    text = drawn(final_table(of(final_of(), finalists=alone)))
+    assert "0.0196" not in text
+    assert "the value of" not in text
+
+
+def against(metric: str, **behind: float) -> list[str]:
+    baselines = {
+        method: BaselineResult(score=1.0, behind=around(mean, 0.5), bytes=1, seconds_per_psf=1e-6)
+        for method, mean in behind.items()
+    }
+    final = of(final_of(), metric=metric, baselines=baselines)
+    return final_sentences(final, standings(final))[1:]
+
+
+def test_the_verdict_comes_first_and_then_cubic_rbf():
+    final = final_of()
+    assert final_sentences(final, standings(final)) == [
+        "Trials 2 and 4 are tied within noise: take the smaller, 2 (1.23 MB against 4.56 MB).",
+        "Cubic RBF is better than the winner by 0.00500 [0.00420, 0.00580] in rel. L2.",
+        "Also better than the winner: bicubic.",
+        "Not told apart from the winner: PCA + RBF.",
+    ]
+
+
+def test_which_one_is_better_follows_the_metrics_direction():
+    assert against("prior_rel_l2", rbf_cubic=2.0, bilinear=3.0) == [
+        "The winner is better than cubic RBF by 2.00 [1.50, 2.50] in rel. L2."
+    ]
+    assert against("prior_psnr", rbf_cubic=2.0, bilinear=3.0, pca_rbf=0.1) == [
+        "Cubic RBF is better than the winner by 2.00 [1.50, 2.50] in PSNR (dB).",
+        "Also better than the winner: bilinear.",
+        "Not told apart from the winner: PCA + RBF.",
+    ]
+    assert against("prior_psnr", rbf_cubic=-0.2, pca_rbf=3.0, bicubic=0.1) == [
+        "The winner and cubic RBF are not told apart: +0.20 [-0.30, +0.70] in PSNR (dB).",
+        "Better than the winner: PCA + RBF.",
+        "Also not told apart from the winner: bicubic.",
+    ]

@@ -1,0 +1,76 @@
+"""A small space, so that samplers are quick, the value of its trials in closed form, and its study's file."""
+
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from deeplens_workers.lens_file import find_lens
+from results.run_directory import LensRecord, RunDirectory
+from search.ledger import Ledger
+from search.sampler import Experience
+from search.searcher import ask, open_ledger
+from spaces.loading import load
+from spaces.study import Study
+from tests.results.conftest import record_of
+
+NAMES = ("learning_rate", "num_layers", "lr_schedule")
+METRIC = "val/prior_rel_l2"
+PRESET: Final = "quick"
+RUNGS, STEPS = (200, 600), 1800
+BUDGET = [f"budget.{PRESET}.{key}" for key in ("grace_steps=200", "evaluate_every=200", "reduction_factor=3")]
+
+
+def small(*names: str, **changes: Any) -> Study:
+    """The shipped space with only some searched parameters, `NAMES` unless told, and other keys changed."""
+    tree = load("cvae_psf", BUDGET).model_dump(mode="json", exclude_none=True)
+    tree["search"] = {name: tree["search"][name] for name in names or NAMES}
+    return Study.model_validate(tree | {"points_to_evaluate": []} | changes)
+
+
+def edited(space: Study, **keys: Any) -> Study:
+    """A study with keys of its searched parameters replaced, `learning_rate={"high": 1e-2}`, as a resumed run's."""
+    tree = space.model_dump(mode="json", exclude_none=True)
+    for name, changes in keys.items():
+        tree["search"][name] |= changes
+    return Study.model_validate(tree)
+
+
+def value(params: dict[str, Any], step: int) -> float:
+    """Falls with the steps; best at a learning rate of 3e-4, few layers and a schedule. Positive."""
+    decades = abs(math.log10(params["learning_rate"] / 3e-4))
+    floor: float = 1 + decades + 0.1 * params["num_layers"] + 0.3 * (params["lr_schedule"] == "constant")
+    return floor * (1 + 100 / step)
+
+
+def open_at(path: Path, space: Study, experience: Experience | None = None) -> Ledger:
+    """The study "small" in the file `path`."""
+    return open_ledger(f"sqlite:///{path}", "small", space, space.budget[PRESET], experience)
+
+
+def stored(path: Path) -> list[FrozenTrial]:
+    """What Optuna itself reads from the file: nothing of it comes from the ledger's memory."""
+    return optuna.load_study(study_name="small", storage=f"sqlite:///{path}").get_trials()
+
+
+def run_of(path: Path, space: Study, trials: int = 0) -> RunDirectory:
+    """A run's directory as a search of so many trials leaves it; each has reported once and was then stopped."""
+    run, lens = RunDirectory(path), find_lens(space.data.lens)
+    record = record_of(run.name).model_copy(
+        update={
+            "study": space.model_dump(mode="json", exclude_none=True),
+            "lens": LensRecord(name=lens.name, sha256=lens.sha256),
+        }
+    )
+    run.create(record)
+    ledger = open_ledger(run.storage_url, run.name, space, space.budget[PRESET])
+    for _ in range(trials):
+        number, params = ledger.ask(lambda trial: ask(trial, space))
+        reached = value(params, RUNGS[0])
+        ledger.note(number, progress={"step": RUNGS[0], "metrics": {METRIC: reached, "val/kl": 1.0 + number}})
+        ledger.report(number, RUNGS[0], reached)
+        ledger.tell(number, TrialState.PRUNED, None)
+    ledger.close()
+    return run
