@@ -10,7 +10,8 @@ from typing import Literal
 from results.decisions import Failure, Stop, Survival, failures, stops, survival
 from results.importance import Importance, importance
 from results.records import STATES, State, TrialRecord, read_trials
-from results.run_directory import Final, Interval, RunDirectory, RunRecord, Summary
+from results.run_directory import RunDirectory, RunRecord
+from results.summary import Final, Interval, Summary
 from spaces.loading import available
 from spaces.metrics import METRICS, Mode
 from spaces.study import Objective, Scalar, Study

@@ -10,7 +10,8 @@ from pathlib import Path
 from results.analysis import standings
 from results.final_tables import METHODS, METRIC_TITLES, final_sentences
 from results.formatting import decimals, interval, megabytes, microseconds, number
-from results.run_directory import BaselineResult, FinalistResult, RunDirectory, RunError, Summary
+from results.run_directory import RunDirectory, RunError
+from results.summary import BaselineResult, FinalistResult, Summary
 from spaces.study import PsfData
 
 # What a reader asks first is how far the model is from interpolation.

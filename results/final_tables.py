@@ -9,7 +9,7 @@ from rich.text import Text
 
 from results.analysis import Standing
 from results.formatting import decimals, interval, megabytes, microseconds, new_table, number
-from results.run_directory import Final, FinalistResult
+from results.summary import Final, FinalistResult
 from spaces.metrics import METRICS
 
 METHODS = {

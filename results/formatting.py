@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from results.run_directory import Interval
+from results.summary import Interval
 
 
 def number(value: object) -> str:

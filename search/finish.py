@@ -19,7 +19,7 @@ from results.comparison import Estimate, Verdict
 from results.export import export_model, model_card
 from results.plots import centre_to_corner, history_figure, psf_grid_figure
 from results.records import TrialRecord, read_trials
-from results.run_directory import BaselineResult, Final, FinalistResult, Interval, Summary, Training, Winner
+from results.summary import BaselineResult, Final, FinalistResult, Interval, Summary, Training, Winner
 from results.tables import analysis_tables
 from search.finalists import Candidate, candidates
 from search.plan import Job

@@ -95,12 +95,13 @@ def new(
         update={"lens": lens.name if lens.path.is_relative_to(LENSES) else str(lens.path.resolve())}
     )
     study = study.model_copy(update={"fixed": fixed, "data": data})
-    # Reading another run takes Optuna, which a run without it need not import yet.
     earlier = None
     if learn_from is not None:
+        source = find_run(learn_from, out)
+        # Reading another run takes Optuna, which a run without it need not import yet.
         from search.warm_start import warm_start
 
-        earlier = warm_start(find_run(learn_from, out), study)
+        earlier = warm_start(source, study)
     return Job(study, preset, presets[preset], lens, directory, warm_start=earlier)
 
 
@@ -113,10 +114,9 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     directory = find_run(run, out)
     record = directory.read_record()
     before = record.resolved_study()
-    where = str(directory.record)
-    study = override(copy.deepcopy(record.study), overrides, where) if overrides else before
     for one in overrides:
         _check_change(one, before, record.preset)
+    study = override(copy.deepcopy(record.study), overrides, str(directory.record)) if overrides else before
     lens = find_lens(study.data.lens)
     if lens.sha256 != record.lens.sha256:
         raise SpaceError(f"{lens.path}: changed since run {directory.name} began; start a new run for the new lens")
@@ -237,7 +237,16 @@ def describe(job: Job, shape: Shape | None) -> str:
     yaml.default_flow_style = None
     yaml.width = 120
     yaml.dump(job.study.model_dump(mode="json", exclude_none=True), text)
-    data, budget = job.study.data, job.budget
+    data, budget = job.study.data, job.budget.model_copy(update={"trials": job.trials_wanted()})
+    most = budget.trials * budget.steps
+    stopping, least = {
+        "asha": (f"rungs {budget.rungs()}, one in {budget.reduction_factor} goes on", expected_steps(budget)),
+        "median": (
+            f"stopped from step {budget.grace_steps} on if worse than the median",
+            budget.trials * budget.grace_steps,
+        ),
+        "none": ("none is stopped early", most),
+    }[job.study.scheduler]
     lanes = "the cluster's lanes" if shape is None else f"{shape.lanes} lanes"
     counts = ", ".join(f"{count} {name}" for name, count in data.kernels().items())
     return "\n".join(
@@ -251,9 +260,8 @@ def describe(job: Job, shape: Shape | None) -> str:
                 if data.stream
                 else []
             ),
-            f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, "
-            f"rungs {budget.rungs()}, one in {budget.reduction_factor} goes on",
-            f"work       {expected_steps(budget):,} to {budget.trials * budget.steps:,} optimizer steps on "
+            f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, {stopping}",
+            f"work       {f'{least:,} to ' if least < most else ''}{most:,} optimizer steps on "
             f"{lanes} of {job.study.resources.workers_per_trial} workers",
             f"run        {job.directory.path}",
         )

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -198,8 +198,8 @@ def _keys_at(model: type[BaseModel], loc: tuple[str, ...]) -> list[str]:
         annotation = _without_none(annotation)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             annotation = annotation.model_fields[part].annotation
-        else:  # dict[str, X]
-            annotation = get_args(annotation)[1]
+        else:  # dict[str, X] or tuple[X, ...]
+            annotation = get_args(annotation)[0 if get_origin(annotation) is tuple else 1]
     return list(_without_none(annotation).model_fields)
 
 

@@ -89,7 +89,8 @@ class Parameter(Frozen):
             )
             step = self.step or (1 if whole else None)
             if step is not None:
-                value = self.low + step * math.floor((value - self.low) / step + 0.5)
+                last = math.floor((self.high - self.low) / step * (1 + 1e-9))  # what 0.3 / 0.1 misses
+                value = self.low + step * min(math.floor((value - self.low) / step + 0.5), last)
             value = min(max(value, self.low), self.high)
             value = round(value) if whole else float(value)
             if value not in found:

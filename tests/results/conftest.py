@@ -14,19 +14,8 @@ import pytest
 from optuna.study import StudyDirection
 from sqlalchemy import Engine, event
 
-from results.run_directory import (
-    BaselineResult,
-    DataSets,
-    Final,
-    FinalistResult,
-    Interval,
-    LensRecord,
-    RunDirectory,
-    RunRecord,
-    Summary,
-    Training,
-    Winner,
-)
+from results.run_directory import DataSets, LensRecord, RunDirectory, RunRecord
+from results.summary import BaselineResult, Final, FinalistResult, Interval, Summary, Training, Winner
 from spaces.loading import load
 from spaces.study import Objective, Study
 

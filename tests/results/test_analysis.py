@@ -11,7 +11,7 @@ import pytest
 from results.analysis import analyze, edges, efficiency, pareto_front, ranked, spent, standings
 from results.importance import importance
 from results.records import TrialRecord, read_trials
-from results.run_directory import BaselineResult
+from results.summary import BaselineResult
 from spaces.loading import load
 from spaces.metrics import Mode
 from spaces.study import Objective

@@ -8,7 +8,7 @@ import pytest
 
 from results.analysis import standings
 from results.final_tables import comparison_table, final_sentences, final_table
-from results.run_directory import BaselineResult, Final
+from results.summary import BaselineResult, Final
 from tests.results.conftest import around, final_of, summary_of
 from tests.results.test_tables import drawn
 

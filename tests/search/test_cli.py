@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from search.cli import main
+from tests.search.small import run_of, small
+
 ROOT = Path(__file__).parents[2]
 # Runs the command line in a fresh interpreter and says what it loaded.
 PROBE = """
@@ -17,6 +20,7 @@ finally:
     print("loaded:", sorted({"ray", "torch", "optuna", "deeplens"} & sys.modules.keys()))
 """
 RUN = ["run", "--space", "cvae_psf"]
+FURTHER = "further_objectives=[{metric: val/kl, mode: min}]"
 
 
 def command(arguments, cwd=ROOT):
@@ -62,6 +66,25 @@ def command(arguments, cwd=ROOT):
         ([*RUN, "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray cluster answers there"),
         (["--resume", "no-such-run"], "no-such-run"),
         (["--resume", "x", "--seed", "1"], "--seed: goes with a new run"),
+        ([*RUN, "--max-hours", "0"], "budget.standard.max_hours: input should be greater than 0, but got 0.0"),
+        ([*RUN, "--max-hours", "nan"], "budget.standard.max_hours: "),
+        ([*RUN, "--preset", "quik", "--max-hours", "1"], "--preset quik: space cvae_psf has no such budget"),
+        ([*RUN, "--target", "nan"], "budget.standard.target: "),
+        (
+            [*RUN, "--target", "0.1", "--scheduler", "none", "--set", FURTHER],
+            "`target` goes with one objective",
+        ),
+        (
+            [*RUN, "--sampler", "tpo"],
+            "sampler: input should be 'auto', 'tpe', 'random', 'gp', 'cmaes', 'nsga2' or 'grid'",
+        ),
+        (
+            [*RUN, "--sampler", "grid"],
+            "sampler: the grid has 177,147 points, at most 10,000 are searched; fix parameters",
+        ),
+        ([*RUN, "--scheduler", "asah"], "scheduler: input should be 'asha', 'median' or 'none', but got 'asah'"),
+        ([*RUN, "--set", FURTHER], "several objectives need `scheduler: none`"),
+        ([*RUN, "--warm-start", "no-such-run"], "no-such-run: no such run"),
     ],
 )
 def test_bad_input(arguments, says):
@@ -109,3 +132,97 @@ def test_a_taken_name_is_refused(tmp_path):
     done = command([*RUN, "--name", "taken", "--out", tmp_path])
     assert done.returncode == 2
     assert "--resume taken" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with the recorded run `a-run`, of the preset quick."""
+    root = tmp_path_factory.mktemp("runs")
+    run_of(root / "a-run", small(sampler="random"), 2)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--space", "cvae_psf"),
+        ("--lens", "cooke_triplet_50mm"),
+        ("--name", "other"),
+        ("--preset", "quick"),
+        ("--seed", "0"),
+        ("--sampler", "tpe"),
+        ("--scheduler", "asha"),
+        ("--warm-start", "a-run"),
+    ],
+)
+def test_what_goes_with_a_new_run_is_refused_with_resume(runs, option, value, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--resume", "a-run", option, value, "--out", str(runs)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        f"psf-search: {option}: goes with a new run, not with --resume, which keeps the run's own\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["--set", "sampler=tpe"],
+            "--set sampler=tpe: would make another run of it, start a new one; with --resume may",
+        ),
+        (["--set", "budget.standard.trials=9"], "--set budget.standard.trials=9: would make another run of it"),
+        (["--max-hours", "-1"], "budget.quick.max_hours: input should be greater than 0, but got -1.0"),
+        (["--set", "search.learning_rate.high=1e-6"], "`low <= high` must hold"),
+    ],
+)
+def test_a_bad_change_of_a_resumed_run(runs, arguments, says):
+    done = command(["run", "--resume", "a-run", *arguments, "--out", runs])
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "loaded: []" in done.stdout
+
+
+def test_the_limits_of_a_resumed_run_are_its_preset_s(runs):
+    limits = ["--trials", "40", "--max-hours", "1.5", "--target", "0.02", "--set", "search.learning_rate.high=1e-2"]
+    before = (runs / "a-run" / "run.json").read_bytes()
+    done = command(["run", "--resume", "a-run", *limits, "--dry-run", "--out", runs])
+    assert done.returncode == 0, done.stderr
+    plan = " ".join(done.stdout.split())
+    assert "preset quick: 40 trials" in plan
+    assert "max_hours: 1.5" in plan
+    assert "target: 0.02" in plan
+    assert "high: 0.01" in plan
+    assert "loaded: []" in done.stdout
+    assert (runs / "a-run" / "run.json").read_bytes() == before
+
+
+def test_a_new_run_s_limits_sampler_and_scheduler(tmp_path):
+    options = ["--trials", "7", "--max-hours", "1.5", "--target", "2e-2", "--sampler", "gp", "--scheduler", "median"]
+    done = command([*RUN, *options, "--set", "budget.standard.least_gain=0.05", "--dry-run", "--out", tmp_path])
+    assert done.returncode == 0, done.stderr
+    plan = " ".join(done.stdout.split())
+    for line in (
+        "trials: 7",
+        "max_hours: 1.5",
+        "target: 0.02",
+        "least_gain: 0.05",
+        "sampler: gp",
+        "scheduler: median",
+    ):
+        assert line in plan
+    assert "preset standard: 7 trials" in plan
+    assert "loaded: []" in done.stdout
+
+
+def test_a_warm_start_is_checked_before_anything_starts(runs):
+    options = [*RUN, "--warm-start", "a-run", "--out", runs]
+    done = command([*options, "--dry-run"])
+    assert done.returncode == 0, done.stderr
+    done = command([*options, "--set", "objective={metric: val/prior_psnr, mode: max}"])
+    assert done.returncode == 2
+    assert done.stderr == (
+        "psf-search: --warm-start a-run: it optimised val/prior_rel_l2 (min), this run val/prior_psnr (max)\n"
+    )
+    assert sorted(path.name for path in runs.iterdir()) == ["a-run"]

@@ -2,14 +2,16 @@
 
 import math
 import pickle
+from types import SimpleNamespace
 
 import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from search.early_stopping import Decision
+from search.scheduler import CONTINUE, EarlyStopping, rule
 from search.searcher import StudySearcher
-from tests.search.small import METRIC, open_at, small, stored
+from tests.search.small import METRIC, PRESET, open_at, small, stored, value
 
 STEPS = 100
 PSNR = "val/prior_psnr"
@@ -65,8 +67,8 @@ def failed(reason, step=0):
 
 def run(searcher, trial, *values, every=10):
     """A trial with these values, which then ends."""
-    for index, value in enumerate(values, start=1):
-        searcher.on_trial_result(trial, result(every * index, value))
+    for index, reached in enumerate(values, start=1):
+        searcher.on_trial_result(trial, result(every * index, reached))
     searcher.on_trial_complete(trial, result(every * len(values), values[-1]))
 
 
@@ -107,14 +109,14 @@ def test_a_finished_trial_is_complete(searcher, path):
 
 def test_the_study_keeps_its_progress(searcher, path):
     searcher.suggest("a")
-    for step, value in ((50, 0.4), (STEPS, 0.2)):
-        searcher.on_trial_result("a", result(step, value))
+    for step, reached in ((50, 0.4), (STEPS, 0.2)):
+        searcher.on_trial_result("a", result(step, reached))
         (trial,) = stored(path)
         assert trial.user_attrs["progress"] == {
             "step": step,
             "seconds": step / 10,
             "lane": "lane-0",
-            "metrics": {METRIC: value, "train/loss": 2 * value},  # nothing of Tune's own
+            "metrics": {METRIC: reached, "train/loss": 2 * reached},  # nothing of Tune's own
             "decisions": [],
         }
 
@@ -313,6 +315,78 @@ def test_a_trial_interrupted_at_its_last_report_is_complete_when_the_lane_repeat
     assert again._observer.ended == [(0, "COMPLETE", STEPS, 0.2, None)]
 
 
+class Killed(BaseException):
+    """As if the process had ended here."""
+
+
+def die(*arguments):
+    raise Killed
+
+
+def test_a_search_killed_while_it_stops_a_trial_stops_it_again(path, space, monkeypatch):
+    """The decision is on disk, the trial's end is not."""
+    decisions = {0: decision(10, go_on=False, rank=4)}
+    searcher = searching(path, space, decisions)
+    searcher.suggest("a")
+    monkeypatch.setattr(searcher._ledger, "tell", die)
+    with pytest.raises(Killed):
+        searcher.on_trial_complete("a", result(10, 0.4))
+    assert stored(path)[0].state is TrialState.RUNNING
+
+    again = searching(path, space, decisions)
+    again.suggest("b")
+    decisions[0] = decision(10, go_on=False, rank=4)
+    again.on_trial_complete("b", result(10, 0.4, attempt="second"))
+    (trial,) = stored(path)
+    assert (trial.state, trial.value) == (TrialState.PRUNED, 0.4)
+    assert trial.user_attrs["progress"]["decisions"] == [noted(10, decision(10, go_on=False, rank=4))]
+
+
+def search(path, space, trials, killed_after=()):
+    """All that a search on one lane leaves in its study. It is killed after some of its reports, and resumed.
+
+    A lane goes on from its checkpoint, which it writes before it reports: it repeats its last report.
+    """
+    budget, reports = space.budget[PRESET], 0
+    checkpoints: dict[int, int] = {}
+    while True:
+        ledger = open_at(path, space)
+        stopping = EarlyStopping(rule(space, budget), METRIC, exempt=(0,), watched=space.watched)
+        for trial in ledger.trials:
+            stopping.replay(trial.number, trial.intermediate_values)
+        searcher = StudySearcher(ledger, space, budget.steps, Log(), stopping.decisions)
+        while sum(trial.state.is_finished() for trial in ledger.trials) < trials:
+            config = searcher.suggest("a")
+            number, goes_on = config["number"], True
+            for step in budget.report_steps():
+                if step < checkpoints.get(number, 0) or not goes_on:
+                    continue
+                checkpoints[number] = step
+                told = result(step, value(config["params"], step), attempt=str(reports))
+                verdict = stopping.on_trial_result(None, SimpleNamespace(config=config), told)
+                goes_on = verdict == CONTINUE and step < budget.steps
+                (searcher.on_trial_result if goes_on else searcher.on_trial_complete)("a", told)
+                reports += 1
+                if reports in killed_after:
+                    break
+            if reports in killed_after:
+                break
+        else:
+            break
+    return [
+        (one.state, one.params, one.intermediate_values, one.values, one.user_attrs["progress"]["decisions"])
+        for one in stored(path)
+    ]
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median"])
+def test_a_search_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path, scheduler):
+    space = small(sampler="tpe", scheduler=scheduler, seed=1)
+    undisturbed = search(tmp_path / "one.db", space, 16)
+    assert {row[0] for row in undisturbed} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert search(tmp_path / "two.db", space, 16, killed_after=range(1, 400, 4)) == undisturbed
+
+
 @pytest.mark.parametrize("reports", [1, 2])
 def test_a_search_killed_within_a_report_makes_it_again(path, space, monkeypatch, reports):
     """Progress is on disk, the report is not."""
@@ -322,11 +396,6 @@ def test_a_search_killed_within_a_report_makes_it_again(path, space, monkeypatch
     for step in list(values)[: reports - 1]:
         searcher.on_trial_result("a", result(step, values[step]))
     last = list(values)[reports - 1]
-
-    class Killed(BaseException): ...
-
-    def die(*arguments):
-        raise Killed
 
     monkeypatch.setattr(searcher._ledger, "report", die)
     with pytest.raises(Killed):

@@ -4,13 +4,14 @@ import pytest
 from optuna.trial import TrialState
 
 from results.distributions import distributions
+from results.records import read_trials
 from results.run_directory import RunDirectory, RunError
 from search import warm_start
 from search.sampler import MODELS
-from search.searcher import ask
+from search.searcher import ask, open_ledger
 from search.warm_start import EarlierTrial, WarmStart
 from spaces.loading import SpaceError
-from tests.search.small import NAMES, edited, open_at, run_of, small
+from tests.search.small import NAMES, PRESET, edited, open_at, run_of, small
 
 PSNR = {"metric": "val/prior_psnr", "mode": "max"}
 
@@ -49,7 +50,7 @@ def of(trials, **params):
 def test_every_ended_trial_is_taken_over_with_its_rank(source, space):
     found = warm_start.warm_start(source, tpe())
     assert found.source == str(source.path.resolve())
-    theirs = warm_start.read_trials(source)
+    theirs = read_trials(source)
     assert [trial.params for trial in found.trials] == [trial.params for trial in theirs]
     assert [trial.rank for trial in found.trials] == [
         sorted(one.history[0][1] for one in theirs).index(trial.history[0][1]) for trial in theirs
@@ -65,7 +66,7 @@ def test_every_ended_trial_is_taken_over_with_its_rank(source, space):
 
 def test_failed_waiting_and_running_trials_tell_nothing(tmp_path, space):
     run = run_of(tmp_path / "source", space, 2)
-    ledger = warm_start_ledger(run, space)
+    ledger = open_ledger(run.storage_url, run.name, space, space.budget[PRESET])
     for failed in (True, False):
         number, _ = ledger.ask(lambda trial: ask(trial, space))
         ledger.report(number, 200, 1e-9)
@@ -73,14 +74,8 @@ def test_failed_waiting_and_running_trials_tell_nothing(tmp_path, space):
             ledger.tell(number, TrialState.FAIL, None)
     ledger.enqueue(space.recommended())
     ledger.close()
-    assert len(warm_start.read_trials(run)) == 5
+    assert len(read_trials(run)) == 5
     assert [trial.rank for trial in warm_start.warm_start(run, tpe()).trials] in ([0, 1], [1, 0])
-
-
-def warm_start_ledger(run, space):
-    from search.searcher import open_ledger
-
-    return open_ledger(run.storage_url, run.name, space, space.budget["quick"])
 
 
 def test_only_what_both_runs_search_is_taken_over(source):

@@ -127,6 +127,30 @@ def test_overrides_follow_the_same_rules():
         ("points_to_evaluate=[{free_bits: false}]", "must be one of [0, 0.05, 0.25]"),
         ("data.stream={kernel: 5}", "data.stream.kernel: unknown key; did you mean 'kernels'?"),
         ("points_to_evaluate=[{lr_schedule: linear}]", "input should be 'constant', 'cosine' or 'one_cycle'"),
+        (
+            "sampler=tpo",
+            "sampler: input should be 'auto', 'tpe', 'random', 'gp', 'cmaes', 'nsga2' or 'grid', but got 'tpo'",
+        ),
+        ("scheduler=asah", "scheduler: input should be 'asha', 'median' or 'none', but got 'asah'"),
+        ("smapler=tpe", "smapler: unknown key; did you mean 'sampler'?"),
+        ("sampler=grid", "sampler: the grid has 177,147 points, at most 10,000 are searched; fix parameters"),
+        ("grid_points=1", "grid_points: input should be greater than or equal to 2, but got 1"),
+        ("budget.quick.max_hours=0", "budget.quick.max_hours: input should be greater than 0"),
+        ("budget.quick.target=low", "budget.quick.target: input should be a valid number"),
+        ("budget.quick.least_gain=1.5", "budget.quick.least_gain: input should be less than 1, but got 1.5"),
+        ("budget.quick.finalists=-1", "budget.quick.finalists: input should be greater than or equal to 0"),
+        ("budget.quick.finalist_seeds=0", "budget.quick.finalist_seeds: input should be greater than 0"),
+        ("constraints=[{metric: val/kl}]", "constraints.0: one of `low` and `high` must be given"),
+        ("constraints=[{metric: val/kl, low: 1, high: 2}]", "constraints.0: one of `low` and `high` must be given"),
+        ("constraints=[{metric: val/kl, hihg: 2}]", "constraints.0.hihg: unknown key; did you mean 'high'?"),
+        (
+            "constraints=[{metric: val/kl, low: 1}, {metric: val/kll, high: 2}]",
+            "constraints.1.metric: unknown metric 'val/kll'; did you mean 'val/kl'?",
+        ),
+        (
+            "constraints=[{metric: train/loss, high: 2}]",
+            "constraints.0.metric: unknown metric 'train/loss'; valid: val/",
+        ),
     ],
 )
 def test_a_bad_override_is_named(override, expected):
@@ -166,3 +190,82 @@ def test_a_condition_refers_to_a_parameter_listed_before():
     late = "search.kl_weight.when={lr_schedule: [cosine]}"
     with pytest.raises(SpaceError, match="`lr_schedule` must be listed before `kl_weight`"):
         load("cvae_psf", [late])
+
+
+KL = "further_objectives=[{metric: val/kl, mode: min}]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ((KL,), "several objectives need `scheduler: none`, as a stopped trial has no place on the Pareto front"),
+        ((KL, "scheduler=median"), "but got (scheduler=median)"),
+        (
+            (KL, "scheduler=none", "sampler=cmaes"),
+            "the sampler cmaes takes one objective; with several: tpe, random, gp, nsga2 or grid",
+        ),
+        ((KL, "scheduler=none", "budget.quick.target=0.1"), "`target` goes with one objective"),
+        ((KL, "scheduler=none", "budget.full.least_gain=0.1"), "`least_gain` goes with one objective"),
+        (
+            ("scheduler=none", "further_objectives=[{metric: val/kl, mode: min}, {metric: val/kl, mode: max}]"),
+            "objectives must differ, but got ['val/prior_rel_l2', 'val/kl', 'val/kl']",
+        ),
+        (
+            ("scheduler=none", "further_objectives=[{metric: val/prior_rel_l2, mode: min}]"),
+            "objectives must differ, but got ['val/prior_rel_l2', 'val/prior_rel_l2']",
+        ),
+        (
+            ("scheduler=none", "further_objectives=[{metric: val/prior_rel_l1, mode: min}]"),
+            "further_objectives.0.metric: unknown metric 'val/prior_rel_l1'; did you mean 'val/prior_rel_l2'?",
+        ),
+        (
+            ("scheduler=none", "further_objectives=[{metric: train/loss, mode: min}]"),
+            "further_objectives.0.metric: unknown metric 'train/loss'; valid: val/",
+        ),
+        (
+            ("scheduler=none", "further_objectives=[{metric: val/prior_psnr, mode: min}]"),
+            "further_objectives.0: val/prior_psnr is better max, but got (mode=min)",
+        ),
+        (
+            ("scheduler=none", "further_objectives=[{metrc: val/kl, mode: min}]"),
+            "further_objectives.0.metrc: unknown key; did you mean 'metric'?",
+        ),
+        (
+            (
+                "sampler=grid",
+                "search.kl_cycles={low: 1, high: 8, recommended: 4, source: x, when: {lr_schedule: [cosine]}}",
+            ),
+            "the sampler grid knows no conditions, but `search.kl_cycles` has `when`",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_named(overrides, expected):
+    assert expected in message("cvae_psf", *overrides)
+
+
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "random", "gp", "nsga2", "grid"])
+def test_several_objectives_of_any_direction(sampler):
+    """A diagnostic, too, has a direction here: the one that it is given."""
+    further = "further_objectives=[{metric: val/prior_psnr, mode: max}, {metric: val/kl, mode: min}]"
+    study = load("cvae_psf", [further, "scheduler=none", f"sampler={sampler}", "grid_points=2"])
+    assert [one.mode for one in study.objectives] == ["min", "max", "min"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("objective: {", "sampler: tpo\nobjective: {", "sampler: input should be 'auto', 'tpe'"),
+        ("objective: {", "scheduler: hyperband\nobjective: {", "scheduler: input should be 'asha', 'median' or 'none'"),
+        (
+            "objective: {",
+            "constraints: [{metric: val/kll, low: 1}]\nobjective: {",
+            "constraints.0.metric: unknown metric",
+        ),
+        ("objective: {", f"{KL.replace('=', ': ', 1)}\nobjective: {{", "several objectives need `scheduler: none`"),
+    ],
+)
+def test_mistakes_in_a_file_name_it(edited, old, new, expected):
+    path = edited(old, new)
+    told = message(path)
+    assert told.startswith(f"{path}: ")
+    assert expected in told

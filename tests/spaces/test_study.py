@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from spaces.loading import load
 from spaces.metrics import METRICS, OBJECTIVES
-from spaces.study import Budget, Parameter, PsfData
+from spaces.study import Budget, Constraint, Objective, Parameter, PsfData, Study
 from spaces.trial import CvaePsfTrial
 
 
@@ -118,3 +122,112 @@ def test_only_held_out_metrics_with_a_direction_may_be_optimised():
     assert "val/prior_rel_l2" in OBJECTIVES
     assert all(name.startswith("val/") and METRICS[name].mode for name in OBJECTIVES)
     assert "val/kl" not in OBJECTIVES
+
+
+@pytest.mark.parametrize(
+    ("range_", "points", "whole", "expected"),
+    [
+        ({"low": 0.0, "high": 1.0}, 5, False, [0, 0.25, 0.5, 0.75, 1]),
+        ({"low": 1e-4, "high": 1e-2, "log": True}, 3, False, [1e-4, 1e-3, 1e-2]),  # by ratio
+        ({"low": 1e-5, "high": 1e-2, "log": True}, 4, False, [1e-5, 1e-4, 1e-3, 1e-2]),
+        ({"low": 3, "high": 5}, 2, True, [3, 5]),
+        ({"low": 3, "high": 5}, 9, True, [3, 4, 5]),  # there are no more
+        ({"low": 2, "high": 5}, 3, True, [2, 4, 5]),  # 3.5 is rounded up
+        ({"low": 64, "high": 256, "log": True}, 3, True, [64, 128, 256]),
+        ({"low": 2, "high": 11, "step": 3}, 3, True, [2, 8, 11]),
+        ({"low": 0, "high": 11, "step": 3}, 2, True, [0, 9]),  # the range ends where its last step does
+        ({"low": 0.0, "high": 0.3, "step": 0.1}, 4, False, [0, 0.1, 0.2, 0.3]),
+        ({"low": 0.0, "high": 1.0, "step": 0.5}, 9, False, [0, 0.5, 1]),
+        ({"low": 7, "high": 7}, 3, True, [7]),
+        ({"low": 1.0, "high": 1.0, "log": True}, 3, False, [1]),
+    ],
+)
+def test_the_values_of_a_range_are_evenly_spaced(range_, points, whole, expected):
+    found = Parameter(**range_, recommended=range_["low"], source="x").values(points, whole)
+    assert found == [pytest.approx(value, rel=1e-12) for value in expected]
+    assert all(type(value) is (int if whole else float) for value in found)
+
+
+@given(
+    low=st.integers(-50, 50),
+    width=st.integers(0, 200),
+    step=st.none() | st.integers(1, 40),
+    points=st.integers(2, 12),
+    whole=st.booleans(),
+)
+def test_the_values_of_a_range_could_be_suggested_by_the_search(low, width, step, points, whole):
+    scale = 1 if whole else 0.1
+    parameter = Parameter(
+        low=scale * low,
+        high=scale * (low + width),
+        step=None if step is None else scale * step,
+        recommended=scale * low,
+        source="x",
+    )
+    found = parameter.values(points, whole)
+    for value in found:
+        parameter.check(value, "value")
+    assert found == sorted(set(found), key=float)
+    assert len(found) <= points
+    assert found[0] == parameter.low
+
+
+def test_the_values_of_choices_are_all_of_them():
+    parameter = Parameter(choices=("a", 2, 0.5, True), recommended="a", source="x")
+    assert parameter.values(2, whole=False) == ["a", 2, 0.5, True]
+
+
+def test_the_grid_combines_the_values_of_what_is_searched():
+    study = load("cvae_psf", ["grid_points=2"])
+    grid = study.grid()
+    assert list(grid) == list(study.search)
+    assert grid["learning_rate"] == [1e-5, 1e-3]
+    assert grid["latent_dim"] == [64, 256]
+    assert grid["batch_size"] == [32, 64, 128]
+    assert math.prod(map(len, grid.values())) == 2**8 * 3**3
+
+
+def test_a_constraint_s_violation_is_how_far_a_value_is_outside():
+    most, least = Constraint(metric="val/kl", high=5.0), Constraint(metric="val/kl", low=5.0)
+    assert [most.violation(value) for value in (7.5, 5.0, 4.0)] == [2.5, 0.0, -1.0]
+    assert [least.violation(value) for value in (7.5, 5.0, 4.0)] == [-2.5, 0.0, 1.0]
+    assert Constraint(metric="val/kl", low=0.0).violation(-1.0) == 1.0  # a bound of 0 is one
+
+
+@pytest.mark.parametrize("bounds", [{}, {"low": 1.0, "high": 2.0}])
+def test_a_constraint_has_one_bound(bounds):
+    with pytest.raises(ValidationError, match="one of `low` and `high` must be given"):
+        Constraint(metric="val/kl", **bounds)
+
+
+def test_one_objective_unless_told():
+    study = load("cvae_psf")
+    assert study.objectives == (study.objective,)
+    assert study.watched == ("val/prior_rel_l2",)
+    assert (study.sampler, study.scheduler, study.constraints) == ("auto", "asha", ())
+
+
+def test_all_that_a_trial_is_judged_by_is_watched():
+    study = load(
+        "cvae_psf",
+        [
+            "scheduler=none",
+            "further_objectives=[{metric: val/prior_psnr, mode: max}]",
+            "constraints=[{metric: val/kl, high: 5}, {metric: val/active_units, low: 4}]",
+        ],
+    )
+    assert study.objectives == (study.objective, Objective(metric="val/prior_psnr", mode="max"))
+    assert study.watched == ("val/prior_rel_l2", "val/prior_psnr", "val/kl", "val/active_units")
+
+
+def test_a_study_is_the_same_after_its_record():
+    """A run records it as JSON without what is None, and a resumed one reads that."""
+    overrides = [
+        "constraints=[{metric: val/kl, high: 5}]",
+        "budget.quick.target=0.02",
+        "budget.full.max_hours=2.5",
+        "sampler=gp",
+        "scheduler=median",
+    ]
+    study = load("cvae_psf", overrides)
+    assert Study.model_validate(study.model_dump(mode="json", exclude_none=True)) == study

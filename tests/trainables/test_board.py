@@ -79,7 +79,78 @@ def test_an_assignment_that_keeps_killing_its_workers_fails():
         await board.submit(posted("b", 1))
         assert (await board.take("lane-0", 1)).attempt == "b"
         report = await board.next_report("a")
-        assert "died" in report.failure
+        assert report.failure == f"its worker died ({MAX_STARTS} times, at step 0)"
+        assert (report.last, report.metrics, report.lane) == (True, {}, "lane-0")
+
+    play(scenario)
+
+
+def test_an_assignment_whose_workers_gave_up_fails_with_the_last_error():
+    async def scenario(board):
+        await board.submit(posted())
+        for start in range(MAX_STARTS):
+            assert (await board.take("lane-0", 1)).attempt == "a"
+            await board.crashing("a", f"RuntimeError: no such thing, start {start}")
+        assert await board.take("lane-0", 0.01) == "wait"
+        report = await board.next_report("a")
+        assert report.failure == f"RuntimeError: no such thing, start {MAX_STARTS - 1} ({MAX_STARTS} times, at step 0)"
+        await board.crashing("a", "too late: it has ended")
+
+    play(scenario)
+
+
+def test_starts_are_counted_from_the_last_new_report():
+    """What was said before it does not count either."""
+
+    async def scenario(board):
+        await board.submit(posted())
+        going = []
+        for step in (1, 2, 3):
+            for _ in range(MAX_STARTS - 1):
+                assert (await board.take("lane-0", 1)).attempt == "a"
+                await board.crashing("a", "out of memory")
+            going.append(asyncio.create_task(board.report("a", step, {}, False)))
+            report = await board.next_report("a")
+            assert (report.step, report.failure) == (step, None)
+            repeated = asyncio.create_task(board.report("a", step, {}, False))  # no new one
+            await asyncio.sleep(0)
+            repeated.cancel()
+        for _ in range(MAX_STARTS - 1):
+            assert (await board.take("lane-0", 1)).attempt == "a"
+        assert await board.take("lane-0", 0.01) == "wait"
+        report = await board.next_report("a")
+        assert report.failure == f"its worker died ({MAX_STARTS} times, at step 3)"
+        assert (report.step, report.last) == (3, True)
+
+    play(scenario)
+
+
+def test_a_trial_that_is_stopped_before_a_lane_took_it_is_forgotten():
+    async def scenario(board):
+        await board.submit(posted("a", 0))
+        await board.submit(posted("b", 1))
+        await board.stop("a")
+        assert (await board.take("lane-0", 1)).attempt == "b"
+        await board.stop("a")  # nothing of it is left
+        assert not await board.report("a", 1, {}, False)
+
+    play(scenario)
+
+
+def test_a_lane_s_failure_reaches_the_trial_and_frees_the_lane():
+    async def scenario(board):
+        await board.submit(posted("a", 0))
+        await board.submit(posted("b", 1))
+        await board.take("lane-0", 1)
+        going = asyncio.create_task(board.report("a", 7, {}, False))
+        await board.next_report("a")
+        following = asyncio.create_task(board.next_report("a"))
+        assert await going
+        await board.fail("a", "train/loss is nan by step 8")
+        report = await following
+        assert (report.step, report.failure, report.last) == (7, "train/loss is nan by step 8", True)
+        await board.release("lane-0")
+        assert (await board.take("lane-0", 1)).attempt == "b"
 
     play(scenario)
 

@@ -1,7 +1,5 @@
 """Lanes on a real Ray: trials one after another, a killed worker, a failing trial."""
 
-import os
-import signal
 import uuid
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 import ray
 
+from tests.processes import kill
 from trainables.board import Assignment
 from trainables.lane import Lanes, TrialFailure, training
 
@@ -83,20 +82,6 @@ def reports(lanes, posted, between=None):
             between(report.step)
 
 
-def kill_a_training_worker():
-    """SIGKILL one process of the lane's worker group."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                title = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if title.startswith("ray::") and "TrainWorker" in title:
-                os.kill(int(entry.name), signal.SIGKILL)
-                return
-    raise AssertionError("no training worker found")
-
-
 def test_one_lane_trains_trial_after_trial_and_survives_failing_ones(ray_session, tmp_path):
     with Lanes(load_trivial_work, lanes=1, workers=1, cpus=1, gpus=0, storage=tmp_path) as lanes:
         lanes.wait_ready()
@@ -104,7 +89,7 @@ def test_one_lane_trains_trial_after_trial_and_survives_failing_ones(ray_session
         (failed,) = reports(lanes, assignment(1, {"raises": "failure"}))
         assert failed.failure == "train/loss is nan by step 3"
         (failed,) = reports(lanes, assignment(2, {"raises": "error"}))
-        assert failed.failure == "RuntimeError: no such thing"
+        assert failed.failure == "RuntimeError: no such thing (4 times, at step 0)"
         assert [report.step for report in reports(lanes, assignment(3, {"steps": 2}))] == [1, 2]
 
 
@@ -116,7 +101,7 @@ def test_a_killed_worker_of_two_costs_nothing_but_time(ray_session, data, tmp_pa
         disturbed = reports(
             lanes,
             assignment(1, training_payload(data, tmp_path / "disturbed")),
-            between=lambda step: kill_a_training_worker() if step == 2 * EVERY else None,
+            between=lambda step: kill("TrainWorker") if step == 2 * EVERY else None,
         )
     assert [report.step for report in disturbed] == list(range(EVERY, STEPS + 1, EVERY))
     for before, after in zip(undisturbed, disturbed, strict=True):
