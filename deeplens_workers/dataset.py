@@ -14,8 +14,8 @@ from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import LensFile, find_lens
 from deeplens_workers.pool import Progress, Renderer
 from deeplens_workers.telemetry import count
+from spaces.psf_data import PsfData
 from spaces.seeding import named_seed
-from spaces.study import PsfData
 
 # Pupil samples are scrambled by field point already. A constant keeps the training grid's kernels, the same for every
 # run, in the cache when only the run's seed changes.

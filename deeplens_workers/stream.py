@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from deeplens_workers.dataset import random_points, tracings
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import IN_FLIGHT, RenderActors, cause
+from spaces.psf_data import PsfData
 from spaces.seeding import named_seed
-from spaces.study import PsfData
 
 logger = logging.getLogger(__name__)
 

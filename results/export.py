@@ -12,7 +12,7 @@ from results.final_tables import METHODS, METRIC_TITLES, final_sentences
 from results.formatting import decimals, interval, megabytes, microseconds, number
 from results.run_directory import RunDirectory, RunError
 from results.summary import BaselineResult, FinalistResult, Summary
-from spaces.study import PsfData
+from spaces.psf_data import PsfData
 
 # What a reader asks first is how far the model is from interpolation.
 ORDER = ("best", "rbf_cubic", "pca_rbf", "bicubic", "bilinear", "nearest", "document")

@@ -21,7 +21,7 @@ from search.display import rates
 from search.plan import check_writable
 from search.process import start_ray
 from spaces.loading import SpaceError, check
-from spaces.study import PsfData
+from spaces.psf_data import PsfData
 
 
 def render(

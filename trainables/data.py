@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spaces.study import COORDINATES
+from spaces.psf_data import COORDINATES
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplens_workers.stream import chunk_points, streaming
-from spaces.study import PsfData
+from spaces.psf_data import PsfData
 from tests.waiting import wait_until
 
 

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from spaces.loading import load
 from spaces.metrics import METRICS, OBJECTIVES
-from spaces.study import Budget, Constraint, Objective, Parameter, PsfData, Study
+from spaces.psf_data import PsfData
+from spaces.study import Budget, Constraint, Objective, Parameter, Study
 from spaces.trial import CvaePsfTrial
 
 

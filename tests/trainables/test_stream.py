@@ -12,7 +12,7 @@ from deeplens_workers.dataset import tracings
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import RenderActors
 from deeplens_workers.stream import CHUNK, chunk_points, streaming
-from spaces.study import PsfData
+from spaces.psf_data import PsfData
 from tests.waiting import wait_until
 from trainables.stream import POLL_STEPS, StreamReader
 

@@ -1,0 +1,139 @@
+"""Typed model of a PSF data set: which kernels of which lens a study trains on and is judged by."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from spaces.trial import Frozen
+
+# DeepLens refuses fewer.
+COHERENT_RAYS = 1_000_000
+# A field point's coordinates: x and y normalised to half the sensor's width and height, object distances in mm, negative.
+COORDINATES = ("x", "y", "depth_mm", "focus_mm")
+
+
+class Stream(Frozen):
+    """Training on fresh kernels of random field points, rendered while the search runs, in place of the grid's.
+
+    Points are drawn evenly from x, y in [-1, 1] and, in diopters, between the least and greatest of `depths_mm` and of
+    `focus_mm`. The grid stays what interpolation is given, and held-out positions what trials are judged by.
+    """
+
+    kernels: PositiveInt = Field(4096, description="size of the buffer that lanes draw from")
+    reuse: PositiveInt = Field(
+        16, description="times a kernel is drawn, on average, before a fresh one takes its place"
+    )
+
+
+class PsfData(Frozen):
+    """The PSF data set: a grid of field points to train on, and held-out positions between them.
+
+    Field coordinates are normalised to [-1, 1] over half the sensor's width and height.
+    """
+
+    lens: str = Field(description="shipped lens name, or path of a .json, .zmx or .seq file")
+    pixel_pitch_um: PositiveFloat = Field(description="sensor pixel pitch in micrometres")
+    grid: tuple[int, int] = Field((20, 20), description="training points along x and y, over [-1, 1] each")
+    depths_mm: tuple[float, ...] = Field((-10000.0,), description="object distances, negative; several add a condition")
+    wavelengths_um: tuple[float | dict[float, PositiveFloat], ...] = Field(
+        (0.656, 0.587, 0.486), description="one channel each, red first; {wavelength: weight, ...} integrates several"
+    )
+    trace_px: PositiveInt = Field(64, description="side of the traced kernel in sensor pixels")
+    kernel_px: PositiveInt = Field(15, description="side of the model's kernel, area-pooled from the traced one")
+    rays: PositiveInt = Field(4096, description="rays per training point and wavelength")
+    held_out_rays: PositiveInt = Field(32768, description="rays per validation or test point and wavelength")
+    noise: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="relative L2 noise of training kernels, a third of it for the others; rays are then the most it takes",
+    )
+    focus_mm: tuple[float, ...] = Field(
+        (),
+        description="object distances the lens is focused at, negative; none: as in its file; several add a condition",
+    )
+    psf_model: Literal["geometric", "coherent", "huygens"] = "geometric"
+    recenter: bool = Field(True, description="centre kernels on the chief ray; false: on the ideal image point")
+    validation_points: PositiveInt = Field(200, description="positions to judge trials by, for each depth and focus")
+    test_points: PositiveInt = Field(
+        300, description="sealed positions to judge the winner by, for each depth and focus"
+    )
+    stream: Stream | None = Field(None, description="train on fresh kernels in place of the grid's")
+
+    @field_validator("grid")
+    @classmethod
+    def _grid(cls, grid: tuple[int, int]) -> tuple[int, int]:
+        if min(grid) < 2:
+            raise ValueError(f"a grid needs at least 2 points along each axis, but got {list(grid)}")
+        return grid
+
+    @field_validator("depths_mm", "focus_mm")
+    @classmethod
+    def _distances(cls, distances: tuple[float, ...]) -> tuple[float, ...]:
+        if any(distance >= 0 for distance in distances) or len(set(distances)) != len(distances):
+            raise ValueError(
+                f"distances must be distinct and negative (mm in front of the lens), but got {list(distances)}"
+            )
+        return distances
+
+    @field_validator("wavelengths_um")
+    @classmethod
+    def _wavelengths(cls, channels: tuple[float | dict[float, float], ...]) -> tuple[float | dict[float, float], ...]:
+        all_of_them = [wave for channel in channels for wave in (channel if isinstance(channel, dict) else (channel,))]
+        if not all(channels) or not channels or any(not 0.1 < wavelength < 10 for wavelength in all_of_them):
+            raise ValueError(f"wavelengths must lie between 0.1 and 10 um, but got {list(channels)}")
+        return channels
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.depths_mm:
+            raise ValueError("`depths_mm` must not be empty")
+        if self.kernel_px > self.trace_px:
+            raise ValueError(
+                f"`kernel_px <= trace_px` must hold, but got (kernel_px={self.kernel_px}, trace_px={self.trace_px})"
+            )
+        if self.psf_model == "coherent" and self.rays < COHERENT_RAYS:
+            raise ValueError(f"psf_model coherent needs `rays >= {COHERENT_RAYS}`, but got {self.rays}")
+        if self.noise is not None and self.rays < 256:
+            raise ValueError(f"`noise` needs `rays >= 256`, which it may take at the most, but got {self.rays}")
+        if self.noise is not None and self.psf_model != "geometric":
+            raise ValueError(f"`noise` can be asked for only of psf_model geometric, but got {self.psf_model}")
+        if self.stream is not None and self.psf_model != "geometric":
+            raise ValueError(f"`stream` goes with psf_model geometric, the only fast one, but got {self.psf_model}")
+        if self.held_out_rays < 8 * self.rays:
+            raise ValueError(
+                "`held_out_rays >= 8 * rays` must hold, so that the held-out kernels' noise hides no difference, "
+                f"but got (held_out_rays={self.held_out_rays}, rays={self.rays})"
+            )
+        return self
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Those of `COORDINATES` that vary: what a model is given."""
+        several = {"depth_mm": len(self.depths_mm) > 1, "focus_mm": len(self.focus_mm) > 1}
+        return tuple(name for name in COORDINATES if several.get(name, True))
+
+    def kernels(self) -> dict[str, int]:
+        """Number of field points in each set, all depths and focus distances."""
+        each = len(self.depths_mm) * max(1, len(self.focus_mm))
+        return {
+            "train": self.grid[0] * self.grid[1] * each,
+            "validation": self.validation_points * each,
+            "test": self.test_points * each,
+        }
+
+    def channels(self) -> tuple[tuple[tuple[float, float], ...], ...]:
+        """(wavelength in um, weight) of the light of each channel."""
+        return tuple(
+            tuple(channel.items()) if isinstance(channel, dict) else ((channel, 1.0),)
+            for channel in self.wavelengths_um
+        )
+
+    def rays_total(self) -> int:
+        """Rays that the whole data set's kernels are made of, all wavelengths."""
+        kernels = self.kernels()
+        held_out = kernels["validation"] + kernels["test"]
+        waves = sum(len(channel) for channel in self.channels())
+        return waves * (kernels["train"] * self.rays + held_out * self.held_out_rays)
