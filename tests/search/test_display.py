@@ -11,7 +11,8 @@ from spaces.loading import load
 def test_plain_lines_tell_the_course_of_a_search():
     study = load("cvae_psf")
     out = io.StringIO()
-    with Display(study, budget=study.budget["quick"], console=Console(file=out, width=200)) as display:
+    budget = study.budget["quick"].model_copy(update={"trials": 18})
+    with Display(study, budget=budget, console=Console(file=out, width=200)) as display:
         display.rendered(1, 2, 3 * 4096)
         display.search_started(ended_before=0, lanes=2)
         display.trial_started(0, study.recommended())
