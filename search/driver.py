@@ -60,7 +60,8 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
     with directory.lock(), signals() as interruption, library_output_to(log) as terminal:
         console = Console(file=terminal)
         try:
-            with Display(job.study, budget=job.budget, console=console) as display:
+            shown = job.budget.model_copy(update={"trials": job.trials_wanted()})
+            with Display(job.study, budget=shown, console=console) as display:
                 display.note("starting Ray")
                 shape = _start_ray(job, address, dashboard, display)
                 _record_start(job, cache, display)

@@ -130,6 +130,7 @@ class Lanes:
         self.names = [f"lane-{index}" for index in range(lanes)]
         self._threads: list[threading.Thread] = []
         self._closing = False
+        self._kept: list[Exception] = []
         self.board: ActorHandle
 
     def __enter__(self) -> Lanes:
@@ -202,6 +203,9 @@ class Lanes:
             trainer.fit()
         except Exception as error:
             if self._closing:
+                # Ray shuts down. Were the error dropped, so would be the trainer's frames and their handle of its controller, and
+                # Ray ends a process, with code 1, that lets go of a handle in the middle of that.
+                self._kept.append(error)
                 return
             logger.exception("%s is lost", name)
             said = (str(error).strip() or type(error).__name__).splitlines()[-1]

@@ -20,13 +20,14 @@ NAMES = ("learning_rate", "num_layers", "lr_schedule")
 METRIC = "val/prior_rel_l2"
 PRESET: Final = "quick"
 RUNGS, STEPS = (200, 600), 1800
-BUDGET = [f"budget.{PRESET}.{key}" for key in ("grace_steps=200", "evaluate_every=200", "reduction_factor=3")]
+BUDGET = {"trials": 18, "steps": STEPS, "grace_steps": RUNGS[0], "reduction_factor": 3, "evaluate_every": 200}
 
 
 def small(*names: str, **changes: Any) -> Study:
-    """The shipped space with only some searched parameters, `NAMES` unless told, and other keys changed."""
-    tree = load("cvae_psf", BUDGET).model_dump(mode="json", exclude_none=True)
+    """The shipped space with only some searched parameters, `NAMES` unless told, a budget of its own, and other keys changed."""
+    tree = load("cvae_psf").model_dump(mode="json", exclude_none=True)
     tree["search"] = {name: tree["search"][name] for name in names or NAMES}
+    tree["budget"][PRESET] = BUDGET
     return Study.model_validate(tree | {"points_to_evaluate": []} | changes)
 
 
