@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.samplers import BaseSampler
+from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -33,7 +34,11 @@ class _WalConnection(sqlite3.Connection):
 
 
 class _Disk(optuna.storages.RDBStorage):
-    """Takes a parameter whose choices a resumed run has changed; Optuna's refuses it, after a query for each parameter."""
+    """Takes parameters as they come.
+
+    Optuna's looks up each one's earlier distribution first, which costs as much as all the rest of a new trial, and refuses
+    the choices that a resumed run has changed.
+    """
 
     def _set_trial_param_without_commit(
         self,
@@ -44,8 +49,13 @@ class _Disk(optuna.storages.RDBStorage):
         distribution: BaseDistribution,
         previous_distribution: BaseDistribution | None = None,
     ) -> None:
-        super()._set_trial_param_without_commit(
-            session, trial_id, param_name, param_value_internal, distribution, previous_distribution=distribution
+        session.add(
+            models.TrialParamModel(
+                trial_id=trial_id,
+                param_name=param_name,
+                param_value=param_value_internal,
+                distribution_json=distribution_to_json(distribution),
+            )
         )
 
 

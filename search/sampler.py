@@ -24,10 +24,10 @@ from spaces.seeding import named_seed
 from spaces.study import Budget, Study
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-# Trials that `MODELS` are shown, at most: the best, and an even choice of the others. More of them sharpen nothing that 15
+# Trials that `MODELS` are shown, at most: the best, and an even choice of the others. More of them sharpen nothing that ten
 # good ones have to say, and TPE's time grows with each.
-SHOWN = 150
-GOOD = 15
+SHOWN = 100
+GOOD = 10
 
 # Trials before `auto` changes from Gaussian processes, which make the most of few, to TPE, which takes
 # milliseconds however many there are. docs/search.md has the measurement.
