@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
@@ -62,24 +63,22 @@ def fair_ranks(
         curves: the value of each trial by step.
         levels: the rungs, and the last step.
     """
+    if not curves:
+        return []
     sign = 1.0 if mode == "min" else -1.0
-    values = [[sign * curve[level] if level in curve else math.inf for level in levels] for curve in curves]
-    limits = []
-    for column in zip(*values, strict=True):
-        there = sorted(value for value in column if math.isfinite(value))
-        limits.append(there[max(1, len(there) // reduction_factor) - 1] if there else -math.inf)
-
-    def key(row: list[float]) -> tuple[int, float]:
-        reached = max((level for level, value in enumerate(row) if math.isfinite(value)), default=0)
-        passed = 0
-        while passed < reached and row[passed] <= limits[passed]:
-            passed += 1
-        return -passed, row[passed]
-
-    ranks = [0] * len(values)
-    for rank, index in enumerate(sorted(range(len(values)), key=lambda index: key(values[index]))):
-        ranks[index] = rank
-    return ranks
+    values = np.array([[sign * curve.get(level, sign * math.inf) for level in levels] for curve in curves])
+    values[~np.isfinite(values)] = math.inf
+    there = np.isfinite(values)
+    places = np.maximum(1, there.sum(axis=0) // reduction_factor) - 1
+    limits = np.where(
+        there.any(axis=0), np.take_along_axis(np.sort(values, axis=0), places[None], axis=0)[0], -math.inf
+    )
+    reached = np.where(there, np.arange(len(levels)), 0).max(axis=1)
+    passed = np.minimum(np.cumprod(values <= limits, axis=1).sum(axis=1), reached)
+    order = np.lexsort((values[np.arange(len(values)), passed], -passed))
+    ranks = np.empty(len(values), dtype=int)
+    ranks[order] = np.arange(len(values))
+    return ranks.tolist()
 
 
 def _gaussian_process(seed: int) -> BaseSampler:
