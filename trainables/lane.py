@@ -130,7 +130,6 @@ class Lanes:
         self.names = [f"lane-{index}" for index in range(lanes)]
         self._threads: list[threading.Thread] = []
         self._closing = False
-        self._kept: list[Exception] = []
         self.board: ActorHandle
 
     def __enter__(self) -> Lanes:
@@ -147,11 +146,23 @@ class Lanes:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._closing = True
         if kind is not None and not issubclass(kind, Exception):
-            return  # interrupted: no waiting for reports, Ray's own shutdown ends the workers
+            self._end_controllers()  # interrupted: no waiting for reports, Ray's own shutdown ends the workers
+            return
         ray.get(self.board.close.remote())
         for thread in self._threads:
             thread.join(timeout=30)
         ray.kill(self.board)
+
+    def _end_controllers(self) -> None:
+        """End the threads' trainers. Were they still calling Ray while it shuts down, it would end this process with code 1."""
+        from ray._private import state, worker
+
+        mine = ray.get_runtime_context().get_job_id()
+        for identity, actor in state.actors().items():
+            if (actor["ActorClassName"], actor["State"], actor["JobID"]) == ("TrainController", "ALIVE", mine):
+                worker.global_worker.core_worker.kill_actor(ray.ActorID(bytes.fromhex(identity)), True)
+        for thread in self._threads:
+            thread.join(timeout=10)
 
     def wait_ready(self) -> dict[str, str]:
         """Return once every lane has asked for work; lanes that could not start are returned with the reason.
@@ -203,9 +214,6 @@ class Lanes:
             trainer.fit()
         except Exception as error:
             if self._closing:
-                # Ray shuts down. Were the error dropped, so would be the trainer's frames and their handle of its controller, and
-                # Ray ends a process, with code 1, that lets go of a handle in the middle of that.
-                self._kept.append(error)
                 return
             logger.exception("%s is lost", name)
             said = (str(error).strip() or type(error).__name__).splitlines()[-1]
