@@ -63,9 +63,11 @@ class Limits(tune.Stopper):  # type: ignore[misc]
     def _no_gain(self, trials: list[FrozenTrial]) -> str | None:
         """A stopped trial stands for its configuration with the best value it reached; one from other ranges, for nothing."""
         least = self._budget.least_gain
+        if least is None:
+            return None
         now = {name: one for trial in trials for name, one in trial.distributions.items()}
         trials = [trial for trial in trials if all(now[name] == one for name, one in trial.distributions.items())]
-        if least is None or len(trials) < LEAST_TRIALS:
+        if len(trials) < LEAST_TRIALS:
             return None
         choose = min if self._mode == "min" else max
         values = [choose(trial.intermediate_values.values()) for trial in trials]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import glob
-import math
 import os
 import socket
 import tempfile
@@ -45,8 +44,7 @@ class Job:
         """The budget's trials, or fewer if the sampler is a grid of fewer points."""
         if self.study.sampler != "grid":
             return self.budget.trials
-        size = math.prod(map(len, self.study.grid().values()))
-        return min(self.budget.trials, len(self.study.first_trials()) + size)
+        return min(self.budget.trials, len(self.study.first_trials()) + self.study.grid_size())
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def new(
 
 
 def resumed(run: str, out: Path, overrides: list[str]) -> Job:
-    """Plan the continuation of a run as it was recorded, with `overrides` of what may change: see `CHANGEABLE`.
+    """Plan the continuation of a run as it was recorded, with `overrides` of what may change: `RANGES`, `LIMITS` and resources.
 
     Raises:
         SpaceError: no such run, its record is damaged, its lens file has changed, or an override makes another run of it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -222,7 +221,7 @@ def _check_names(study: Study) -> None:
     for key, metric in others:
         if metric not in held_out:
             raise _Problem(key, f"unknown metric '{metric}'; {nearest(metric, held_out)}")
-    if study.sampler == "grid" and (size := math.prod(map(len, study.grid().values()))) > LARGEST_GRID:
+    if study.sampler == "grid" and (size := study.grid_size()) > LARGEST_GRID:
         raise _Problem(
             "sampler", f"the grid has {size:,} points, at most {LARGEST_GRID:,} are searched; fix parameters"
         )

@@ -244,6 +244,10 @@ class Study(Frozen):
             name: parameter.values(self.grid_points, self.is_integer(name)) for name, parameter in self.search.items()
         }
 
+    def grid_size(self) -> int:
+        """How many points the sampler `grid` has."""
+        return math.prod(map(len, self.grid().values()))
+
     def presets(self) -> dict[str, Budget]:
         """The budgets by name."""
         return {str(name): budget for name, budget in self.budget.items()}
