@@ -23,22 +23,13 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from results.run_directory import RunDirectory
 from search.process import start_ray
 from search.scheduler import EarlyStopping
-from search.searcher import StudySearcher, open_ledger
+from search.searcher import Observer, StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, TrialSettings, run_trial
 from spaces.loading import load
-from spaces.study import Scalar
 from trainables.lane import Lanes, ReportFunction, Worker
 
 METRIC = "val/prior_rel_l2"
 STEPS = (1, 2)
-
-
-class Silent:
-    """An observer that shows nothing."""
-
-    def trial_started(self, number: int, params: dict[str, Scalar]) -> None: ...
-    def trial_reported(self, number: int, step: int, value: float) -> None: ...
-    def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None: ...
 
 
 def trivial_work(payload: dict[str, Any], report: ReportFunction, worker: Worker) -> None:
@@ -75,7 +66,7 @@ def through_lanes(trials: int, root: Path) -> float:
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(ledger, space, STEPS[-1], Silent(), {}),
+            search_alg=StudySearcher(ledger, space, STEPS[-1], Observer(), {}),
             scheduler=EarlyStopping(None, METRIC),
             num_samples=trials,
             max_concurrent_trials=1,

@@ -33,7 +33,7 @@ from benchmarks.curve_table import CurveTable
 from results.distributions import distributions
 from search.sampler import GP_TRIALS
 from search.scheduler import STOP, EarlyStopping, rule
-from search.searcher import StudySearcher, open_ledger
+from search.searcher import Observer, StudySearcher, open_ledger
 from spaces.study import Budget, Scalar, Study
 
 LANES = 2
@@ -64,7 +64,7 @@ class Ours:
         self._ledger = open_ledger(f"sqlite:///{folder}/study.db", "replay", study, budget)
         self._metric = study.objective.metric
         self._stopping = EarlyStopping(rule(study, budget), self._metric)
-        self._searcher = StudySearcher(self._ledger, study, budget.steps, Silent(), self._stopping.decisions)
+        self._searcher = StudySearcher(self._ledger, study, budget.steps, Observer(), self._stopping.decisions)
         self._trials: dict[str, Any] = {}
 
     def suggest(self, key: str) -> Params:
@@ -129,14 +129,6 @@ class Random:
 
     def report(self, key: str, step: int, value: float, last: bool) -> bool:
         return not last
-
-
-class Silent:
-    """An observer that shows nothing."""
-
-    def trial_started(self, number: int, params: dict[str, Scalar]) -> None: ...
-    def trial_reported(self, number: int, step: int, value: float) -> None: ...
-    def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None: ...
 
 
 def replay(search: Search, table: CurveTable, target: float, seed: int) -> float:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from results.comparison import Interval
 from results.decisions import Failure, Stop, Survival, failures, stops, survival
 from results.importance import Importance, importance
 from results.records import STATES, State, TrialRecord, read_trials
 from results.run_directory import RunDirectory, RunRecord
-from results.summary import Final, Interval, Summary
+from results.summary import Final, Summary
 from spaces.loading import available
 from spaces.metrics import METRICS, Mode
 from spaces.study import Objective, Scalar, Study

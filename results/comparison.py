@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from spaces.metrics import Mode
+from spaces.trial import Frozen
 
 CONFIDENCE = 0.95
 # Means that differ by more are not called tied, however wide the interval: few seeds would make a tie of anything.
@@ -27,9 +28,8 @@ Errors = NDArray[np.floating]
 Term = tuple[float, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean and its 95 % interval, in the unit of the errors."""
+class Interval(Frozen):
+    """A mean and its 95 % interval over training seeds and test positions, in the unit of the errors."""
 
     mean: float
     low: float
@@ -55,7 +55,7 @@ class Verdict:
     text: str
 
 
-def estimate(errors: Errors) -> Estimate:
+def estimate(errors: Errors) -> Interval:
     """Mean error over seeds and positions, with its interval for other seeds and other positions.
 
     Seeds and positions are crossed random effects. The variance of the mean is that of the seeds' means over S plus that of
@@ -74,7 +74,7 @@ def estimate(errors: Errors) -> Estimate:
     return _interval(float(by_position.mean()), [*_of_seeds(errors), _of_positions(by_position)])
 
 
-def difference(a: Errors, b: Errors) -> Estimate:
+def difference(a: Errors, b: Errors) -> Interval:
     """Mean of a - b, paired over positions, with its interval for other seeds and other positions; as `estimate`.
 
     Args:
@@ -140,7 +140,7 @@ def _of_positions(by_position: Errors) -> Term:
     return float(by_position.var(ddof=1)) / len(by_position), len(by_position) - 1
 
 
-def _interval(mean: float, terms: Sequence[Term]) -> Estimate:
+def _interval(mean: float, terms: Sequence[Term]) -> Interval:
     """Student's t interval of a mean whose variance is a sum of estimated terms.
 
     The degrees of freedom are those of Satterthwaite (1946), Biometrics Bulletin 2:110, and Welch (1947), Biometrika
@@ -148,14 +148,14 @@ def _interval(mean: float, terms: Sequence[Term]) -> Estimate:
     """
     variance = sum(term for term, _ in terms)
     if variance == 0:
-        return Estimate(mean, mean, mean)
+        return Interval(mean=mean, low=mean, high=mean)
     # In shares of the variance, as squares of tiny variances underflow.
     freedom = 1 / sum((term / variance) ** 2 / of_term for term, of_term in terms)
     half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * variance**0.5
-    return Estimate(mean, mean - half, mean + half)
+    return Interval(mean=mean, low=mean - half, high=mean + half)
 
 
-def _contains_zero(interval: Estimate) -> bool:
+def _contains_zero(interval: Interval) -> bool:
     return interval.low <= 0 <= interval.high
 
 

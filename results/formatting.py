@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from results.summary import Interval
+from results.comparison import Interval
 
 
 def number(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from results.comparison import Interval
 from spaces.study import Objective
 from spaces.trial import Frozen
 
@@ -19,14 +20,6 @@ class Winner(Frozen):
     value: float
     step: int
     seed: int | None = None
-
-
-class Interval(Frozen):
-    """A mean with its 95 % interval, over training seeds and test positions."""
-
-    mean: float
-    low: float
-    high: float
 
 
 class Training(Frozen):

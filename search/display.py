@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.plan import expected_steps
+from search.searcher import Observer
 from spaces.study import Budget, Scalar, Study
 
 # How many ended trials the live table keeps beside the running ones.
@@ -40,8 +41,8 @@ def rates(psfs: int, rays: int, seconds: float) -> str:
     return f"{psfs / seconds:,.0f} PSFs/s, {rays / seconds:.2g} rays/s"
 
 
-class Display:
-    """Shows rendering progress and the trials' lives; an `Observer` of the searcher and a context manager.
+class Display(Observer):
+    """Shows rendering progress and the trials' lives; a context manager.
 
     Args:
         study: for the objective's name and direction.

@@ -60,8 +60,7 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
     with directory.lock(), signals() as interruption, library_output_to(log) as terminal:
         console = Console(file=terminal)
         try:
-            shown = job.budget.model_copy(update={"trials": job.trials_wanted()})
-            with Display(job.study, budget=shown, console=console) as display:
+            with Display(job.study, budget=job.budget, console=console) as display:
                 display.note("starting Ray")
                 shape = _start_ray(job, address, dashboard, display)
                 _record_start(job, cache, display)
@@ -127,8 +126,7 @@ def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, dis
     """Run the trials that are left; what ended the search."""
     budget = job.budget
     finished = sum(trial.state.is_finished() for trial in ledger.trials)
-    wanted = job.trials_wanted()
-    if finished >= wanted:
+    if finished >= budget.trials:
         return f"trials: all {finished} have ended"
     job.directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
     display.note("waiting for the lanes (they start once, in about a minute on two cores)")
@@ -136,7 +134,7 @@ def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, dis
         display.say(f"warning: going on without {lane}: {reason}")
     display.search_started(ended_before=finished, lanes=len(lanes.names))
     limits = Limits(budget, job.study.objective.mode, ledger)
-    tune_trials(settings, ledger, lanes, display, limits, trials=wanted - finished)
+    tune_trials(settings, ledger, lanes, display, limits, trials=budget.trials - finished)
     if limits.reason is not None:
         display.say(f"the search ends: {limits.reason}")
         return limits.reason
@@ -236,9 +234,9 @@ def _record_start(job: Job, cache: Path, display: Display) -> None:
         lens=LensRecord(name=job.lens.name, sha256=job.lens.sha256),
         versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
     )
-    job.directory.create(record)
     if job.warm_start is not None:
         warm_start.write(job.directory, job.warm_start)
+    job.directory.create(record)  # last: a run that has its record can be resumed
 
 
 def _resume_command(job: Job, cache: Path, address: str | None) -> str:

@@ -22,10 +22,12 @@ from trainables.lane import Lanes
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trial that may win, or that is compared with; its trainings by fresh seed, None: the search's own."""
+    """A trial to be judged; its trainings by fresh seed, None: the search's own."""
 
     trial: TrialRecord
     trainings: tuple[int | None, ...]
+    rival: bool = True
+    """It may win; else it is only compared with."""
 
     def checkpoints(self, directory: RunDirectory, seed: int | None) -> Path:
         number = self.trial.number
@@ -48,7 +50,7 @@ def candidates(trials: list[TrialRecord], study: Study, budget: Budget) -> list[
     fresh = tuple(range(budget.finalist_seeds)) if budget.finalists else (None,)
     found = [Candidate(trial, _own(trial, fresh)) for trial in best]
     if not any(trial.recommended for trial in best):
-        found += [Candidate(trial, _own(trial, fresh)) for trial in complete if trial.recommended]
+        found += [Candidate(trial, _own(trial, fresh), rival=False) for trial in complete if trial.recommended]
     return found
 
 

@@ -15,11 +15,11 @@ from rich.text import Text
 from deeplens_workers.dataset import PsfDataset
 from results import comparison
 from results.analysis import analyze
-from results.comparison import Estimate, Verdict
+from results.comparison import Interval, Verdict
 from results.export import export_model, model_card
 from results.plots import centre_to_corner, history_figure, psf_grid_figure
 from results.records import TrialRecord, read_trials
-from results.summary import BaselineResult, Final, FinalistResult, Interval, Summary, Training, Winner
+from results.summary import BaselineResult, Final, FinalistResult, Summary, Training, Winner
 from results.tables import analysis_tables
 from search.finalists import Candidate, candidates
 from search.plan import Job
@@ -34,7 +34,7 @@ Errors = dict[str, NDArray[np.float64]]
 
 
 class NoWinner(RuntimeError):
-    """No trial reached the full budget, so there is nothing to export."""
+    """No finalist came to an end of its training, so there is nothing to export."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def finish(job: Job, data: PsfDataset, seconds: float, ended: str) -> Renderable
         ended: what ended the search.
 
     Raises:
-        NoWinner: no trial completed, or no finalist could be trained.
+        NoWinner: no trial completed, or none of the finalists could be trained.
     """
     directory, objective, conditions = job.directory, job.study.objective, job.study.data.conditions
     trials = read_trials(directory)
@@ -135,9 +135,11 @@ def _judge(job: Job, trials: list[TrialRecord], held_out: PsfSplit) -> list[_Jud
                 min(seconds),
             )
         )
-    if not found:
+    if not any(one.candidate.rival for one in found):
         reasons = "; ".join(sorted({trial.failure for trial in trials if trial.failure})[:3])
-        raise NoWinner(f"{directory.path}: no trial completed{': ' + reasons if reasons else ''}; see {directory.logs}")
+        raise NoWinner(
+            f"{directory.path}: no finalist is left{': ' + reasons if reasons else ''}; see {directory.logs}"
+        )
     return found
 
 
@@ -149,14 +151,14 @@ def _final(
     metric = wanted if wanted in judged[0].errors else "prior_rel_l2"
     mode = METRICS[f"test/{metric}"].mode
     assert mode is not None
-    rivals = judged[: max(1, job.budget.finalists)]
+    rivals = [one for one in judged if one.candidate.rival]
     said: Verdict = comparison.verdict(
         [comparison.Finalist(one.number, one.errors[metric], one.bytes) for one in rivals], mode
     )
     winner = next(one for one in rivals if one.number == said.winner)
 
     def behind(other: NDArray[np.float64]) -> Interval:
-        return _interval(comparison.difference(other, winner.errors[metric]))
+        return comparison.difference(other, winner.errors[metric])
 
     finalists = tuple(
         FinalistResult(
@@ -167,7 +169,7 @@ def _final(
                 Training(seed=seed, value=checkpoint.best, step=checkpoint.step, test=float(test.mean()))
                 for seed, checkpoint, test in zip(one.seeds, one.checkpoints, one.errors[metric], strict=True)
             ),
-            score=_interval(comparison.estimate(one.errors[metric])),
+            score=comparison.estimate(one.errors[metric]),
             behind=None if one is winner else behind(one.errors[metric]),
             bytes=one.bytes,
             seconds_per_psf=one.seconds_per_psf,
@@ -187,10 +189,6 @@ def _final(
         metric=metric, finalists=finalists, winner=said.winner, tied=said.tied, verdict=said.text, baselines=against
     )
     return final, winner
-
-
-def _interval(estimate: Estimate) -> Interval:
-    return Interval(mean=estimate.mean, low=estimate.low, high=estimate.high)
 
 
 def _timed(model: CVAE, held_out: PsfSplit) -> tuple[torch.Tensor, float]:

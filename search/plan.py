@@ -28,7 +28,10 @@ SPARE_CPUS = 1
 
 @dataclass(frozen=True)
 class Job:
-    """A checked run: the study, the chosen budget, the lens file and where everything goes."""
+    """A checked run: the study, the chosen budget, the lens file and where everything goes.
+
+    `budget` is the preset's, with no more trials than a grid has points.
+    """
 
     study: Study
     preset: str
@@ -39,12 +42,6 @@ class Job:
     changes: tuple[str, ...] = ()
     """Overrides of a resumed run, `KEY=VALUE`."""
     warm_start: WarmStart | None = None
-
-    def trials_wanted(self) -> int:
-        """The budget's trials, or fewer if the sampler is a grid of fewer points."""
-        if self.study.sampler != "grid":
-            return self.budget.trials
-        return min(self.budget.trials, len(self.study.first_trials()) + self.study.grid_size())
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def new(
         from search.warm_start import warm_start
 
         earlier = warm_start(source, study)
-    return Job(study, preset, presets[preset], lens, directory, warm_start=earlier)
+    return Job(study, preset, _budget(study, preset), lens, directory, warm_start=earlier)
 
 
 def resumed(run: str, out: Path, overrides: list[str]) -> Job:
@@ -118,8 +115,17 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     lens = find_lens(study.data.lens)
     if lens.sha256 != record.lens.sha256:
         raise SpaceError(f"{lens.path}: changed since run {directory.name} began; start a new run for the new lens")
-    budget = study.presets()[record.preset]
-    return Job(study, record.preset, budget, lens, directory, resume=True, changes=tuple(overrides))
+    return Job(
+        study, record.preset, _budget(study, record.preset), lens, directory, resume=True, changes=tuple(overrides)
+    )
+
+
+def _budget(study: Study, preset: str) -> Budget:
+    budget = study.presets()[preset]
+    if study.sampler != "grid":
+        return budget
+    points = len(study.first_trials()) + study.grid_size()
+    return budget.model_copy(update={"trials": min(budget.trials, points)})
 
 
 # What a resumed run may change: the values that are still to be drawn, how long it goes on, and on what.
@@ -235,7 +241,7 @@ def describe(job: Job, shape: Shape | None) -> str:
     yaml.default_flow_style = None
     yaml.width = 120
     yaml.dump(job.study.model_dump(mode="json", exclude_none=True), text)
-    data, budget = job.study.data, job.budget.model_copy(update={"trials": job.trials_wanted()})
+    data, budget = job.study.data, job.budget
     most = budget.trials * budget.steps
     stopping, least = {
         "asha": (f"rungs {budget.rungs()}, one in {budget.reduction_factor} goes on", expected_steps(budget)),

@@ -39,7 +39,7 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc]
         rule: None stops nothing.
         metric: the objective's name in results.
         exempt: trials that are ranked but never stopped (the documents' values, which all others are compared with).
-        watched: other metrics that must be finite.
+        watched: metrics that must be finite beside it.
     """
 
     def __init__(self, rule: Rule | None, metric: str, exempt: Iterable[int] = (), watched: Iterable[str] = ()) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -22,8 +22,8 @@ from spaces.study import Budget, Scalar, Study
 from trainables.board import NO_LANE
 
 
-class Observer(Protocol):
-    """What a person is shown of the trials' lives."""
+class Observer:
+    """Hears of the trials' lives, to show them to a person; this one shows nothing."""
 
     def trial_started(self, number: int, params: dict[str, Scalar]) -> None: ...
     def trial_reported(self, number: int, step: int, value: float) -> None: ...

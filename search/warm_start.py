@@ -104,6 +104,7 @@ def warm_start(source: RunDirectory, study: Study) -> WarmStart:
 
 
 def write(run: RunDirectory, earlier: WarmStart) -> None:
+    run.path.mkdir(parents=True, exist_ok=True)
     write_json(run.warm_start, earlier)
 
 

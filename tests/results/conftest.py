@@ -14,8 +14,9 @@ import pytest
 from optuna.study import StudyDirection
 from sqlalchemy import Engine, event
 
+from results.comparison import Interval
 from results.run_directory import DataSets, LensRecord, RunDirectory, RunRecord
-from results.summary import BaselineResult, Final, FinalistResult, Interval, Summary, Training, Winner
+from results.summary import BaselineResult, Final, FinalistResult, Summary, Training, Winner
 from spaces.loading import load
 from spaces.study import Objective, Study
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.comparison import Estimate, Finalist, difference, estimate, verdict
+from results.comparison import Finalist, Interval, difference, estimate, verdict
 
 S, P = 4, 50
 
@@ -23,7 +23,7 @@ def crossed(
     )
 
 
-def assert_interval(found: Estimate, mean: float, interval: tuple[float, float]) -> None:
+def assert_interval(found: Interval, mean: float, interval: tuple[float, float]) -> None:
     assert (found.mean, found.low, found.high) == pytest.approx((mean, *interval), rel=1e-12)
 
 
@@ -85,8 +85,8 @@ def test_a_difference_where_positions_do_not_differ_is_welchs_interval():
 
 
 def test_without_variance_the_interval_is_the_mean():
-    assert estimate(np.full((3, 4), 0.25)) == Estimate(0.25, 0.25, 0.25)
-    assert difference(np.full((3, 4), 0.25), np.full((1, 4), 0.5)) == Estimate(-0.25, -0.25, -0.25)
+    assert estimate(np.full((3, 4), 0.25)) == Interval(mean=0.25, low=0.25, high=0.25)
+    assert difference(np.full((3, 4), 0.25), np.full((1, 4), 0.5)) == Interval(mean=-0.25, low=-0.25, high=-0.25)
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e100])

@@ -10,9 +10,9 @@ from rich.console import Console, RenderableType
 
 from results import tables
 from results.analysis import analyze
+from results.comparison import Interval
 from results.formatting import decimals, duration, interval, megabytes, microseconds, number
 from results.run_directory import RunDirectory, write_json
-from results.summary import Interval
 from tests.results.conftest import RunMaker, around, record_of, summary_of
 
 TWO_OBJECTIVES = ("scheduler=none", "further_objectives=[{metric: val/kl, mode: min}]")

@@ -194,14 +194,14 @@ def test_a_run_of_an_unknown_preset_or_of_another_s_budget_is_refused(tmp_path):
 def test_a_grid_ends_when_it_has_been_searched(tmp_path, budgeted, points, wanted):
     plain = small().budget[PRESET].model_dump()
     changes = {"points_to_evaluate": points, "budget": {PRESET: plain | {"trials": budgeted}}}
-    assert new(tmp_path, small(sampler="grid", **changes)).trials_wanted() == wanted
-    assert new(tmp_path, small(sampler="tpe", **changes)).trials_wanted() == budgeted
+    assert new(tmp_path, small(sampler="grid", **changes)).budget.trials == wanted
+    assert new(tmp_path, small(sampler="tpe", **changes)).budget.trials == budgeted
 
 
 def test_a_finer_grid_takes_more(tmp_path):
     plain = small().budget[PRESET].model_dump()
     study = small(sampler="grid", grid_points=5, budget={PRESET: plain | {"trials": 1000}})
-    assert new(tmp_path, study).trials_wanted() == 1 + 5 * 3 * 3  # there are but three numbers of layers
+    assert new(tmp_path, study).budget.trials == 1 + 5 * 3 * 3  # there are but three numbers of layers
 
 
 @pytest.mark.parametrize(

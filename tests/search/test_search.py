@@ -205,4 +205,4 @@ def test_a_search_over_depths_and_focus_distances_trains_on_a_stream(tmp_path):
     assert model.predict(torch.tensor([[0.0, 0.5, -5000.0, -4000.0]])).shape == (1, 3, 15, 15)
     # How many come while so few steps are made is the machine's affair.
     for trial in study_of(tmp_path, "streamed").trials:
-        assert trial.user_attrs["metrics"]["train/fresh_share"] >= 0
+        assert trial.user_attrs["progress"]["metrics"]["train/fresh_share"] >= 0

@@ -10,14 +10,14 @@ from ray.tune.search import Searcher
 
 from search.early_stopping import Decision
 from search.scheduler import CONTINUE, EarlyStopping, rule
-from search.searcher import StudySearcher
+from search.searcher import Observer, StudySearcher
 from tests.search.small import METRIC, PRESET, open_at, small, stored, value
 
 STEPS = 100
 PSNR = "val/prior_psnr"
 
 
-class Log:
+class Log(Observer):
     """Keeps what the searcher tells its observer."""
 
     def __init__(self):

@@ -11,7 +11,7 @@ from results.records import read_trials
 from results.run_directory import RunDirectory
 from search.driver import TUNE_ENVIRONMENT, tune_trials
 from search.limits import Limits
-from search.searcher import open_ledger
+from search.searcher import Observer, open_ledger
 from search.trial import TrialSettings
 from spaces.loading import load
 from tests.results.conftest import record_of
@@ -95,17 +95,11 @@ def trials(ray_session, tmp_path_factory):
     ):
         lanes.wait_ready()
         limits = Limits(budget, "min", ledger)
-        tune_trials(TrialSettings(space, budget, run, {}), ledger, lanes, Silent(), limits, trials=len(FATES))
+        tune_trials(TrialSettings(space, budget, run, {}), ledger, lanes, Observer(), limits, trials=len(FATES))
     patch.undo()
     found = read_trials(run)
     assert [trial.number for trial in found] == list(FATES)  # one row each
     return {FATES[trial.number]: trial for trial in found}
-
-
-class Silent:
-    def trial_started(self, number, params): ...
-    def trial_reported(self, number, step, value): ...
-    def trial_ended(self, number, state, step, value, reason): ...
 
 
 def curve(value, steps=STEPS):
