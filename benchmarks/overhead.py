@@ -21,9 +21,10 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from results.run_directory import RunDirectory
+from search.observer import Observer
 from search.process import start_ray
 from search.scheduler import EarlyStopping
-from search.searcher import Observer, StudySearcher, open_ledger
+from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, TrialSettings, run_trial
 from spaces.loading import load
 from trainables.lane import Lanes, ReportFunction, Worker

@@ -31,9 +31,10 @@ from scipy.stats import bootstrap, spearmanr
 
 from benchmarks.curve_table import CurveTable
 from results.distributions import distributions
+from search.observer import Observer
 from search.sampler import GP_TRIALS
 from search.scheduler import STOP, EarlyStopping, rule
-from search.searcher import Observer, StudySearcher, open_ledger
+from search.searcher import StudySearcher, open_ledger
 from spaces.study import Budget, Scalar, Study
 
 LANES = 2

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from search.observer import Observer
 from search.plan import expected_steps
-from search.searcher import Observer
 from spaces.study import Budget, Scalar, Study
 
 # How many ended trials the live table keeps beside the running ones.

@@ -27,10 +27,11 @@ from search.display import Display
 from search.finalists import candidates, train_finalists
 from search.ledger import Ledger
 from search.limits import Limits
+from search.observer import Observer
 from search.plan import Job, Shape, fit_cluster, fit_machine
 from search.process import library_output_to, signals, start_ray
 from search.scheduler import EarlyStopping, rule
-from search.searcher import Observer, StudySearcher, open_ledger
+from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
 from spaces.loading import SpaceError
 from trainables.lane import Lanes, LanesLost, training

@@ -17,17 +17,10 @@ from ray.tune.search import Searcher
 from results.distributions import distribution
 from search.early_stopping import Decision
 from search.ledger import Ledger
+from search.observer import Observer
 from search.sampler import Experience, FairSampler
 from spaces.study import Budget, Scalar, Study
 from trainables.board import NO_LANE
-
-
-class Observer:
-    """Hears of the trials' lives, to show them to a person; this one shows nothing."""
-
-    def trial_started(self, number: int, params: dict[str, Scalar]) -> None: ...
-    def trial_reported(self, number: int, step: int, value: float) -> None: ...
-    def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None: ...
 
 
 @dataclass(slots=True)

@@ -9,8 +9,9 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from search.early_stopping import Decision
+from search.observer import Observer
 from search.scheduler import CONTINUE, EarlyStopping, rule
-from search.searcher import Observer, StudySearcher
+from search.searcher import StudySearcher
 from tests.search.small import METRIC, PRESET, open_at, small, stored, value
 
 STEPS = 100

@@ -11,7 +11,8 @@ from results.records import read_trials
 from results.run_directory import RunDirectory
 from search.driver import TUNE_ENVIRONMENT, tune_trials
 from search.limits import Limits
-from search.searcher import Observer, open_ledger
+from search.observer import Observer
+from search.searcher import open_ledger
 from search.trial import TrialSettings
 from spaces.loading import load
 from tests.results.conftest import record_of
