@@ -154,7 +154,7 @@ def _train(params: dict[str, Scalar], index: int, data: dict[str, str]) -> list[
     torch.set_num_threads(1)
     study, values = load("cvae_psf"), []
 
-    def report(step: int, metrics: dict[str, float]) -> bool:
+    def report(step: int, metrics: dict[str, float], last: bool) -> bool:
         values.append(metrics[study.objective.metric])
         return True
 

@@ -27,7 +27,8 @@ from search.scheduler import EarlyStopping
 from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, TrialSettings, run_trial
 from spaces.loading import load
-from trainables.lane import Lanes, ReportFunction, Worker
+from trainables.lane import ReportFunction, Worker
+from trainables.lanes import Lanes
 
 METRIC = "val/prior_rel_l2"
 STEPS = (1, 2)

@@ -51,7 +51,7 @@ def train(study: Study, data: dict[str, str], seed: int, steps: int, stream: boo
 
     errors: list[float] = []
 
-    def report(step: int, metrics: dict[str, float]) -> bool:
+    def report(step: int, metrics: dict[str, float], last: bool) -> bool:
         errors.append(metrics["val/prior_rel_l2"])
         return True
 

@@ -149,7 +149,7 @@ def analyze(run: RunDirectory) -> Analysis:
 def ranked(trials: Sequence[TrialRecord], mode: Mode) -> list[TrialRecord]:
     """Trials from best to worst by their best report; FAIL and trials without a finite report are left out.
 
-    A stopped trial is listed by what it reached: the objective is the error of a model that exists as a checkpoint,
+    A stopped trial is listed by what it reached: the objective is the error of the model of its `best` checkpoint,
     measured on held-out positions and free of swept weights. It cannot win, though: `search.finish` chooses among the
     trials that had the full budget. Trials outside the constraints come after all others, those farthest outside last; of
     a trial that still runs that is not known.

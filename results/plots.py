@@ -43,21 +43,6 @@ class PsfGrid:
     """Relative L2 error per position."""
 
 
-def centre_to_corner(points: Array, count: int = 6) -> NDArray[np.intp]:
-    """Indices of `count` field points whose distance from the centre rises in even steps, near the diagonal.
-
-    Args:
-        points: [N, 2 or more], normalised x and y first.
-    """
-    steps = np.linspace(0, min(1.0, np.abs(points[:, :2]).max()), count)
-    chosen: list[int] = []
-    for step in steps:
-        distance = np.hypot(points[:, 0] - step, points[:, 1] - step)
-        distance[chosen] = np.inf
-        chosen.append(int(distance.argmin()))
-    return np.array(chosen)
-
-
 def psf_grid(true: Array, generated: Array, points: Array) -> PsfGrid:
     """Scale kernels [N, C, K, K] for display: true and generated of a position share one scale per channel."""
     peak = true.max(axis=(2, 3), keepdims=True)

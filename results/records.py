@@ -119,10 +119,11 @@ def read_trials(run: RunDirectory) -> list[TrialRecord]:
         raise RunError(f"{run.study_db}: holds no study named {name}; {ADVICE}") from None
     except (SQLAlchemyError, optuna.exceptions.OptunaError, LookupError, ValueError) as error:
         raise RunError(f"{run.study_db}: the study cannot be read ({_one_line(error)}); {ADVICE}") from None
-    return [_record(trial) for trial in sorted(trials, key=lambda trial: trial.number)]
+    return [trial_record(trial) for trial in sorted(trials, key=lambda trial: trial.number)]
 
 
-def _record(trial: optuna.trial.FrozenTrial) -> TrialRecord:
+def trial_record(trial: optuna.trial.FrozenTrial) -> TrialRecord:
+    """What a study, on disk or in memory, holds of a trial."""
     history = tuple(sorted(trial.intermediate_values.items()))
     progress: dict[str, Any] = trial.user_attrs.get("progress", {})
     return TrialRecord(

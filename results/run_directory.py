@@ -4,7 +4,7 @@ results/runs/<name>/
     run.json        how the run was started (RunRecord)
     study.db        Optuna storage, study name = run name: the state of truth
     lock            held (flock) by the search that writes to this run
-    trials/00007/   checkpoints/ of one trial
+    trials/00007/   checkpoints/ of one trial, while the run's quota has room for them
     finalists/00007-seed-0/   the same of a finalist's training
     warm_start.json what another run's trials said, if it was asked for
     tensorboard/    one folder of event files per trial
@@ -167,9 +167,13 @@ class RunDirectory:
     def checkpoints(self, number: int) -> Path:
         return self.trial(number) / "checkpoints"
 
+    @property
+    def finalists(self) -> Path:
+        return self.path / "finalists"
+
     def finalist(self, number: int, seed: int) -> Path:
         """One training of a finalist."""
-        return self.path / "finalists" / f"{number:05d}-seed-{seed}"
+        return self.finalists / f"{number:05d}-seed-{seed}"
 
     def events(self, number: int) -> Path:
         """TensorBoard event files of one trial."""

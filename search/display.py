@@ -129,6 +129,11 @@ class Display(Observer):
             done = f", {ended_before} of them done before" if ended_before else ""
             self.say(f"searching: {self._trials} trials of up to {self._steps} steps on {lanes} lanes{done}")
 
+    def lanes_changed(self, line: str, lanes: int) -> None:
+        """A lane is lost or has been added, so that there are so many now; called from any thread."""
+        self.say(line)
+        self._lanes = lanes
+
     # Observer
 
     def trial_started(self, number: int, params: dict[str, Scalar]) -> None:

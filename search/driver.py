@@ -27,14 +27,16 @@ from search.display import Display
 from search.finalists import candidates, train_finalists
 from search.ledger import Ledger
 from search.limits import Limits
-from search.observer import Observer
-from search.plan import Job, Shape, fit_cluster, fit_machine
+from search.observer import Observer, Observers
+from search.plan import SPARE_CPUS, Job, Shape, fit_cluster, fit_machine, unused_gpus
 from search.process import library_output_to, signals, start_ray
+from search.quota import Quota
 from search.scheduler import EarlyStopping, rule
 from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
 from spaces.loading import SpaceError
-from trainables.lane import Lanes, LanesLost, training
+from trainables.lane import training
+from trainables.lanes import Lanes, LanesLost
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +98,14 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> tuple[PsfD
     with Lanes(
         training,
         lanes=shape.lanes,
+        most=shape.most_lanes,
         workers=resources.workers_per_trial,
-        cpus=resources.cpus_per_worker,
+        cpus=shape.cpus_per_worker,
         gpus=resources.gpus_per_worker,
+        spare_cpus=shape.render_actors + SPARE_CPUS,
         storage=directory.lanes,
+        logs=directory.logs,
+        told=display.lanes_changed,
     ) as lanes:
         data = render_dataset(config.data, config.seed, cache, actors=shape.render_actors, progress=display.rendered)
         for warning in data.warnings:
@@ -126,16 +132,18 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> tuple[PsfD
 def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, display: Display) -> str:
     """Run the trials that are left; what ended the search."""
     budget = job.budget
+    quota = Quota(settings, ledger, display.say)
+    quota.enforce()  # a resumed run may have another one
     finished = sum(trial.state.is_finished() for trial in ledger.trials)
     if finished >= budget.trials:
         return f"trials: all {finished} have ended"
     job.directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
     display.note("waiting for the lanes (they start once, in about a minute on two cores)")
-    for lane, reason in lanes.wait_ready().items():
-        display.say(f"warning: going on without {lane}: {reason}")
-    display.search_started(ended_before=finished, lanes=len(lanes.names))
+    lanes.wait_ready()
+    display.search_started(ended_before=finished, lanes=lanes.count)
     limits = Limits(budget, job.study.objective.mode, ledger)
-    tune_trials(settings, ledger, lanes, display, limits, trials=budget.trials - finished)
+    observers = Observers(display, quota)
+    tune_trials(settings, ledger, lanes, observers, limits, trials=budget.trials - finished)
     if limits.reason is not None:
         display.say(f"the search ends: {limits.reason}")
         return limits.reason
@@ -157,14 +165,14 @@ def tune_trials(
     stopping = EarlyStopping(rule(study, budget), study.objective.metric, exempt=(0,), watched=study.watched)
     for trial in ledger.trials:
         stopping.replay(trial.number, trial.intermediate_values)
-    searcher = StudySearcher(ledger, study, budget.steps, observer, stopping.decisions)
+    searcher = StudySearcher(ledger, study, budget.steps, observer, stopping.decisions, lambda: lanes.count)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=stopping,
             num_samples=trials,
-            max_concurrent_trials=len(lanes.names),
+            max_concurrent_trials=lanes.most,  # known from the start; the searcher minds the lanes that there are
             reuse_actors=True,
             trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}",
         ),
@@ -201,6 +209,8 @@ def _start_ray(job: Job, address: str | None, dashboard: bool, display: Display)
         there = ray.cluster_resources()
         return fit_cluster(job.study, job.budget.trials, there.get("CPU", 0), there.get("GPU", 0))
     shape = fit_machine(job.study, job.budget.trials)
+    if (unused := unused_gpus(job.study)) is not None:
+        display.say(f"note: {unused}")
     context = start_ray(
         namespace=namespace, num_cpus=shape.logical_cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1"
     )

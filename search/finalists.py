@@ -17,7 +17,7 @@ from search.trial import TrialSettings
 from spaces.study import Budget, Study
 from trainables.board import Assignment, Report
 from trainables.checkpoint import Checkpoint, load_checkpoint
-from trainables.lane import Lanes
+from trainables.lanes import Lanes
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,16 @@ def _own(trial: TrialRecord, fresh: tuple[int | None, ...]) -> tuple[int | None,
 
 
 def train_finalists(found: list[Candidate], settings: TrialSettings, lanes: Lanes, said: Callable[[str], None]) -> None:
-    """Train what is not trained yet; a training goes on from its checkpoint. One that fails is said, and left out."""
+    """Train what is not trained yet; a training goes on from its checkpoint. One that fails is said, and left out.
+
+    So is a search's own training that is to be judged and has no checkpoint any more.
+    """
+    for candidate in found:
+        if None in candidate.trainings and candidate.best(settings.directory, None) is None:
+            where = candidate.checkpoints(settings.directory, None)
+            said(
+                f"warning: {where}: no valid best checkpoint; trial {candidate.trial.number} is judged without it, if at all"
+            )
     wanted = [
         (candidate, seed)
         for index in range(settings.budget.finalist_seeds)  # every finalist's first seed, then every second, ...

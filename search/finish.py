@@ -17,12 +17,13 @@ from results import comparison
 from results.analysis import analyze
 from results.comparison import Interval, Verdict
 from results.export import export_model, model_card
-from results.plots import centre_to_corner, history_figure, psf_grid_figure
+from results.plots import history_figure, psf_grid_figure
 from results.records import TrialRecord, read_trials
 from results.summary import BaselineResult, Final, FinalistResult, Summary, Training, Winner
 from results.tables import analysis_tables
 from search.finalists import Candidate, candidates
 from search.plan import Job
+from spaces.field import centre_to_corner
 from spaces.metrics import METRICS
 from trainables.baselines import Baseline, predict_baselines
 from trainables.checkpoint import Checkpoint

@@ -46,9 +46,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Shape:
-    """How many lanes and rendering actors a search starts, and the logical CPUs they ask Ray for together."""
+    """How many lanes and rendering actors a search starts, and the logical CPUs they ask Ray for together.
+
+    `most_lanes`: as many lanes as there may be once nodes join. `cpus_per_worker`: also its threads.
+    """
 
     lanes: int
+    most_lanes: int
+    cpus_per_worker: int
     render_actors: int
     logical_cpus: int
 
@@ -189,9 +194,11 @@ def fit_machine(study: Study, trials: int) -> Shape:
         SpaceError: the machine cannot hold it; says what was asked, and what there is.
     """
     cpus, gpus = machine()
-    lanes = _lanes(study, trials, cpus, gpus, "this machine has")
-    actors = study.resources.render_actors
-    return _shape(study, lanes, cpus if actors is None else actors)
+    need = study.resources
+    even = cpus // (need.lanes * need.workers_per_trial) if need.lanes is not None else 1
+    each = need.cpus_per_worker or max(1, even)
+    lanes = _lanes(study, trials, cpus, each, gpus, "this machine has")
+    return _shape(study, lanes, lanes, each, cpus if need.render_actors is None else need.render_actors)
 
 
 def fit_cluster(study: Study, trials: int, cpus: float, gpus: float) -> Shape:
@@ -202,15 +209,29 @@ def fit_cluster(study: Study, trials: int, cpus: float, gpus: float) -> Shape:
     """
     need = study.resources
     left = int(cpus) - SPARE_CPUS - (1 if need.render_actors is None else need.render_actors)
-    lanes = _lanes(study, trials, left, gpus, f"beside rendering and {SPARE_CPUS} spare CPU the cluster has")
-    spare = left + 1 - lanes * need.workers_per_trial * need.cpus_per_worker
-    return _shape(study, lanes, spare if need.render_actors is None else need.render_actors)
+    each = need.cpus_per_worker or 1
+    lanes = _lanes(study, trials, left, each, gpus, f"beside rendering and {SPARE_CPUS} spare CPU the cluster has")
+    spare = left + 1 - lanes * need.workers_per_trial * each
+    actors = spare if need.render_actors is None else need.render_actors
+    return _shape(study, lanes, need.lanes or max(lanes, trials), each, actors)
 
 
-def _lanes(study: Study, trials: int, cpus: int, gpus: float, owner: str) -> int:
+def unused_gpus(study: Study) -> str | None:
+    """What to tell somebody whose machine has GPUs that a search leaves alone."""
+    _, gpus = machine()
+    if gpus == 0 or study.resources.gpus_per_worker > 0:
+        return None
+    there, on = ("1 GPU", "it") if gpus == 1 else (f"{gpus} GPUs", "each")
+    return (
+        f"this machine has {there} that the search does not use; "
+        f"--set resources.gpus_per_worker=0.25 puts four lanes on {on}"
+    )
+
+
+def _lanes(study: Study, trials: int, cpus: int, each_cpus: int, gpus: float, owner: str) -> int:
     """Lanes as asked for, or as many as fit and have a trial to train."""
     need = study.resources
-    kinds = (("cpus", need.cpus_per_worker, cpus), ("gpus", need.gpus_per_worker, gpus))
+    kinds = (("cpus", each_cpus, cpus), ("gpus", need.gpus_per_worker, gpus))
     lanes = need.lanes or max(
         1, min(trials, *(int(there / (need.workers_per_trial * each)) for _, each, there in kinds if each))
     )
@@ -225,11 +246,11 @@ def _lanes(study: Study, trials: int, cpus: int, gpus: float, owner: str) -> int
     return lanes
 
 
-def _shape(study: Study, lanes: int, render_actors: int) -> Shape:
+def _shape(study: Study, lanes: int, most: int, each_cpus: int, render_actors: int) -> Shape:
     if study.data.stream is not None and render_actors == 0:
         raise SpaceError("resources.render_actors: data.stream needs at least 1, but got 0")
-    training = lanes * study.resources.workers_per_trial * study.resources.cpus_per_worker
-    return Shape(lanes, render_actors, training + render_actors + SPARE_CPUS)
+    training = lanes * study.resources.workers_per_trial * each_cpus
+    return Shape(lanes, most, each_cpus, render_actors, training + render_actors + SPARE_CPUS)
 
 
 def describe(job: Job, shape: Shape | None) -> str:
@@ -251,7 +272,10 @@ def describe(job: Job, shape: Shape | None) -> str:
         ),
         "none": ("none is stopped early", most),
     }[job.study.scheduler]
+    need = job.study.resources
     lanes = "the cluster's lanes" if shape is None else f"{shape.lanes} lanes"
+    cpus = (need.cpus_per_worker or 1) if shape is None else shape.cpus_per_worker
+    gpus = f" and {need.gpus_per_worker:g} GPU" if need.gpus_per_worker else ""
     counts = ", ".join(f"{count} {name}" for name, count in data.kernels().items())
     return "\n".join(
         (
@@ -266,7 +290,7 @@ def describe(job: Job, shape: Shape | None) -> str:
             ),
             f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, {stopping}",
             f"work       {f'{least:,} to ' if least < most else ''}{most:,} optimizer steps on "
-            f"{lanes} of {job.study.resources.workers_per_trial} workers",
+            f"{lanes} of {need.workers_per_trial} workers, each on {cpus} CPU{'s' * (cpus > 1)}{gpus}",
             f"run        {job.directory.path}",
         )
     )

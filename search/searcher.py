@@ -7,6 +7,7 @@ merges two searches in one storage. This one asks and tells a named study itself
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -77,10 +78,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         steps: a full trial's steps.
         observer: told of every event.
         decisions: early stopping's latest on each trial, taken out as they are noted.
+        lanes: how many trials can be trained at once now. A trial is suggested when a lane is free for it and not earlier,
+            so that it is chosen with all that is known by then.
     """
 
     def __init__(
-        self, ledger: Ledger, space: Study, steps: int, observer: Observer, decisions: dict[int, Decision]
+        self,
+        ledger: Ledger,
+        space: Study,
+        steps: int,
+        observer: Observer,
+        decisions: dict[int, Decision],
+        lanes: Callable[[], float] = lambda: math.inf,
     ) -> None:
         super().__init__(metric=space.objective.metric, mode=space.objective.mode)
         self._ledger = ledger
@@ -88,14 +97,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._steps = steps
         self._observer = observer
         self._decisions = decisions
+        self._lanes = lanes
         self._running: dict[str, _Running] = {}
         self.no_lane: str | None = None
         """Set when the last lane is lost: the reason. Trials it strikes are left to be resumed."""
 
     def suggest(self, trial_id: str) -> Any:
-        """{number, params} of the next trial, or `Searcher.FINISHED` when no lane is left to train it."""
+        """{number, params} of the next trial, None while every lane has one, `Searcher.FINISHED` when none is left."""
         if self.no_lane is not None:
             return Searcher.FINISHED
+        # While nothing runs, Tune would sleep over a None; a trial that no lane is left for fails with the reason.
+        if self._running and len(self._running) >= self._lanes():
+            return None
         number, params = self._ledger.ask(lambda trial: ask(trial, self._space))
         running = self._running[trial_id] = _Running(number)
         frozen = self._ledger.trial(number)

@@ -51,8 +51,10 @@ class TrialSettings:
             "seed": seed,
             "steps": self.budget.steps,
             "report_steps": self.budget.report_steps(),
+            "image_steps": self.budget.rungs(),  # and its last
             "metric": self.study.objective.metric,
             "mode": self.study.objective.mode,
+            "compile": self.study.resources.compile,
             "directory": str(directory),
             "events": str(events),
             "data": self.data,
@@ -72,8 +74,12 @@ def run_trial(config: dict[str, Any], settings: TrialSettings) -> None:
         ray.get(board.submit.remote(Assignment(attempt, config["number"], payload)))
         while True:
             report: Report = ray.get(board.next_report.remote(attempt))
-            progress = {"attempt": attempt, "step": report.step, "seconds": report.seconds, "lane": report.lane}
-            tune.report({**progress, "failure": report.failure, **report.metrics})
+            steps = [report.step]
+            if report.last and report.failure is None:  # on a plateau: what it has reached stands for the reports left
+                steps += [step for step in settings.budget.report_steps() if step > report.step]
+            for step in steps:
+                progress = {"attempt": attempt, "step": step, "seconds": report.seconds, "lane": report.lane}
+                tune.report({**progress, "failure": report.failure, **report.metrics})
             if report.last:
                 return
     finally:

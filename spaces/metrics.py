@@ -41,6 +41,7 @@ METRICS: dict[str, Metric] = _table(
     Metric("train/kl_free", "nats", None, "KL per sample after free bits: what the loss sees"),
     Metric("train/smooth", "1", None, "smoothness term over sampled neighbour pairs of the grid"),
     Metric("train/kl_weight", "1", None, "KL weight after warm-up schedule at this step"),
+    Metric("train/decoder_variance", "1", None, "variance of the Gaussian decoder per kernel element"),
     Metric("train/effective_beta", "1", None, "beta of a unit-variance Gaussian decoder with summed reductions"),
     Metric("train/learning_rate", "1", None, "learning rate at this step"),
     Metric("train/grad_norm", "1", None, "gradient norm before clipping"),

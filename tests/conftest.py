@@ -1,6 +1,11 @@
 """Fixtures shared by all test folders."""
 
+import os
+
 import pytest
+
+# Before torch is imported. The tests' networks are small, and threads that wait for each other spin where other tests run.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -11,6 +16,7 @@ def ray_session():
     if ray.is_initialized():
         yield
         return
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    # "local": not a cluster that another test has started beside it.
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

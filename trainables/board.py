@@ -17,6 +17,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from trainables.telemetry import LaneTelemetry
+
 BOARD = "lane-board"
 """The actor's name, in the job's namespace."""
 
@@ -54,7 +56,10 @@ class Report:
 class _Attempt:
     assignment: Assignment
     lane: str | None = None
+    """Who trains it now."""
     started: float = 0.0
+    spent: float = 0.0
+    """Seconds on lanes that were lost."""
     starts: int = 0
     """Starts since its last new report."""
     error: str | None = None
@@ -62,8 +67,19 @@ class _Attempt:
     step: int = -1
     """Last step reported: a restarted lane may report it again, which must not reach the trial twice."""
     stopped: bool = False
+    """The trial wants no more of it."""
+    ended: bool = False
+    """Its last report is made."""
     reports: asyncio.Queue[Report] = field(default_factory=asyncio.Queue)
     decision: asyncio.Future[bool] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Nothing is left to train."""
+        return self.stopped or self.ended
+
+    def seconds(self) -> float:
+        return self.spent + (time.monotonic() - self.started if self.lane is not None else 0.0)
 
 
 @dataclass(slots=True)
@@ -72,18 +88,18 @@ class _Lane:
     trial: int | None = None
     takes: int = 0
     """Number of times it asked for work: only its last call may be served, an earlier one's process is dead."""
-    lost: str | None = None
-    """Why it will not come back."""
 
 
 class LaneBoard:
-    """Asyncio actor for so many lanes; every method is called with `.remote`. See the module's picture."""
+    """Asyncio actor; every method is called with `.remote`. See the module's picture. Lanes come and go."""
 
-    def __init__(self, lanes: int) -> None:
-        self._lane_count = lanes
+    def __init__(self) -> None:
         self._attempts: dict[str, _Attempt] = {}
         self._queue: deque[str] = deque()
         self._lanes: dict[str, _Lane] = {}
+        self._loss: str | None = None
+        """Why the latest lane was lost."""
+        self._telemetry = LaneTelemetry()
         self._changed = asyncio.Condition()
         self._closing = False
 
@@ -94,7 +110,7 @@ class LaneBoard:
         await self.stop_trial(assignment.trial)
         self._attempts[assignment.attempt] = _Attempt(assignment)
         self._queue.append(assignment.attempt)
-        await self._fail_without_lanes()
+        self._fail_without_lanes()
         await self._notify()
 
     async def next_report(self, attempt: str) -> Report:
@@ -125,59 +141,56 @@ class LaneBoard:
 
     async def take(self, lane: str, timeout: float) -> Assignment | Literal["wait", "close"]:
         """The lane's unfinished attempt if it was restarted, else the next one posted; "wait" after `timeout` s."""
-        state = self._lanes.setdefault(lane, _Lane())
+        state = self._lanes.get(lane)
+        if state is None:  # given up as lost: what still runs there is to end
+            return "close"
         state.takes += 1
         mine = state.takes
+
+        def superseded() -> bool:
+            return state.takes != mine or self._lanes.get(lane) is not state
+
+        self._telemetry.ready(lane)
         await self._notify()
         if state.attempt is not None:
-            held = self._attempts.get(state.attempt)
-            if held is not None and not held.stopped:
-                if held.starts < MAX_STARTS:
-                    held.starts += 1
-                    return held.assignment
-                cause = held.error or "its worker died"
-                await self.fail(state.attempt, f"{cause} ({held.starts} times, at step {max(held.step, 0)})")
-            self._release(state)
+            if (held := self._begin(lane, state.attempt)) is not None:
+                return held
+            self._release(lane)
         try:
             async with asyncio.timeout(timeout), self._changed:
-                await self._changed.wait_for(
-                    lambda: self._closing or state.takes != mine or self._next_attempt() is not None
-                )
-                if self._closing:
-                    return "close"
-                attempt = self._next_attempt()
-                if state.takes != mine or attempt is None:
-                    return "wait"
-                self._queue.remove(attempt)
+                while True:
+                    await self._changed.wait_for(
+                        lambda: self._closing or superseded() or self._next_attempt() is not None
+                    )
+                    if self._closing:
+                        return "close"
+                    attempt = self._next_attempt()
+                    if attempt is None or superseded():
+                        return "wait"
+                    self._queue.remove(attempt)
+                    if (taken := self._begin(lane, attempt)) is not None:
+                        return taken
         except TimeoutError:
             return "wait"
-        taken = self._attempts[attempt]
-        taken.lane, taken.started, taken.starts = lane, time.monotonic(), 1
-        state.attempt, state.trial = attempt, taken.assignment.trial
-        return taken.assignment
 
-    async def report(self, attempt: str, step: int, metrics: dict[str, float], last: bool) -> bool:
-        """Pass a report on; True to go on. A repeated step is not passed on again.
+    async def report(self, lane: str, attempt: str, step: int, metrics: dict[str, float], last: bool) -> bool:
+        """Pass a report on; True to go on. A repeated step is not passed on again, nor what a lost lane still says.
 
         The last report is not waited for: the lane is free for its next trial at once.
         """
         state = self._attempts.get(attempt)
-        if state is None or state.stopped:
+        if state is None or state.over or state.lane != lane:
             return False
+        self._telemetry.reported(lane, metrics)
         if step > state.step:
-            state.step, state.starts, state.error = step, 1, None
-            lane = state.lane or ""
-            state.reports.put_nowait(Report(step, metrics, time.monotonic() - state.started, lane, last))
+            state.step, state.starts, state.error, state.ended = step, 1, None, last
+            state.reports.put_nowait(Report(step, metrics, state.seconds(), lane, last))
             state.decision = None if last else asyncio.get_running_loop().create_future()
         return True if state.decision is None else await asyncio.shield(state.decision)
 
     async def fail(self, attempt: str, reason: str) -> None:
         """The attempt cannot go on: the trial hears why."""
-        state = self._attempts.get(attempt)
-        if state is not None and not state.stopped:
-            seconds = time.monotonic() - state.started if state.started else 0.0
-            state.reports.put_nowait(Report(max(state.step, 0), {}, seconds, state.lane or "", True, reason))
-            state.decision = None
+        self._fail(attempt, reason)
 
     async def crashing(self, attempt: str, reason: str) -> None:
         """A worker group is about to give up this start because of an error; told should it happen too often."""
@@ -186,27 +199,38 @@ class LaneBoard:
 
     async def release(self, lane: str) -> None:
         """The lane is done with its attempt, whatever its end."""
-        self._release(self._lanes[lane])
+        self._release(lane)
         await self._notify()
 
     # The driver's side
 
+    async def add_lane(self, lane: str) -> None:
+        """A lane is being started."""
+        self._lanes[lane] = _Lane()
+
     async def lane_lost(self, lane: str, reason: str) -> None:
-        """A lane will not come back. Its trial fails; once no lane is left, everything posted does."""
-        state = self._lanes.setdefault(lane, _Lane())  # it may have died before it asked for work
-        state.lost = reason
-        if state.attempt is not None:
-            alone = all(one.lost is not None for one in self._lanes.values()) and len(self._lanes) == self._lane_count
-            await self.fail(state.attempt, f"{NO_LANE}: {reason}" if alone else reason)
-        self._release(state)
-        await self._fail_without_lanes()
+        """A lane will not come back. What it trained is next on another lane; without one everything posted fails."""
+        state, self._loss = self._lanes.pop(lane), reason
+        self._telemetry.lost(lane)
+        held = self._attempts.get(state.attempt) if state.attempt is not None else None
+        if held is not None:
+            held.spent, held.lane = held.seconds(), None
+            if not held.over:
+                self._queue.appendleft(held.assignment.attempt)
+            elif held.stopped:
+                self._forget(held.assignment.attempt)
+        self._fail_without_lanes()
         await self._notify()
 
-    async def wait_ready(self) -> dict[str, str]:
-        """Return once every lane has asked for work or is lost; the lost ones with their reasons."""
+    async def wait_ready(self) -> None:
+        """Return once every lane that was added has asked for work or is lost."""
         async with self._changed:
-            await self._changed.wait_for(lambda: len(self._lanes) == self._lane_count)
-        return {name: lane.lost for name, lane in self._lanes.items() if lane.lost is not None}
+            await self._changed.wait_for(lambda: all(lane.takes for lane in self._lanes.values()))
+
+    async def ready_lanes(self) -> set[str]:
+        """The lanes that have asked for work."""
+        self._telemetry.export()
+        return {name for name, lane in self._lanes.items() if lane.takes}
 
     async def close(self) -> None:
         """Every lane ends after its present report."""
@@ -215,12 +239,34 @@ class LaneBoard:
             await self.stop(attempt)
         await self._notify()
 
-    async def _fail_without_lanes(self) -> None:
-        reasons = [lane.lost for lane in self._lanes.values() if lane.lost is not None]
-        if len(reasons) == self._lane_count:
-            for attempt in list(self._queue):
-                await self.fail(attempt, f"{NO_LANE}: {reasons[-1]}")
-            self._queue.clear()
+    def _begin(self, lane: str, attempt: str) -> Assignment | None:
+        """Hand an attempt to a lane; None if it is over, or fails because it was started too often."""
+        state = self._attempts.get(attempt)
+        if state is None or state.over:
+            return None
+        if state.lane is None:
+            state.lane, state.started = lane, time.monotonic()
+        if state.starts == MAX_STARTS:
+            cause = state.error or "its worker died"
+            self._fail(attempt, f"{cause} ({state.starts} times, at step {max(state.step, 0)})")
+            return None
+        state.starts += 1
+        self._lanes[lane].attempt, self._lanes[lane].trial = attempt, state.assignment.trial
+        self._telemetry.took(lane)
+        return state.assignment
+
+    def _fail(self, attempt: str, reason: str) -> None:
+        state = self._attempts.get(attempt)
+        if state is not None and not state.over:
+            state.ended, state.decision = True, None
+            state.reports.put_nowait(Report(max(state.step, 0), {}, state.seconds(), state.lane or "", True, reason))
+
+    def _fail_without_lanes(self) -> None:
+        if self._lanes or self._loss is None:
+            return
+        for attempt in self._queue:
+            self._fail(attempt, f"{NO_LANE}: {self._loss}")
+        self._queue.clear()
 
     def _decide(self, state: _Attempt, go_on: bool) -> None:
         if state.decision is not None and not state.decision.done():
@@ -231,15 +277,17 @@ class LaneBoard:
         held = {lane.trial for lane in self._lanes.values()}
         return next((name for name in self._queue if self._attempts[name].assignment.trial not in held), None)
 
-    def _release(self, lane: _Lane) -> None:
-        if lane.attempt is None:
+    def _release(self, lane: str) -> None:
+        state = self._lanes.get(lane)
+        if state is None or state.attempt is None:
             return
-        state = self._attempts.get(lane.attempt)
-        if state is not None:
-            state.lane = None
-            if state.stopped:
-                self._forget(lane.attempt)
-        lane.attempt = lane.trial = None
+        held = self._attempts.get(state.attempt)
+        if held is not None:
+            held.spent, held.lane = held.seconds(), None
+            if held.stopped:
+                self._forget(state.attempt)
+        state.attempt = state.trial = None
+        self._telemetry.released(lane)
 
     def _forget(self, attempt: str) -> None:
         self._attempts.pop(attempt, None)

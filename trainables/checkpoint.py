@@ -5,7 +5,8 @@
     checkpoints/best-00000200.*             the same for the best report so far, the evaluated model only
 
 The JSON is written after its tensors and names their hash, so a checkpoint whose JSON exists and matches is complete.
-The newest two of each kind are kept: should the newest be damaged, the one before it takes its place.
+The newest two of each kind are kept: should the newest be damaged, the one before it takes its place. A search deletes
+those of ended trials when all together pass its quota (search/quota.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["last", "best"]
 KEPT = 2
+# Also what a writer leaves that is killed: a temporary file, tensors without their JSON.
+FILE = re.compile(r"\.?(last|best)-(\d{8})\.(?:json|safetensors)(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Checkpoint:
     metrics: dict[str, float]
     best: float
     """Best value of the objective up to and including this step."""
+    best_step: int
+    """The step of it."""
     config: CvaeConfig
     tensors: dict[str, Tensor]
 
@@ -65,6 +72,7 @@ def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None
         "step": checkpoint.step,
         "metrics": checkpoint.metrics,
         "best": checkpoint.best,
+        "best_step": checkpoint.best_step,
         "config": asdict(checkpoint.config),
         "sha256": hashlib.sha256(tensors).hexdigest(),
     }
@@ -74,6 +82,47 @@ def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None
     for old in _newest_first(directory, kind)[KEPT:]:
         old.unlink(missing_ok=True)  # the JSON first: without it the tensors are no checkpoint
         old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The files of one checkpoint."""
+
+    kind: Kind
+    step: int
+    files: tuple[Path, ...]
+    """In the order in which they are to be deleted: a JSON first, as without it the tensors are no checkpoint."""
+    bytes: int
+    complete: bool
+    """Whether there is more than what a killed writer leaves."""
+
+    def delete(self) -> None:
+        """Raises OSError: a file cannot be deleted."""
+        for path in self.files:
+            path.unlink(missing_ok=True)
+
+
+def stored_checkpoints(directory: Path) -> list[Stored]:
+    """What a directory holds by rising step; nothing if there is no such directory.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found: dict[tuple[int, Kind], dict[Path, int]] = {}
+    try:
+        for path in directory.iterdir():
+            if (match := FILE.fullmatch(path.name)) is not None:
+                with suppress(FileNotFoundError):  # its trial runs, and has just deleted it
+                    size = path.stat().st_size
+                    found.setdefault((int(match[2]), "last" if match[1] == "last" else "best"), {})[path] = size
+    except FileNotFoundError:
+        return []
+    stored = []
+    for (step, kind), sizes in sorted(found.items()):
+        files = tuple(sorted(sizes, key=lambda path: path.suffix != ".json"))
+        complete = {path.suffix for path in files} >= {".json", ".safetensors"}
+        stored.append(Stored(kind, step, files, sum(sizes.values()), complete))
+    return stored
 
 
 def load_checkpoint(directory: Path, kind: Kind) -> Checkpoint | None:
@@ -92,7 +141,7 @@ def _read(path: Path) -> Checkpoint:
     if hashlib.sha256(data).hexdigest() != record["sha256"]:
         raise ValueError("its tensors do not match their SHA-256")
     config = CvaeConfig.from_dict(record["config"])
-    return Checkpoint(record["step"], record["metrics"], record["best"], config, load(data))
+    return Checkpoint(record["step"], record["metrics"], record["best"], record["best_step"], config, load(data))
 
 
 def _newest_first(directory: Path, kind: Kind) -> list[Path]:

@@ -36,16 +36,27 @@ def kl_factor(
     return min(1.0, 2 * (done * cycles % 1.0))
 
 
-def learning_rate_factor(schedule: Literal["constant", "cosine", "one_cycle"], fraction: float, warmup: float) -> float:
+def learning_rate_factor(
+    schedule: Literal["constant", "cosine", "cosine_restarts", "one_cycle"],
+    fraction: float,
+    warmup: float,
+    cycles: int = 1,
+) -> float:
     """Factor in [0, 1] on the learning rate.
 
-    `cosine` falls from 1 to 0 (Loshchilov & Hutter 2017); `one_cycle` rises over `warmup` (a fraction of the budget), then
-    falls, both along half a cosine.
+    `cosine` falls from 1 to 0; `cosine_restarts` rises linearly over `warmup` (a fraction of the budget), then falls `cycles`
+    times, each in an equal part of the rest (Loshchilov & Hutter 2017, T_mult = 1); `one_cycle` rises over `warmup`, then
+    falls once, both along half a cosine.
     """
     if schedule == "constant":
         return 1.0
     if schedule == "cosine":
         return _cosine(1.0, 0.0, fraction)
+    if schedule == "cosine_restarts":
+        if fraction < warmup:
+            return fraction / warmup
+        done = cycles * (fraction - warmup) / (1 - warmup)
+        return _cosine(1.0, 0.0, done % 1.0 if done < cycles else 1.0)
     if fraction < warmup:
         return _cosine(ONE_CYCLE_START, 1.0, fraction / warmup)
     return _cosine(1.0, ONE_CYCLE_END, (fraction - warmup) / (1 - warmup))

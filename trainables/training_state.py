@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from spaces.seeding import named_seed
@@ -15,8 +16,26 @@ from spaces.trial import CvaePsfTrial
 from trainables.vae import CVAE, CvaeConfig
 
 BETAS = (0.9, 0.99)
-"""AdamW's. 0.99 and not 0.999: a trial has some thousand steps, in which gradients fall a hundredfold (0.015 against 0.022
+"""Adam's and AdamW's. 0.99 and not 0.999: a trial has some thousand steps, in which gradients fall a hundredfold (0.015 against 0.022
 relative L2 on a Cooke triplet after 1,800 steps)."""
+
+AVERAGE_EVERY = 4
+"""Steps between two updates of the moving average. Each reads and writes all weights, which takes a tenth of a step's time."""
+RATE_SPEED = 0.01
+"""Largest change of the KL weight's logarithm per step towards a target rate: a factor of e in a hundred steps."""
+
+# What a trial may name as its optimizer.
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], CvaePsfTrial], Optimizer]] = {
+    "adamw": lambda weights, trial: torch.optim.AdamW(
+        weights, lr=trial.learning_rate, betas=BETAS, weight_decay=trial.weight_decay, fused=True
+    ),
+    "adam": lambda weights, trial: torch.optim.Adam(
+        weights, lr=trial.learning_rate, betas=BETAS, weight_decay=trial.weight_decay, fused=True
+    ),
+    "sgd": lambda weights, trial: torch.optim.SGD(
+        weights, lr=trial.learning_rate, momentum=trial.momentum, weight_decay=trial.weight_decay, fused=True
+    ),
+}
 
 
 class TrainingState:
@@ -26,12 +45,11 @@ class TrainingState:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = CVAE(config).to(device)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=trial.learning_rate, betas=BETAS, weight_decay=trial.weight_decay, fused=True
-        )
+        self.optimizer = OPTIMIZERS[trial.optimizer](self.model.parameters(), trial)
         # Its own stream, not the initial weights'.
         self.generator = torch.Generator(device).manual_seed(named_seed(seed, "batches"))
         self._average = moving_average(self.model, trial.ema_width) if trial.ema_width else None
+        self._log_kl_factor = torch.zeros((), device=device) if trial.target_rate else None
 
     @property
     def evaluated(self) -> CVAE:
@@ -41,21 +59,35 @@ class TrainingState:
         assert isinstance(self._average.module, CVAE)
         return self._average.module
 
-    def update(self, learning_rate: float) -> None:
-        """One optimizer step with the gradients that are there."""
+    def update(self, step: int, learning_rate: float) -> None:
+        """Optimizer step number `step` with the gradients that are there."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
-        if self._average is not None:
+        if self._average is not None and step % AVERAGE_EVERY == 0:
             self._average.update_parameters(self.model)
 
+    def steered(self, kl_weight: float) -> float | Tensor:
+        """The KL weight times the factor that steers the rate."""
+        return kl_weight if self._log_kl_factor is None else kl_weight * self._log_kl_factor.exp()
+
+    def steer(self, rate: Tensor, target: float) -> None:
+        """After a step of KL `rate` in nats per sample: weigh the KL more if it is above `target`, less if below.
+
+        Multiplicative steps, as GECO makes them (Rezende & Viola 2018, "Taming VAEs"), towards a rate in place of a
+        reconstruction error.
+        """
+        assert self._log_kl_factor is not None
+        self._log_kl_factor += RATE_SPEED * (rate / target - 1).clamp(-1, 1)
+
     def tensors(self) -> dict[str, Tensor]:
-        """By name: `model.*`, `average.*`, `optimizer.INDEX.*` and `generator`."""
+        """By name: `model.*`, `average.*`, `optimizer.INDEX.*`, `log_kl_factor` and `generator`."""
         moments = self.optimizer.state_dict()["state"]
         return {
             **with_prefix("model.", self.model.state_dict()),
             **(with_prefix("average.", self._average.state_dict()) if self._average is not None else {}),
             **{f"optimizer.{i}.{name}": value for i, values in moments.items() for name, value in values.items()},
+            **({"log_kl_factor": self._log_kl_factor} if self._log_kl_factor is not None else {}),
             "generator": self.generator.get_state(),
         }
 
@@ -70,6 +102,8 @@ class TrainingState:
             state.setdefault(int(index), {})[name] = value
         # Hyperparameters (`param_groups`) come from the trial, never from the file.
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        if self._log_kl_factor is not None:
+            self._log_kl_factor.copy_(tensors["log_kl_factor"])
         self.generator.set_state(tensors["generator"])
         return self
 

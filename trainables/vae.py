@@ -23,7 +23,15 @@ from torch import Tensor, nn
 
 from spaces.trial import CvaePsfTrial
 from trainables.losses import Terms, gaussian_kl, squared_distance
-from trainables.networks import MLP, FourierEncoding, Gaussian, GaussianMLP, constrain, scale_conditions
+from trainables.networks import (
+    MLP,
+    FourierEncoding,
+    Gaussian,
+    GaussianMLP,
+    LearnedVariance,
+    constrain,
+    scale_conditions,
+)
 
 FORMAT = 2
 
@@ -40,6 +48,8 @@ class CvaeConfig:
     hidden_dim: int
     num_layers: int
     fourier_bands: int
+    learned_variance: bool = False
+    """The decoder's variance is a parameter."""
 
     @classmethod
     def of(
@@ -54,6 +64,7 @@ class CvaeConfig:
             hidden_dim=trial.hidden_dim,
             num_layers=trial.num_layers,
             fourier_bands=trial.fourier_bands,
+            learned_variance=trial.decoder_variance == "learned",
         )
 
     @classmethod
@@ -81,6 +92,8 @@ class CVAE(nn.Module):
         self.encoder = GaussianMLP((elements, code), hidden, layers, latent)
         self.prior_network = GaussianMLP((code,), hidden, layers, latent)
         self.decoder = MLP((latent, code), hidden, layers, elements)
+        if config.learned_variance:
+            self.variance = LearnedVariance()
 
     def condition(self, points: Tensor) -> Tensor:
         """Points [B, d] -> their encoding [B, E].
@@ -143,8 +156,8 @@ class CVAE(nn.Module):
         batch, count = len(points), pairs.shape[1]
         # The prior needs only coordinates: one call serves the batch and both ends of the pairs.
         codes = self.condition(torch.cat([points, pairs.flatten(0, 1)]))
-        mu, logvar = self.prior_network(codes)
-        prior, first, second = map(Gaussian, mu.split([batch, count, count]), logvar.split([batch, count, count]))
+        mu, spread = self.prior_network(codes)
+        prior, first, second = map(Gaussian, mu.split([batch, count, count]), spread.split([batch, count, count]))
         posterior = self._posterior(kernels, codes[:batch])
         output = self._kernels(posterior.sample(noise), codes[:batch])
         if smooth_term == "mu":
@@ -155,7 +168,8 @@ class CVAE(nn.Module):
             ends = self._kernels(mu[batch:], codes[batch:])
             smooth = squared_distance(ends[:count], ends[count:])
         mse = (output - kernels).square().flatten(1).mean(dim=1)
-        return Terms(mse=mse, kl=gaussian_kl(posterior, prior), smooth=smooth)
+        logvar = self.variance() if self.config.learned_variance else None
+        return Terms(mse=mse, kl=gaussian_kl(posterior, prior), smooth=smooth, logvar=logvar)
 
     def _posterior(self, kernels: Tensor, code: Tensor) -> Gaussian:
         # A unit-sum kernel's elements are near 1 / K^2; times K they are of the order of one, like the code.
@@ -164,7 +178,7 @@ class CVAE(nn.Module):
         return posterior
 
     def _kernels(self, z: Tensor, code: Tensor) -> Tensor:
-        raw = self.decoder(torch.cat([z, code], dim=1))
+        raw = self.decoder(torch.cat([z, code], dim=1)).to(code.dtype)  # autocast's bfloat16 ends here
         return constrain(raw.unflatten(1, (self.config.channels, self.config.kernel_px, self.config.kernel_px)))
 
 

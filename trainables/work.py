@@ -14,8 +14,10 @@ from deeplens_workers.stream import STREAM
 from spaces.trial import CvaePsfTrial
 from trainables.data import PsfTensors
 from trainables.lane import ReportFunction, TrialFailure, Worker
+from trainables.pictures import psf_image
 from trainables.stream import StreamReader
 from trainables.train import NonFiniteError, TrialTask, train_trial
+from trainables.vae import CVAE
 
 
 def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Worker) -> None:
@@ -32,6 +34,7 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
         directory=payload["directory"],
         metric=payload["metric"],
         mode=payload["mode"],
+        compile=payload["compile"],
     )
     data, reader = load_data(payload["data"]["train"], payload["data"]["validation"], payload["stream"], worker.device)
     if reader is not None:
@@ -43,17 +46,25 @@ def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Wo
             writer._get_file_writer().add_summary(summary)
         writer.flush()
 
-    def log_and_report(step: int, metrics: dict[str, float]) -> bool:
+    evaluated: CVAE | None = None  # while the report of the checkpoint that the trial goes on from is repeated
+
+    def look(step: int, model: CVAE) -> None:
+        nonlocal evaluated
+        evaluated = model
+
+    def log_and_report(step: int, metrics: dict[str, float], last: bool) -> bool:
         if reader is not None and metrics and (share := reader.fresh_share()) is not None:
             metrics = {**metrics, "train/fresh_share": share}
         if writer is not None:
             for name, value in metrics.items():
                 writer.add_scalar(name, value, step)
+            if evaluated is not None and (last or step in payload["image_steps"]):
+                writer.add_image("psfs", psf_image(evaluated, data.validation), step)
             writer.flush()
-        return report(step, metrics, step == task.steps)
+        return report(step, metrics, last)
 
     try:
-        train_trial(task, data, log_and_report, rank=worker.rank, world_size=worker.world_size)
+        train_trial(task, data, log_and_report, look=look, rank=worker.rank, world_size=worker.world_size)
     except NonFiniteError as error:
         raise TrialFailure(str(error)) from error
     finally:

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from results.plots import centre_to_corner, history, history_figure, psf_grid, psf_grid_figure
+from results.plots import history, history_figure, psf_grid, psf_grid_figure
 from results.records import read_trials
 from tests.results.conftest import RunMaker
 
@@ -21,17 +21,6 @@ def drawn(figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, dpi=50)
     return file.getvalue()
-
-
-def test_positions_run_from_the_centre_to_the_corner():
-    points = np.random.default_rng(1).uniform(-1, 1, (500, 3))
-    chosen = centre_to_corner(points, 6)
-    assert len(set(chosen.tolist())) == 6
-    along = points[chosen, :2]
-    assert np.abs(along[0]).max() < 0.1
-    assert along[-1].min() > 0.85
-    assert (np.diff(along.sum(axis=1)) > 0).all()
-    assert len(set(centre_to_corner(points[:6], 6).tolist())) == 6  # never the same one twice
 
 
 def test_true_and_generated_share_one_scale():

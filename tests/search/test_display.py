@@ -20,6 +20,7 @@ def test_plain_lines_tell_the_course_of_a_search():
         display.trial_ended(0, "COMPLETE", 1800, 0.4, None)
         display.trial_started(1, study.recommended())
         display.trial_ended(1, "FAIL", 0, None, "train/loss is nan by step 50")
+        display.lanes_changed("lane-2 joins: there is room for it", 3)
     lines = out.getvalue().splitlines()
     assert lines[0] == "rendering PSFs: 50 %"
     assert lines[1] == "searching: 18 trials of up to 1800 steps on 2 lanes"
@@ -27,6 +28,7 @@ def test_plain_lines_tell_the_course_of_a_search():
         "[1/18] trial 0 complete at step 1800/1800, val/prior_rel_l2 0.4; best 0.4 (trial 0), about"
     )
     assert "trial 1 failed at step 0/1800 (train/loss is nan by step 50)" in lines[3]
+    assert lines[4] == "lane-2 joins: there is room for it"
 
 
 def test_the_live_table_shows_running_and_ended_trials():

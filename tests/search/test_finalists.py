@@ -3,8 +3,12 @@
 import pytest
 
 from results.records import TrialRecord
-from search.finalists import candidates
+from results.run_directory import RunDirectory
+from search.finalists import candidates, train_finalists
+from search.trial import TrialSettings
 from tests.search.small import small
+from trainables.lane import training
+from trainables.lanes import Lanes
 
 
 def trial(number, value, state="COMPLETE"):
@@ -56,3 +60,15 @@ def test_without_another_complete_trial_they_are_the_only_rival(others):
 
 def test_without_finals_the_best_trial_is_judged_as_the_search_trained_it():
     assert judged([trial(0, 0.5), trial(1, 0.3)], finalists=0) == [(1, (None,), True), (0, (None,), False)]
+
+
+def test_an_own_training_without_a_checkpoint_is_said_and_no_crash(tmp_path):
+    study, said = small(), list[str]()
+    budget = study.budget["quick"].model_copy(update={"finalists": 0})
+    settings = TrialSettings(study, budget, RunDirectory(tmp_path), {})
+    found = candidates([trial(0, 0.5), trial(1, 0.3)], study, budget)
+    lanes = Lanes(training, lanes=1, workers=1, cpus=1, gpus=0, storage=tmp_path)  # not started: nothing to train
+    train_finalists(found, settings, lanes, said.append)
+    assert [line.partition("; ")[2] for line in said] == [
+        f"trial {number} is judged without it, if at all" for number in (1, 0)
+    ]

@@ -7,7 +7,7 @@ import pytest
 from results.run_directory import RunError
 from search import plan
 from spaces.loading import SpaceError
-from spaces.study import Study
+from spaces.study import Resources, Study
 from tests.search.small import PRESET, edited, run_of, small
 
 
@@ -132,7 +132,7 @@ def test_one_refused_change_refuses_them_all(run):
         ("search.learning_rate.high=5e-5", "`low <= recommended <= high` must hold"),
         ("search.learning_rate.choices=[1e-4]", "`choices` excludes `low`, `high`, `log` and `step`"),
         ("search.lr_schedule.choices=[cosine]", "`recommended` must be one of ['cosine']"),
-        ("search.lr_schedule.choices=[constant, linear]", "input should be 'constant', 'cosine' or 'one_cycle'"),
+        ("search.lr_schedule.choices=[constant, linear]", "input should be 'constant', 'cosine', "),
         ("budget.quick.trials=0", "budget.quick.trials: input should be greater than 0, but got 0"),
         ("budget.quick.max_hours=0", "budget.quick.max_hours: input should be greater than 0, but got 0"),
         ("budget.quick.least_gain=1", "budget.quick.least_gain: input should be less than 1"),
@@ -215,10 +215,80 @@ def test_a_finer_grid_takes_more(tmp_path):
     ],
 )
 def test_the_plan_says_what_early_stopping_does(tmp_path, changes, says):
-    assert says in plan.describe(new(tmp_path, small(**changes)), plan.Shape(2, 1, 4))
+    assert says in plan.describe(new(tmp_path, small(**changes)), plan.Shape(2, 2, 1, 1, 4))
 
 
 def test_the_plan_has_the_trials_of_a_small_grid(tmp_path):
     plain = small().budget[PRESET].model_dump()
     study = small("num_layers", sampler="grid", budget={PRESET: plain | {"trials": 1000}})
     assert "4 trials of up to 1800 steps" in plan.describe(new(tmp_path, study), None)
+
+
+# The shape of a search
+
+
+def shaped(**resources):
+    return small().model_copy(update={"resources": Resources(**resources)})
+
+
+@pytest.mark.parametrize(
+    ("resources", "machine", "lanes", "cpus"),
+    [
+        ({}, (8, 0), 8, 1),
+        ({"workers_per_trial": 2}, (8, 0), 4, 1),
+        ({"cpus_per_worker": 4}, (8, 0), 2, 4),
+        ({"lanes": 1}, (8, 0), 1, 8),  # the machine's CPUs divided evenly
+        ({"lanes": 3}, (8, 0), 3, 2),
+        ({"lanes": 2, "workers_per_trial": 2}, (8, 0), 2, 2),
+        ({"lanes": 1, "cpus_per_worker": 1}, (8, 0), 1, 1),
+        ({"lanes": 8}, (8, 0), 8, 1),
+        ({"gpus_per_worker": 0.25}, (8, 1), 4, 1),
+        ({"gpus_per_worker": 1, "workers_per_trial": 2}, (8, 4), 2, 1),
+    ],
+)
+def test_lanes_and_threads_follow_from_the_machine(monkeypatch, resources, machine, lanes, cpus):
+    monkeypatch.setattr(plan, "machine", lambda: machine)
+    shape = plan.fit_machine(shaped(**resources), trials=18)
+    assert (shape.lanes, shape.cpus_per_worker) == (lanes, cpus)
+    assert shape.most_lanes == lanes  # a machine does not grow
+    assert plan.fit_machine(shaped(), trials=3).lanes == 3
+
+
+@pytest.mark.parametrize(
+    ("resources", "lanes", "most"), [({}, 6, 18), ({"lanes": 2}, 2, 2), ({"lanes": 1, "workers_per_trial": 3}, 1, 1)]
+)
+def test_lanes_of_a_cluster_may_become_more(resources, lanes, most):
+    shape = plan.fit_cluster(shaped(**resources), 18, cpus=8, gpus=0)
+    assert (shape.lanes, shape.most_lanes, shape.cpus_per_worker) == (lanes, most, 1)
+
+
+def test_more_lanes_than_the_machine_has_cpus_are_refused(monkeypatch):
+    monkeypatch.setattr(plan, "machine", lambda: (8, 1))
+    with pytest.raises(
+        SpaceError, match="lanes=9 x workers_per_trial=1 x cpus_per_worker=1 asks for 9 CPUs, this mach"
+    ):
+        plan.fit_machine(shaped(lanes=9), 18)
+    with pytest.raises(SpaceError, match=r"lanes=5 x workers_per_trial=1 x gpus_per_worker=0.25 asks for 1.25 GPUs"):
+        plan.fit_machine(shaped(lanes=5, gpus_per_worker=0.25), 18)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "each", "says"),
+    [
+        (1, 0, "has 1 GPU that the search does not use; --set resources.gpus_per_worker=0.25 puts four lanes on it"),
+        (2, 0, "has 2 GPUs that the search does not use; --set resources.gpus_per_worker=0.25 puts four lanes on each"),
+        (1, 0.5, None),
+        (0, 0, None),
+    ],
+)
+def test_gpus_that_are_left_alone_are_mentioned(monkeypatch, gpus, each, says):
+    monkeypatch.setattr(plan, "machine", lambda: (8, gpus))
+    assert plan.unused_gpus(shaped(gpus_per_worker=each)) == (says and f"this machine {says}")
+
+
+def test_the_plan_says_what_each_worker_gets(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "machine", lambda: (8, 1))
+    study = shaped(lanes=2, gpus_per_worker=0.25)
+    said = plan.describe(new(tmp_path, study), plan.fit_machine(study, 18))
+    assert "on 2 lanes of 1 workers, each on 4 CPUs and 0.25 GPU" in said
+    assert "on the cluster's lanes of 1 workers, each on 1 CPU\n" in plan.describe(new(tmp_path, small()), None)

@@ -95,13 +95,16 @@ def test_the_exported_model_works_on_its_own(first):
     assert "load_exported" in (run / "model" / "card.md").read_text()
 
 
-def test_tensorboard_has_hparams_and_scalars(first):
+def test_tensorboard_has_hparams_scalars_and_images(first):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     _, run = first
-    events = EventAccumulator(str(run / "tensorboard" / "00000")).Reload()
+    events = EventAccumulator(str(run / "tensorboard" / "00000"), size_guidance={"images": 0}).Reload()
     assert "val/prior_rel_l2" in events.Tags()["scalars"]
     assert "_hparams_/session_start_info" in events.summary_metadata
+    shown = events.Images("psfs")
+    assert [image.step for image in shown] == [10, 40, STEPS]  # the rungs and the end
+    assert all(image.height > 4 * 8 * 15 and image.width > 6 * 8 * 15 for image in shown)
 
 
 def test_the_terminal_shows_the_search_and_nothing_of_the_libraries(first):
@@ -136,7 +139,10 @@ def test_a_taken_name_is_refused_and_nothing_changes(first, root):
 
 
 def test_interrupted_and_resumed(first, root):
-    """SIGINT saves and names the command; that command finishes the run; the data set is not rendered again."""
+    """SIGINT saves and names the command; that command finishes the run; the data set is not rendered again.
+
+    It also lowers the quota of checkpoints: only those remain that may still be asked for.
+    """
     others = ray_processes()
     process = subprocess.Popen(
         new_run(root, "second"),
@@ -161,8 +167,9 @@ def test_interrupted_and_resumed(first, root):
     ended = [t for t in study_of(root, "second").trials if t.state.is_finished()]
     assert len(ended) >= 2
 
+    quota = ["--set", "resources.checkpoints_gb=1e-6"]
     done = subprocess.run(
-        command("--resume", "second", "--out", root / "runs", "--cache", root / "cache"),
+        command("--resume", "second", *quota, "--out", root / "runs", "--cache", root / "cache"),
         capture_output=True,
         text=True,
         cwd=root,
@@ -176,6 +183,10 @@ def test_interrupted_and_resumed(first, root):
     for trial in ended:
         assert after[trial.number].value == trial.value
     assert json.loads((root / "runs" / "second" / "summary.json").read_text())["rays_traced"] == 0
+    assert done.stdout.count("warning: checkpoints take more than resources.checkpoints_gb=1e-06") == 1
+    complete = sorted((trial.value, trial.number) for trial in after if trial.state.name == "COMPLETE")
+    kept = {int(path.parts[-3]) for path in (root / "runs" / "second" / "trials").rglob("last-*.json")}
+    assert kept == {0, *(number for _, number in complete[:2])}
 
 
 def test_ctrl_c_ends_a_rendering_with_its_actors_and_leaves_no_file(tmp_path):

@@ -85,6 +85,28 @@ def test_the_given_trials_come_first(path):
     assert searcher._observer.started[:2] == list(enumerate(given))
 
 
+def test_a_trial_is_suggested_when_a_lane_is_free_for_it(path, space):
+    """Lanes come and go; while nothing runs there is a suggestion, for Tune would sleep over a None."""
+    lanes = 1
+    searcher = StudySearcher(open_at(path, space), space, STEPS, Log(), {}, lambda: lanes)
+    assert searcher.suggest("a")["number"] == 0
+    assert searcher.suggest("b") is None
+    lanes = 3
+    assert [searcher.suggest(trial)["number"] for trial in "bc"] == [1, 2]
+    assert searcher.suggest("d") is None
+    lanes = 2
+    run(searcher, "a", 0.4)
+    assert searcher.suggest("d") is None
+    run(searcher, "b", 0.4)
+    assert searcher.suggest("d")["number"] == 3
+    lanes = 0
+    run(searcher, "c", 0.4)
+    assert searcher.suggest("e") is None
+    run(searcher, "d", 0.4)
+    assert searcher.suggest("e")["number"] == 4
+    assert len(stored(path)) == 5
+
+
 def test_a_budget_of_one_trial_has_the_documents_values_alone(path):
     whole = small(points_to_evaluate=[{"num_layers": 5}])
     space = small(

@@ -16,7 +16,7 @@ from search.searcher import open_ledger
 from search.trial import TrialSettings
 from spaces.loading import load
 from tests.results.conftest import record_of
-from trainables.lane import Lanes
+from trainables.lanes import Lanes
 
 METRIC = "val/prior_rel_l2"
 STEPS, EVERY = 40, 10
@@ -31,6 +31,7 @@ FATES = {
     7: "out of memory once",
     8: "worker is killed once",
     9: "trial actor is killed once",
+    10: "comes to a plateau",
 }
 
 
@@ -67,7 +68,10 @@ def load_fateful_work():
                 value = 0.8
             elif step == 2 * EVERY and fate in ("nan", "infinite"):
                 value = math.nan if fate == "nan" else math.inf
-            if not report(step, {METRIC: value, "val/kl": 1.0}, step == STEPS):
+            elif fate == "comes to a plateau":
+                value = 0.001
+            last = step == (2 * EVERY if fate == "comes to a plateau" else STEPS)
+            if not report(step, {METRIC: value, "val/kl": 1.0}, last):
                 return
 
     return work
@@ -113,6 +117,12 @@ def test_finished_is_complete_with_every_report(trials):
     assert trial.history == curve(lambda step: 1 / step)
     assert trial.seconds > 0
     assert trial.metrics["val/kl"] == 1.0
+
+
+def test_a_plateau_stands_for_the_reports_that_are_left(trials):
+    trial = trials["comes to a plateau"]
+    assert (trial.state, trial.value) == ("COMPLETE", 0.001)
+    assert trial.history == curve(lambda step: 0.001)
 
 
 def test_the_documents_values_are_never_stopped(trials):

@@ -12,7 +12,10 @@ def play(scenario, lanes=1):
 
     async def bounded():
         async with asyncio.timeout(10):
-            await scenario(LaneBoard(lanes))
+            board = LaneBoard()
+            for index in range(lanes):
+                await board.add_lane(f"lane-{index}")
+            await scenario(board)
 
     asyncio.run(bounded())
 
@@ -25,13 +28,13 @@ def test_a_trial_goes_through():
     async def scenario(board):
         await board.submit(posted())
         assert (await board.take("lane-0", 1)).attempt == "a"
-        going = asyncio.create_task(board.report("a", 1, {"x": 2.0}, False))
+        going = asyncio.create_task(board.report("lane-0", "a", 1, {"x": 2.0}, False))
         report = await board.next_report("a")
         assert (report.step, report.metrics, report.lane, report.last) == (1, {"x": 2.0}, "lane-0", False)
         assert not going.done()  # the lane waits for the trial's decision
         following = asyncio.create_task(board.next_report("a"))
         assert await going
-        assert await board.report("a", 2, {}, True)  # the last one is not waited for
+        assert await board.report("lane-0", "a", 2, {}, True)  # the last one is not waited for
         assert (await following).last
         await board.release("lane-0")
         assert await board.take("lane-0", 0.01) == "wait"
@@ -43,7 +46,7 @@ def test_a_stopped_trial_frees_its_lane():
     async def scenario(board):
         await board.submit(posted())
         await board.take("lane-0", 1)
-        going = asyncio.create_task(board.report("a", 1, {}, False))
+        going = asyncio.create_task(board.report("lane-0", "a", 1, {}, False))
         await board.next_report("a")
         await board.stop("a")
         assert not await going
@@ -58,14 +61,14 @@ def test_a_restarted_lane_gets_its_trial_again_and_reports_nothing_twice():
     async def scenario(board):
         await board.submit(posted())
         await board.take("lane-0", 1)
-        first = asyncio.create_task(board.report("a", 1, {"x": 1.0}, False))
+        first = asyncio.create_task(board.report("lane-0", "a", 1, {"x": 1.0}, False))
         await board.next_report("a")
         following = asyncio.create_task(board.next_report("a"))
         assert await first
         # killed here; the new worker resumes from the checkpoint of step 1 and makes that report again
         assert (await board.take("lane-0", 1)).attempt == "a"
-        assert await board.report("a", 1, {"x": 1.0}, False)
-        assert await board.report("a", 2, {"x": 0.5}, True)
+        assert await board.report("lane-0", "a", 1, {"x": 1.0}, False)
+        assert await board.report("lane-0", "a", 2, {"x": 0.5}, True)
         assert (await following).step == 2
 
     play(scenario)
@@ -109,10 +112,10 @@ def test_starts_are_counted_from_the_last_new_report():
             for _ in range(MAX_STARTS - 1):
                 assert (await board.take("lane-0", 1)).attempt == "a"
                 await board.crashing("a", "out of memory")
-            going.append(asyncio.create_task(board.report("a", step, {}, False)))
+            going.append(asyncio.create_task(board.report("lane-0", "a", step, {}, False)))
             report = await board.next_report("a")
             assert (report.step, report.failure) == (step, None)
-            repeated = asyncio.create_task(board.report("a", step, {}, False))  # no new one
+            repeated = asyncio.create_task(board.report("lane-0", "a", step, {}, False))  # no new one
             await asyncio.sleep(0)
             repeated.cancel()
         for _ in range(MAX_STARTS - 1):
@@ -132,7 +135,7 @@ def test_a_trial_that_is_stopped_before_a_lane_took_it_is_forgotten():
         await board.stop("a")
         assert (await board.take("lane-0", 1)).attempt == "b"
         await board.stop("a")  # nothing of it is left
-        assert not await board.report("a", 1, {}, False)
+        assert not await board.report("lane-0", "a", 1, {}, False)
 
     play(scenario)
 
@@ -142,7 +145,7 @@ def test_a_lane_s_failure_reaches_the_trial_and_frees_the_lane():
         await board.submit(posted("a", 0))
         await board.submit(posted("b", 1))
         await board.take("lane-0", 1)
-        going = asyncio.create_task(board.report("a", 7, {}, False))
+        going = asyncio.create_task(board.report("lane-0", "a", 7, {}, False))
         await board.next_report("a")
         following = asyncio.create_task(board.next_report("a"))
         assert await going
@@ -159,7 +162,7 @@ def test_a_retried_trial_supersedes_its_earlier_attempt():
     async def scenario(board):
         await board.submit(posted("a", 0))
         await board.take("lane-0", 1)
-        going = asyncio.create_task(board.report("a", 1, {}, False))
+        going = asyncio.create_task(board.report("lane-0", "a", 1, {}, False))
         await asyncio.sleep(0)  # the trial's process dies without having heard
         await board.submit(posted("b", 0))
         assert not await going
@@ -180,30 +183,116 @@ def test_an_idle_lane_waits_and_hears_the_end():
     play(scenario)
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_losing_a_lane_fails_its_trial_and_with_the_last_lane_all_that_wait(lanes):
+def test_what_a_lost_lane_trained_goes_on_first_on_another():
+    """Each step is reported once, whatever the lost lane's processes still say, and its starts count on."""
+
+    async def scenario(board):
+        for attempt, trial in (("a", 0), ("b", 1), ("c", 2)):
+            await board.submit(posted(attempt, trial))
+        await board.take("lane-0", 1)
+        await board.take("lane-1", 1)
+        going = asyncio.create_task(board.report("lane-0", "a", 1, {"x": 1.0}, False))
+        await board.next_report("a")
+        following = asyncio.create_task(board.next_report("a"))
+        assert await going
+        await board.lane_lost("lane-0", "its node left")
+        assert not await board.report("lane-0", "a", 2, {"x": 9.0}, False)
+        assert await board.take("lane-0", 1) == "close"
+        await board.release("lane-0")
+        await board.release("lane-1")
+        assert (await board.take("lane-1", 1)).attempt == "a"  # before c, which waits since before
+        assert await board.report("lane-1", "a", 1, {"x": 1.0}, False)  # of its checkpoint
+        assert await board.report("lane-1", "a", 2, {"x": 0.5}, True)
+        report = await following
+        assert (report.step, report.metrics, report.lane, report.failure) == (2, {"x": 0.5}, "lane-1", None)
+        await board.release("lane-1")
+        assert (await board.take("lane-1", 1)).attempt == "c"
+
+    play(scenario, lanes=2)
+
+
+def test_a_trial_that_loses_lane_after_lane_fails():
+    async def scenario(board):
+        await board.submit(posted("a", 0))
+        await board.submit(posted("b", 1))
+        for index in range(MAX_STARTS):
+            assert (await board.take(f"lane-{index}", 1)).attempt == "a"
+            await board.lane_lost(f"lane-{index}", "gone")
+        assert (await board.take(f"lane-{MAX_STARTS}", 1)).attempt == "b"
+        report = await board.next_report("a")
+        assert report.failure == f"its worker died ({MAX_STARTS} times, at step 0)"
+
+    play(scenario, lanes=MAX_STARTS + 1)
+
+
+@pytest.mark.parametrize("coming", [False, True])
+def test_with_the_last_lane_all_that_is_posted_fails_unless_another_is_coming(coming):
     async def scenario(board):
         await board.submit(posted("a", 0))
         await board.submit(posted("b", 1))
         await board.take("lane-0", 1)
+        if coming:
+            await board.add_lane("lane-1")
         await board.lane_lost("lane-0", "gone")
-        assert (await board.next_report("a")).failure == ("gone" if lanes > 1 else "no lane is left: gone")
-        waiting = asyncio.create_task(board.next_report("b"))
+        first, second = (asyncio.create_task(board.next_report(attempt)) for attempt in "ab")
         await asyncio.sleep(0)
-        assert waiting.done() == (lanes == 1)
-        waiting.cancel()
-
-    play(scenario, lanes)
-
-
-def test_without_any_lane_a_trial_fails_at_once():
-    async def scenario(board):
-        await board.lane_lost("lane-0", "gone")
-        assert await board.wait_ready() == {"lane-0": "gone"}
-        await board.submit(posted())
-        assert "gone" in (await board.next_report("a")).failure
+        assert (first.done(), second.done()) == (not coming, not coming)
+        if coming:
+            assert (await board.take("lane-1", 1)).attempt == "a"
+            first.cancel(), second.cancel()
+        else:
+            assert (await first).failure == (await second).failure == "no lane is left: gone"
 
     play(scenario)
+
+
+@pytest.mark.parametrize("end", ["stopped", "its last report made", "failed"])
+def test_a_trial_that_is_over_is_not_trained_again_when_its_lane_is_lost(end):
+    async def scenario(board):
+        await board.submit(posted("a", 0))
+        await board.take("lane-0", 1)
+        if end == "stopped":
+            await board.stop("a")
+        elif end == "failed":
+            await board.fail("a", "train/loss is nan by step 3")
+        else:
+            await board.report("lane-0", "a", 5, {}, True)
+        await board.lane_lost("lane-0", "gone")
+        assert await board.take("lane-1", 0.01) == "wait"
+        if end != "stopped":
+            assert (await board.next_report("a")).last
+
+    play(scenario, lanes=2)
+
+
+def test_without_any_lane_a_trial_fails_at_once_until_one_is_added():
+    async def scenario(board):
+        await board.lane_lost("lane-0", "gone")
+        await board.wait_ready()
+        assert await board.ready_lanes() == set()
+        await board.submit(posted())
+        assert (await board.next_report("a")).failure == "no lane is left: gone"
+        await board.add_lane("lane-0")
+        await board.submit(posted("b", 1))
+        assert (await board.take("lane-0", 1)).attempt == "b"
+        assert await board.ready_lanes() == {"lane-0"}
+
+    play(scenario)
+
+
+def test_lanes_are_waited_for_until_each_is_ready_or_lost():
+    async def scenario(board):
+        waiting = asyncio.create_task(board.wait_ready())
+        asks = [asyncio.create_task(board.take(lane, 100)) for lane in ("lane-0", "lane-1")]
+        await asyncio.sleep(0.01)
+        assert await board.ready_lanes() == {"lane-0", "lane-1"}
+        assert not waiting.done()
+        await board.lane_lost("lane-2", "could not be placed")
+        await waiting
+        await board.close()
+        assert await asyncio.gather(*asks) == ["close", "close"]
+
+    play(scenario, lanes=3)
 
 
 def test_a_dead_worker_s_waiting_call_takes_nothing_from_its_successor():
@@ -227,7 +316,7 @@ def test_two_lanes_never_hold_the_same_trial():
         await board.submit(posted("b", 0))  # the retry, while lane-0 has not yet heard
         assert await board.take("lane-1", 0.01) == "wait"
         waiting = asyncio.create_task(board.take("lane-1", 100))
-        assert not await board.report("a", 1, {}, False)
+        assert not await board.report("lane-0", "a", 1, {}, False)
         await board.release("lane-0")
         assert (await waiting).attempt == "b"
 

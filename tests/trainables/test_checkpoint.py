@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.trainables.synthetic import newest
-from trainables.checkpoint import Checkpoint, load_checkpoint, model_tensors, save_checkpoint
+from trainables.checkpoint import Checkpoint, load_checkpoint, model_tensors, save_checkpoint, stored_checkpoints
 from trainables.vae import CVAE, CvaeConfig
 
 CONFIG = CvaeConfig(1, 5, {"depth_mm": (0.1, 2.0)}, latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)
@@ -15,14 +15,15 @@ CONFIG = CvaeConfig(1, 5, {"depth_mm": (0.1, 2.0)}, latent_dim=3, hidden_dim=8, 
 
 def checkpoint(step: int) -> Checkpoint:
     torch.manual_seed(step)
-    return Checkpoint(step, {"val/prior_rel_l2": 1 / step}, 1 / step, CONFIG, model_tensors(CVAE(CONFIG)))
+    return Checkpoint(step, {"val/prior_rel_l2": 1 / step}, 1 / step, step, CONFIG, model_tensors(CVAE(CONFIG)))
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     saved = checkpoint(10)
     save_checkpoint(tmp_path, "last", saved)
     loaded = newest(tmp_path)
-    assert (loaded.step, loaded.metrics, loaded.best, loaded.config) == (10, saved.metrics, saved.best, CONFIG)
+    assert (loaded.step, loaded.metrics, loaded.config) == (10, saved.metrics, CONFIG)
+    assert (loaded.best, loaded.best_step) == (saved.best, 10)
     points = torch.tensor([[0.1, 0.2, -800.0]])
     assert torch.equal(loaded.model().predict(points), saved.model().predict(points))
     assert load_checkpoint(tmp_path, "best") is None
@@ -79,3 +80,29 @@ def test_a_full_disk_leaves_the_former_checkpoint_and_no_debris(tmp_path, monkey
         save_checkpoint(tmp_path, "last", checkpoint(2))
     assert set(tmp_path.iterdir()) == before
     assert newest(tmp_path).step == 1
+
+
+def test_stored_checkpoints_are_listed_with_their_sizes_and_deleted_the_json_first(tmp_path):
+    assert stored_checkpoints(tmp_path / "none") == []
+    save_checkpoint(tmp_path, "best", checkpoint(2))
+    for step in (10, 2):
+        save_checkpoint(tmp_path, "last", checkpoint(step))
+    (tmp_path / ".last-00000030.safetensors.123").write_bytes(b"half")
+    (tmp_path / "notes.txt").touch()
+    listed = stored_checkpoints(tmp_path)
+    assert [(one.kind, one.step, one.complete) for one in listed] == [
+        ("best", 2, True),
+        ("last", 2, True),
+        ("last", 10, True),
+        ("last", 30, False),
+    ]
+    assert sum(one.bytes for one in listed) == sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert all(one.files[0].suffix == ".json" for one in listed if one.complete)
+    for one in listed[2:]:
+        one.delete()
+        one.delete()  # what is gone already is no error
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith((".", "last-"))} == {
+        "last-00000002.json",
+        "last-00000002.safetensors",
+    }
+    assert newest(tmp_path).step == 2

@@ -1,5 +1,6 @@
 """Lanes on a real Ray: trials one after another, a killed worker, a failing trial."""
 
+import logging
 import uuid
 from pathlib import Path
 
@@ -9,30 +10,40 @@ import ray
 
 from tests.processes import kill
 from trainables.board import Assignment
-from trainables.lane import Lanes, TrialFailure, training
+from trainables.lane import TrialFailure, Worker, collective_backend, open_log, training
+from trainables.lanes import Lanes, places
 
 STEPS, EVERY = 60, 10
 
 
 def load_trivial_work():
-    """Work that reports `payload["steps"]` times, or fails as its payload says."""
+    """Work that reports `payload["steps"]` times, or fails as its payload says. Rank 0 alone knows the last report."""
 
     def work(payload, report, worker):
         if payload.get("raises") == "failure":
             raise TrialFailure("train/loss is nan by step 3")
         if payload.get("raises") == "error":
             raise RuntimeError("no such thing")
-        for step in range(1, payload["steps"] + 1):
-            if not report(step, {"x": 1.0 / step}, step == payload["steps"]):
-                return
+        step = 1
+        while report(step, {"x": 1.0 / step}, worker.rank == 0 and step == payload["steps"]):
+            step += 1
 
     return work
 
 
+def load_any_work():
+    """Trivial work for a payload of "steps" alone, else training."""
+    trivial, train = load_trivial_work(), training()
+    return lambda payload, report, worker: (train if "trial" in payload else trivial)(payload, report, worker)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+def make_data(root):
     """A tiny data set: Gaussian kernels whose width grows from the field's centre."""
-    root = tmp_path_factory.mktemp("data")
     axis = np.linspace(-1, 1, 5)
     for name, points in {
         "train": np.stack([*np.meshgrid(axis, axis), np.full((5, 5), -1e4)], axis=-1).reshape(-1, 3),
@@ -60,8 +71,10 @@ def training_payload(data: Path, directory: Path):
         "seed": 5,
         "steps": STEPS,
         "report_steps": list(range(EVERY, STEPS + 1, EVERY)),
+        "image_steps": [EVERY],
         "metric": "val/prior_rel_l2",
         "mode": "min",
+        "compile": False,
         "directory": str(directory / "trial"),
         "events": str(directory / "events"),
         "data": {"train": str(data / "train"), "validation": str(data / "validation")},
@@ -83,20 +96,41 @@ def reports(lanes, posted, between=None):
 
 
 def test_one_lane_trains_trial_after_trial_and_survives_failing_ones(ray_session, tmp_path):
-    with Lanes(load_trivial_work, lanes=1, workers=1, cpus=1, gpus=0, storage=tmp_path) as lanes:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "lane-0.log").write_text("of an earlier run\n")
+    with Lanes(load_trivial_work, lanes=1, workers=1, cpus=1, gpus=0, storage=tmp_path, logs=logs) as lanes:
         lanes.wait_ready()
         assert [report.step for report in reports(lanes, assignment(0, {"steps": 3}))] == [1, 2, 3]
         (failed,) = reports(lanes, assignment(1, {"raises": "failure"}))
         assert failed.failure == "train/loss is nan by step 3"
         (failed,) = reports(lanes, assignment(2, {"raises": "error"}))
         assert failed.failure == "RuntimeError: no such thing (4 times, at step 0)"
-        assert [report.step for report in reports(lanes, assignment(3, {"steps": 2}))] == [1, 2]
+        assert [report.step for report in reports(lanes, assignment(3, {"steps": 2, "metric": "x"}))] == [1, 2]
+    log = (logs / "lane-0.log").read_text()
+    wanted = [
+        "of an earlier run\n",
+        " INFO lane-0 starts on ",
+        "device cpu, threads 1\n",
+        " INFO trial 0 taken (attempt ",
+        " INFO trial 0: step 3\n",
+        " INFO trial 0 ended\n",
+        " INFO trial 1 failed: train/loss is nan by step 3\n",
+        *[" ERROR trial 2: attempt ", "Traceback (most recent call last):\n", "RuntimeError: no such thing\n"] * 4,
+        " INFO trial 3: step 2, x 0.5\n",
+        " INFO trial 3 ended\n",
+        " INFO lane-0 ends\n",
+    ]
+    for line in wanted:
+        before, found, log = log.partition(line)
+        assert found, (line, before)
 
 
 def test_a_killed_worker_of_two_costs_nothing_but_time(ray_session, data, tmp_path):
     """The trial resumes from its last checkpoint, reports nothing twice, and ends as if nothing had happened."""
-    with Lanes(training, lanes=1, workers=2, cpus=1, gpus=0, storage=tmp_path) as lanes:
+    with Lanes(load_any_work, lanes=1, workers=2, cpus=1, gpus=0, storage=tmp_path) as lanes:
         lanes.wait_ready()
+        assert [report.step for report in reports(lanes, assignment(7, {"steps": 2}))] == [1, 2]
         undisturbed = reports(lanes, assignment(0, training_payload(data, tmp_path / "undisturbed")))
         disturbed = reports(
             lanes,
@@ -107,3 +141,63 @@ def test_a_killed_worker_of_two_costs_nothing_but_time(ray_session, data, tmp_pa
     for before, after in zip(undisturbed, disturbed, strict=True):
         assert after.metrics["val/prior_rel_l2"] == before.metrics["val/prior_rel_l2"]
     assert (tmp_path / "disturbed" / "events").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "backend"),
+    [
+        (1, 0, "gloo"),
+        (1, 1, "gloo"),
+        (2, 0, "gloo"),
+        (2, 0.5, "gloo"),
+        (4, 0.25, "gloo"),
+        (2, 1, "nccl"),
+        (8, 2, "nccl"),
+    ],
+)
+def test_nccl_is_for_workers_with_a_gpu_each(workers, gpus, backend):
+    assert collective_backend(workers, gpus) == backend
+
+
+@pytest.fixture
+def package_logger():
+    logger = logging.getLogger("trainables")
+    before = logger.level, list(logger.handlers)
+    yield logger
+    for handler in logger.handlers[len(before[1]) :]:
+        handler.close()
+    logger.level, logger.handlers = before
+
+
+def test_each_line_of_a_lane_of_several_workers_has_its_rank(package_logger, tmp_path):
+    open_log(str(tmp_path / "lane-0.log"), Worker(1, 2, "cpu"))
+    logging.getLogger("trainables.train").warning("of the training code")
+    logging.getLogger("elsewhere").warning("of a library")
+    (line,) = (tmp_path / "lane-0.log").read_text().splitlines()  # there before the file is closed
+    assert line.endswith(" WARNING rank 1: of the training code")
+
+
+def test_a_lane_whose_node_lacks_the_directory_goes_without_a_log(package_logger, tmp_path, caplog):
+    open_log(str(tmp_path / "missing" / "lane-0.log"), Worker(0, 1, "cpu"))
+    assert "no log here: No such file or directory" in caplog.text
+    open_log(None, Worker(0, 1, "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "each", "workers", "spare", "lanes"),
+    [
+        ([{"CPU": 4}], {"CPU": 1}, 1, 1, 3),
+        ([{"CPU": 4}], {"CPU": 1}, 2, 1, 1),
+        ([{"CPU": 2}, {"CPU": 3}, {}], {"CPU": 2}, 1, 1, 2),  # a worker is on one node, a lane need not be
+        ([{"CPU": 2}, {"CPU": 3}, {}], {"CPU": 2}, 2, 1, 1),
+        ([{"CPU": 1}] * 8, {"CPU": 2}, 1, 0, 0),
+        ([{"CPU": 8, "GPU": 1}], {"CPU": 1, "GPU": 0.25}, 1, 1, 4),
+        ([{"CPU": 8, "GPU": 1}], {"CPU": 1, "GPU": 0.1}, 1, 1, 7),
+        ([{"CPU": 99, "GPU": 0.3}], {"CPU": 1, "GPU": 0.1}, 1, 1, 3),
+        ([{"CPU": 8}, {"CPU": 8, "GPU": 2}], {"CPU": 2, "GPU": 1}, 2, 1, 1),
+        ([], {"CPU": 1}, 1, 0, 0),
+        ([{"CPU": 1}], {"CPU": 1}, 1, 2, 0),
+    ],
+)
+def test_how_many_lanes_nodes_hold(nodes, each, workers, spare, lanes):
+    assert places(nodes, each, workers, spare) == lanes

@@ -11,9 +11,9 @@ from tests.trainables.synthetic import grid
 from trainables.data import neighbour_pairs
 from trainables.losses import (
     Terms,
-    effective_beta,
     free_bits,
     gaussian_kl,
+    gaussian_nll,
     squared_distance,
     weighted_loss,
 )
@@ -71,10 +71,64 @@ def test_weighted_loss_is_the_documented_sum():
         batch_size=4, smooth_pairs=2, recon_scale=1e3, kl_weight=0.1, smooth_weight=0.5, free_bits=0.3, latent_dim=2
     )
     terms = Terms(mse=torch.full((4,), 2e-3), kl=torch.tensor([[0.2, 1.0]] * 4), smooth=torch.tensor([1.0, 3.0]))
-    values = {name: value.item() for name, value in weighted_loss(terms, trial, kl_weight=0.05).items()}
+    values = {name: value.item() for name, value in weighted_loss(terms, trial, 0.05, 10).items()}
     assert values == pytest.approx(
-        {"mse": 2e-3, "kl": 1.2, "kl_free": 1.3, "smooth": 2.0, "loss": 1e3 * 2e-3 + 0.05 * 1.3 + 0.5 * 2.0}
+        {
+            "mse": 2e-3,
+            "kl": 1.2,
+            "kl_free": 1.3,
+            "smooth": 2.0,
+            "decoder_variance": 10 / 2e3,
+            "effective_beta": 0.05 * 10 / 2e3,
+            "loss": 1e3 * 2e-3 + 0.05 * 1.3 + 0.5 * 2.0,
+        }
     )
+
+
+def test_the_mean_reduction_counts_the_kl_per_latent_dimension():
+    terms = Terms(mse=torch.zeros(4), kl=torch.tensor([[0.2, 1.0, 0.6]] * 4), smooth=torch.zeros(2))
+    sizes = {"batch_size": 4, "smooth_pairs": 2, "latent_dim": 3}
+    losses = [
+        weighted_loss(terms, CvaePsfTrial(kl_reduction=reduction, **sizes), 0.5, 10)  # type: ignore[arg-type]
+        for reduction in ("sum", "mean")
+    ]
+    assert [loss["loss"].item() for loss in losses] == pytest.approx([0.5 * 1.8, 0.5 * 0.6])
+    assert losses[1]["kl"].item() == pytest.approx(1.8)  # reported in nats per sample, whatever the reduction
+    assert losses[1]["effective_beta"] == pytest.approx(losses[0]["effective_beta"] / 3)
+
+
+def test_the_likelihood_of_a_given_variance_is_the_normal_distribution_s():
+    error, variance = torch.linspace(-0.1, 0.2, 50).double(), torch.tensor(0.003).double()
+    exact = -Normal(0.0, variance.sqrt()).log_prob(error).sum()
+    constant = 25 * math.log(2 * math.pi)
+    assert gaussian_nll(error.square().mean(), variance.log(), 50) + constant == pytest.approx(exact)
+
+
+def test_the_optimal_variance_is_the_best_that_a_learned_one_can_become():
+    trial = {"batch_size": 3, "smooth_pairs": 2, "latent_dim": 1, "kl_weight": 1.0, "smooth_weight": 0.0}
+    mse = torch.tensor([1e-4, 2e-4, 6e-4], requires_grad=True)
+    other = {"kl": torch.zeros(3, 1), "smooth": torch.zeros(2)}
+    optimal = weighted_loss(
+        Terms(mse=mse, **other),
+        CvaePsfTrial(decoder_variance="optimal", **trial),  # type: ignore[arg-type]
+        1.0,
+        10,
+    )
+    assert optimal["decoder_variance"].item() == pytest.approx(3e-4)
+    logvars = [math.log(3e-4) + shift for shift in (-0.1, 0.0, 0.1)]
+    learned = [
+        weighted_loss(
+            Terms(mse=mse.detach(), **other, logvar=torch.tensor(logvar)),
+            CvaePsfTrial(decoder_variance="learned", **trial),  # type: ignore[arg-type]
+            1.0,
+            10,
+        )["loss"].detach()
+        for logvar in logvars
+    ]
+    assert learned[1].item() == pytest.approx(optimal["loss"].item())
+    assert learned[1] < min(learned[0], learned[2])
+    (gradient,) = torch.autograd.grad(optimal["loss"], mse)
+    assert gradient.tolist() == pytest.approx([10 / (2 * 3e-4) / 3] * 3)  # as with that variance fixed
 
 
 def test_recon_scale_is_a_gaussian_decoder_and_effective_beta_its_kl_weight():
@@ -90,5 +144,7 @@ def test_recon_scale_is_a_gaussian_decoder_and_effective_beta_its_kl_weight():
     loss = scale * float(error.square().mean()) + kl_weight * kl
     assert negative_elbo(math.sqrt(elements / (2 * scale)), kl_weight) == pytest.approx(loss)
     # With unit variance the same loss, up to a factor, has the KL weighted by the effective beta.
-    unit = negative_elbo(1.0, effective_beta(kl_weight, elements, scale))
+    terms = Terms(mse=torch.zeros(1), kl=torch.zeros(1, 1), smooth=torch.zeros(1))
+    trial = CvaePsfTrial(batch_size=1, smooth_pairs=1, latent_dim=1, recon_scale=scale)
+    unit = negative_elbo(1.0, float(weighted_loss(terms, trial, kl_weight, elements)["effective_beta"]))
     assert unit * 2 * scale / elements == pytest.approx(loss)

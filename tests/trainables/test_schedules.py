@@ -54,5 +54,24 @@ def test_learning_rate(schedule, fraction, factor):
     assert learning_rate_factor(schedule, fraction, warmup=0.2) == pytest.approx(factor)
 
 
+@pytest.mark.parametrize(
+    ("fraction", "factor"),
+    # After a rise over 0.1 three falls of 0.3 each.
+    [
+        (0.0, 0.0),
+        (0.05, 0.5),
+        (0.1, 1.0),
+        (0.25, 0.5),
+        (0.4 - 1e-9, 0.0),
+        (0.4 + 1e-9, 1.0),
+        (0.55, 0.5),
+        (0.85, 0.5),
+        (1.0, 0.0),
+    ],
+)
+def test_cosine_with_restarts(fraction, factor):
+    assert learning_rate_factor("cosine_restarts", fraction, warmup=0.1, cycles=3) == pytest.approx(factor, abs=1e-6)
+
+
 def test_one_cycle_without_warmup_starts_at_its_peak():
     assert learning_rate_factor("one_cycle", 0.0, warmup=0.0) == 1.0

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spaces.trial import CvaePsfTrial
-from trainables.training_state import TrainingState, moving_average
+from trainables.training_state import AVERAGE_EVERY, TrainingState, moving_average
 from trainables.vae import CVAE, CvaeConfig
 
 CONFIG = CvaeConfig(1, 5, {"depth_mm": (0.1, 2.0)}, latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)
@@ -15,10 +15,10 @@ def state(ema_width: float = 0.1, seed: int = 3) -> TrainingState:
     return TrainingState(CvaePsfTrial(ema_width=ema_width), CONFIG, seed, torch.device("cpu"))
 
 
-def step(training: TrainingState) -> None:
+def step(training: TrainingState, number: int = AVERAGE_EVERY) -> None:
     training.optimizer.zero_grad()
     training.model.predict(torch.rand((4, 3), generator=training.generator) - 1).square().sum().backward()
-    training.update(1e-2)
+    training.update(number, 1e-2)
 
 
 @pytest.mark.parametrize("width", [0.05, 0.2])

@@ -69,7 +69,7 @@ def test_training_starts_near_zero_kl_and_every_parameter_learns(config):
     torch.manual_seed(0)
     model, kernels, at = CVAE(config), constrain(torch.randn(6, 2, 7, 7)), points(6, config)
     terms = model(kernels, at, torch.randn(6, 5), torch.stack([at[:3], at[3:]]))
-    assert [tuple(term.shape) for term in terms] == [(6,), (6, 5), (3,)]
+    assert [tuple(term.shape) for term in (terms.mse, terms.kl, terms.smooth)] == [(6,), (6, 5), (3,)]
     assert terms.kl.sum(dim=1).max() < 0.1
     loss = terms.mse.sum() + terms.kl.sum() + terms.smooth.sum()
     assert all(gradient.abs().sum() > 0 for gradient in torch.autograd.grad(loss, list(model.parameters())))

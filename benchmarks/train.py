@@ -1,0 +1,210 @@
+"""Claim: a lane trains as fast as a plain loop: what surrounds its steps (evaluation, checkpoints, reports) costs under 5 %.
+
+The network and batch are those of the source document (hidden 512, latent 128, batch 64) on the main job's data set. The plain
+loop, in this file, has nothing but the steps. It and a lane of one worker with the whole machine are measured in turns, several
+times; then two lanes of one worker, and one lane of two. `--search` runs a search of so many trials and reports how much of the
+lanes' time was training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import ray
+import torch
+
+from deeplens_workers.dataset import render_dataset
+from results.analysis import efficiency
+from results.records import read_trials
+from results.run_directory import RunDirectory
+from search.plan import machine
+from search.process import start_ray
+from spaces.loading import load
+from spaces.trial import CvaePsfTrial
+from trainables.board import Assignment, Report
+from trainables.data import PsfTensors
+from trainables.lane import training
+from trainables.lanes import Lanes
+from trainables.losses import weighted_loss
+from trainables.step import multiplies_bfloat16
+from trainables.training_state import AVERAGE_EVERY, moving_average
+from trainables.vae import CVAE, CvaeConfig
+
+BUDGET = 100_000  # document 000's steps
+REPORT_EVERY = 280  # the standard preset's
+WARM_UP = 20
+
+
+def plain_loop(trial: CvaePsfTrial, data: PsfTensors, steps: int) -> float:
+    """Steps per second of the same mathematics without anything around it, in this process."""
+    count, channels, side, _ = data.train.kernels.shape
+    torch.manual_seed(0)
+    model = CVAE(CvaeConfig.of(trial, channels=channels, kernel_px=side, diopter_ranges=data.diopter_ranges))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=trial.learning_rate, betas=(0.9, 0.99), fused=True)
+    average = moving_average(model, trial.ema_width)
+    mixed = multiplies_bfloat16(data.device) if trial.precision == "auto" else trial.precision == "bfloat16"
+    elements, parameters = channels * side**2, list(model.parameters())
+
+    def step(number: int) -> None:
+        batch = torch.randint(count, (trial.batch_size,))
+        noise = torch.randn(trial.batch_size, trial.latent_dim)
+        pairs = data.pairs[torch.randint(len(data.pairs), (trial.smooth_pairs,))].movedim(1, 0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            terms = model(data.train.kernels[batch], data.train.points[batch], noise, pairs, trial.smooth_term)
+        loss = weighted_loss(terms, trial, trial.kl_weight, elements)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, trial.grad_clip)
+        optimizer.step()
+        if number % AVERAGE_EVERY == 0:
+            average.update_parameters(model)
+
+    for number in range(WARM_UP):
+        step(number)
+    began = time.perf_counter()
+    for number in range(steps):
+        step(number)
+    return steps / (time.perf_counter() - began)
+
+
+class LaneTraining:
+    """Assignments for lanes, timed from the first report to the last, so that neither start-up nor a trial's set-up counts."""
+
+    def __init__(self, trial: CvaePsfTrial, data: dict[str, str], root: Path, steps: int) -> None:
+        self._trial, self._data, self._root, self._steps = trial, data, root, steps
+
+    def measure(self, lanes: Lanes, at_once: int) -> float:
+        """Steps per second of all lanes together, everything around the steps included."""
+        heard: dict[str, list[tuple[int, float]]] = {}
+
+        def reported(assignment: Assignment, report: Report) -> None:
+            assert report.failure is None, report.failure
+            heard.setdefault(assignment.attempt, []).append((report.step, time.perf_counter()))
+
+        lanes.train([self._assignment() for _ in range(at_once)], reported)
+        return sum((last - first) / (then - began) for (first, began), *_, (last, then) in heard.values())
+
+    def _assignment(self) -> Assignment:
+        attempt = uuid.uuid4().hex
+        steps = [WARM_UP, *range(REPORT_EVERY, self._steps + 1, REPORT_EVERY)]
+        payload: dict[str, Any] = {
+            "trial": self._trial.model_dump(mode="json"),
+            "params": {},
+            "seed": 0,
+            "steps": steps[-1],
+            "report_steps": steps,
+            "image_steps": [],
+            "metric": "val/prior_rel_l2",
+            "mode": "min",
+            "compile": False,
+            "directory": str(self._root / attempt),
+            "events": str(self._root / attempt / "events"),
+            "data": self._data,
+            "stream": False,
+        }
+        return Assignment(attempt, uuid.UUID(attempt).int % 10**6, payload)
+
+
+def peak_memory() -> dict[str, int]:
+    """Largest resident memory so far in MiB of every training worker, by process."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"TrainWorker" in (path / "cmdline").read_bytes():
+                lines = dict(line.split(":", 1) for line in (path / "status").read_text().splitlines())
+                found[path.name] = int(lines["VmHWM"].split()[0]) // 1024
+        except (OSError, KeyError):
+            continue
+    return found
+
+
+def busy_fraction(trials: int, cache: Path, settings: list[str]) -> tuple[float, float]:
+    """Share of lane time that is training while trials run, and seconds of the whole search of the quick preset."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = [sys.executable, str(Path(__file__).parents[1] / "search" / "run.py")]
+        options = [
+            "--space",
+            "cvae_psf",
+            "--preset",
+            "quick",
+            "--trials",
+            str(trials),
+            "--name",
+            "busy",
+            "--out",
+            folder,
+        ]
+        changes = [part for setting in [*settings, "budget.quick.finalists=0"] for part in ("--set", setting)]
+        began = time.perf_counter()
+        subprocess.run([*program, *options, "--cache", str(cache.resolve()), *changes], check=True)
+        seconds = time.perf_counter() - began
+        busy = efficiency(read_trials(RunDirectory(Path(folder) / "busy")))
+    assert busy is not None
+    return busy.share, seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=5 * REPORT_EVERY, help="of each measurement")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="measurements of the plain loop and of the lane, in turns"
+    )
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    parser.add_argument("--search", type=int, metavar="TRIALS", help="also run a search of so many trials")
+    parser.add_argument("--cache", type=Path, default=Path("results/cache"))
+    arguments = parser.parse_args()
+    cpus, _ = machine()
+    torch.set_num_threads(cpus)
+    study = load("cvae_psf")
+    trial = study.trial({**study.first_trials()[1], "precision": arguments.precision})
+    assert isinstance(trial, CvaePsfTrial)
+    start_ray(num_cpus=2 * cpus, include_dashboard=False)
+    rendered = render_dataset(study.data, study.seed, arguments.cache, actors=cpus)
+    paths = {"train": str(rendered.train.resolve()), "validation": str(rendered.validation.resolve())}
+    data = PsfTensors.load(paths["train"], paths["validation"])
+    rows: list[tuple[str, float, int]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        lane_training = LaneTraining(trial, paths, root, arguments.steps)
+
+        def lanes(count: int, workers: int, threads: int) -> Lanes:
+            storage = root / f"{count}x{workers}"
+            return Lanes(training, lanes=count, workers=workers, cpus=threads, gpus=0, storage=storage)
+
+        with lanes(1, 1, cpus) as one:
+            one.wait_ready()
+            turns = [
+                (plain_loop(trial, data, arguments.steps), lane_training.measure(one, 1))
+                for _ in range(arguments.rounds)
+            ]
+            rows.append(
+                (f"1 lane x 1 worker, {cpus} threads", median(lane for _, lane in turns), sum(peak_memory().values()))
+            )
+        for count, workers in ((2, 1), (1, 2)):
+            with lanes(count, workers, 1) as some:
+                some.wait_ready()
+                speed = median(lane_training.measure(some, count) for _ in range(arguments.rounds))
+                rows.append((f"{count} lanes x {workers} workers, 1 thread", speed, sum(peak_memory().values())))
+    ray.shutdown()
+    print(f"{'':34}{'steps/s':>9}{'peak MiB':>10}")
+    print(f"{f'plain loop, {cpus} threads':34}{median(plain for plain, _ in turns):9.1f}")
+    for name, speed, memory in rows:
+        print(f"{name:34}{speed:9.1f}{memory:10}")
+    print(f"minutes for {BUDGET:,} steps on one lane: {BUDGET / rows[0][1] / 60:.1f}")
+    if arguments.search:
+        settings = [f"fixed.precision={arguments.precision}"]
+        fraction, seconds = busy_fraction(arguments.search, arguments.cache, settings)
+        print(f"search of {arguments.search} trials: {seconds:.0f} s; busy={fraction:.3f}")
+    print(f"lane_to_raw={median(lane / plain for plain, lane in turns):.3f}")
+
+
+if __name__ == "__main__":
+    main()

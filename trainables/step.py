@@ -1,0 +1,98 @@
+"""One optimizer step: draw a batch, compute the loss's terms, sum the gradients over ranks, update the weights.
+
+Everything is drawn and kept on the device, so no step waits for Python to see a value.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from spaces.trial import CvaePsfTrial
+from trainables.data import PsfTensors
+from trainables.losses import weighted_loss
+from trainables.training_state import TrainingState
+
+TERMS = ("mse", "kl", "kl_free", "smooth", "decoder_variance", "effective_beta", "loss", "grad_norm")
+"""What a step returns."""
+
+
+class Step:
+    """The optimizer steps of one trial on this rank.
+
+    Args:
+        state: on the device of `data`; every step changes it.
+        rank, world_size: each rank draws the same whole batch and takes its part, so W workers make the step of one.
+        compiled: by TorchInductor, at the first step.
+    """
+
+    def __init__(
+        self,
+        trial: CvaePsfTrial,
+        data: PsfTensors,
+        state: TrainingState,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        compiled: bool = False,
+    ) -> None:
+        self._trial, self._data, self._state = trial, data, state
+        self._rank, self._world_size = rank, world_size
+        self._mixed = multiplies_bfloat16(data.device) if trial.precision == "auto" else trial.precision == "bfloat16"
+        self._elements = data.train.kernels[0].numel()
+        network = torch.compile(state.model) if compiled else state.model
+        self._distributed = DistributedDataParallel(network, gradient_as_bucket_view=True) if world_size > 1 else None
+        self._network = self._distributed or network
+
+    def __call__(self, step: int, learning_rate: float, kl_weight: float) -> Tensor:
+        """Make step number `step`, the first is 1; this rank's share of every one of `TERMS`, as in `weighted_loss`, [len(TERMS)]."""
+        trial, state = self._trial, self._state
+        state.optimizer.zero_grad(set_to_none=True)
+        kl_weight_now = state.steered(kl_weight)
+        total = torch.zeros(len(TERMS) - 1, device=self._data.device)
+        for batch in range(trial.accumulation):
+            with self._apart() if batch + 1 < trial.accumulation else nullcontext():
+                values = self._losses(kl_weight_now)
+                (values["loss"] / trial.accumulation).backward()
+            total += torch.stack([values[name].detach() for name in TERMS[:-1]])
+        means = total / trial.accumulation
+        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), trial.grad_clip or math.inf)
+        state.update(step, learning_rate)
+        if trial.target_rate:
+            state.steer(means[TERMS.index("kl")], trial.target_rate)
+        return torch.cat([means, norm[None]])
+
+    def _losses(self, kl_weight: float | Tensor) -> dict[str, Tensor]:
+        """Of this rank's part of a batch."""
+        trial, data, state = self._trial, self._data, self._state
+        device, generator = data.device, state.generator
+        batch = torch.randint(len(data.train), (trial.batch_size,), generator=generator, device=device)
+        noise = torch.randn(trial.batch_size, trial.latent_dim, generator=generator, device=device)
+        pairs = torch.randint(len(data.pairs), (trial.smooth_pairs,), generator=generator, device=device)
+        if self._world_size > 1:
+            batch, noise, pairs = (one.tensor_split(self._world_size)[self._rank] for one in (batch, noise, pairs))
+
+        kernels, points, neighbours = data.train.kernels[batch], data.train.points[batch], data.pairs[pairs]
+        data.refresh(trial.batch_size)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._mixed):
+            terms = self._network(kernels, points, noise, neighbours.movedim(1, 0), trial.smooth_term)
+        return weighted_loss(terms, trial, kl_weight, self._elements, self._world_size)
+
+    def _apart(self) -> AbstractContextManager[None]:
+        """Gradients stay on this rank: they are summed over ranks with those of a later batch."""
+        if self._distributed is None:
+            return nullcontext()
+        context: AbstractContextManager[None] = self._distributed.no_sync()
+        return context
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices itself; where it must be emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
