@@ -6,11 +6,15 @@ The marginal cost is the slope over the number of trials, so start-up does not c
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is search.py
+
 import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import optuna

@@ -10,6 +10,11 @@ no larger. Start-up (importing DeepLens, loading the lens, compiled loops) is ou
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is search.py
+
 import resource
 import time
 from collections.abc import Callable

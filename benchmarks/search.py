@@ -3,10 +3,9 @@
 import sys
 from pathlib import Path
 
-# Python puts this file's own folder first on the path, where `search` is this very file.
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is this very file
+
+from benchmarks.replay import main
 
 if __name__ == "__main__":
-    from benchmarks.replay import main
-
     main()

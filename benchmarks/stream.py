@@ -9,12 +9,16 @@ lanes without Ray Train: two tasks that call `train_trial`.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is search.py
+
 import argparse
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -8,13 +8,18 @@ lanes' time was training.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is search.py
+
 import argparse
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
@@ -43,8 +48,16 @@ REPORT_EVERY = 280  # the standard preset's
 WARM_UP = 20
 
 
-def plain_loop(trial: CvaePsfTrial, data: PsfTensors, steps: int) -> float:
-    """Steps per second of the same mathematics without anything around it, in this process."""
+def plain(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
+    """`plain_loop` in a process of its own, without Ray."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(plain_loop, trial, paths, steps).result()
+
+
+def plain_loop(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
+    """Steps per second of the same mathematics with nothing around it, on all CPUs."""
+    torch.set_num_threads(machine()[0])
+    data = PsfTensors.load(paths["train"], paths["validation"])
     count, channels, side, _ = data.train.kernels.shape
     torch.manual_seed(0)
     model = CVAE(CvaeConfig.of(trial, channels=channels, kernel_px=side, diopter_ranges=data.diopter_ranges))
@@ -62,7 +75,9 @@ def plain_loop(trial: CvaePsfTrial, data: PsfTensors, steps: int) -> float:
         loss = weighted_loss(terms, trial, trial.kl_weight, elements)["loss"]
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, trial.grad_clip)
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        if norm > trial.grad_clip:
+            torch.nn.utils.clip_grads_with_norm_(parameters, trial.grad_clip, norm)
         optimizer.step()
         if number % AVERAGE_EVERY == 0:
             average.update_parameters(model)
@@ -162,14 +177,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("results/cache"))
     arguments = parser.parse_args()
     cpus, _ = machine()
-    torch.set_num_threads(cpus)
     study = load("cvae_psf")
     trial = study.trial({**study.first_trials()[1], "precision": arguments.precision})
     assert isinstance(trial, CvaePsfTrial)
     start_ray(num_cpus=2 * cpus, include_dashboard=False)
     rendered = render_dataset(study.data, study.seed, arguments.cache, actors=cpus)
     paths = {"train": str(rendered.train.resolve()), "validation": str(rendered.validation.resolve())}
-    data = PsfTensors.load(paths["train"], paths["validation"])
     rows: list[tuple[str, float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -182,20 +195,19 @@ def main() -> None:
         with lanes(1, 1, cpus) as one:
             one.wait_ready()
             turns = [
-                (plain_loop(trial, data, arguments.steps), lane_training.measure(one, 1))
-                for _ in range(arguments.rounds)
+                (plain(trial, paths, arguments.steps), lane_training.measure(one, 1)) for _ in range(arguments.rounds)
             ]
             rows.append(
-                (f"1 lane x 1 worker, {cpus} threads", median(lane for _, lane in turns), sum(peak_memory().values()))
+                (f"1 x lane of 1, {cpus} threads", median(lane for _, lane in turns), sum(peak_memory().values()))
             )
         for count, workers in ((2, 1), (1, 2)):
             with lanes(count, workers, 1) as some:
                 some.wait_ready()
                 speed = median(lane_training.measure(some, count) for _ in range(arguments.rounds))
-                rows.append((f"{count} lanes x {workers} workers, 1 thread", speed, sum(peak_memory().values())))
+                rows.append((f"{count} x lane of {workers}, 1 thread each", speed, sum(peak_memory().values())))
     ray.shutdown()
     print(f"{'':34}{'steps/s':>9}{'peak MiB':>10}")
-    print(f"{f'plain loop, {cpus} threads':34}{median(plain for plain, _ in turns):9.1f}")
+    print(f"{f'plain loop, {cpus} threads':34}{median(alone for alone, _ in turns):9.1f}")
     for name, speed, memory in rows:
         print(f"{name:34}{speed:9.1f}{memory:10}")
     print(f"minutes for {BUDGET:,} steps on one lane: {BUDGET / rows[0][1] / 60:.1f}")
@@ -203,7 +215,7 @@ def main() -> None:
         settings = [f"fixed.precision={arguments.precision}"]
         fraction, seconds = busy_fraction(arguments.search, arguments.cache, settings)
         print(f"search of {arguments.search} trials: {seconds:.0f} s; busy={fraction:.3f}")
-    print(f"lane_to_raw={median(lane / plain for plain, lane in turns):.3f}")
+    print(f"lane_to_raw={median(lane / alone for alone, lane in turns):.3f}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import glob
 import os
+import shutil
 import socket
 import tempfile
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def new(
             f"--name {directory.name}: {directory.path} exists; choose another, or --resume {directory.name}"
         )
     lens = find_lens(study.data.lens)
+    _check_compiler(study)
     # As recorded, a study stands alone: no default that may change later, no path relative to today's folder.
     fixed = {name: value for name, value in study.trial({}).model_dump().items() if name not in study.search}
     data = study.data.model_copy(
@@ -117,12 +119,18 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     for one in overrides:
         _check_change(one, before, record.preset)
     study = override(copy.deepcopy(record.study), overrides, str(directory.record)) if overrides else before
+    _check_compiler(study)
     lens = find_lens(study.data.lens)
     if lens.sha256 != record.lens.sha256:
         raise SpaceError(f"{lens.path}: changed since run {directory.name} began; start a new run for the new lens")
     return Job(
         study, record.preset, _budget(study, record.preset), lens, directory, resume=True, changes=tuple(overrides)
     )
+
+
+def _check_compiler(study: Study) -> None:
+    if study.resources.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+        raise SpaceError("resources.compile: torch.compile needs a C++ compiler, and there is none (g++, clang++ or $CXX)")
 
 
 def _budget(study: Study, preset: str) -> Budget:
