@@ -130,7 +130,9 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
 
 def _check_compiler(study: Study) -> None:
     if study.resources.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
-        raise SpaceError("resources.compile: torch.compile needs a C++ compiler, and there is none (g++, clang++ or $CXX)")
+        raise SpaceError(
+            "resources.compile: torch.compile needs a C++ compiler, and there is none (g++, clang++ or $CXX)"
+        )
 
 
 def _budget(study: Study, preset: str) -> Budget:

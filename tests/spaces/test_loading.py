@@ -126,7 +126,10 @@ def test_overrides_follow_the_same_rules():
         ),
         ("points_to_evaluate=[{free_bits: false}]", "must be one of [0, 0.05, 0.25]"),
         ("data.stream={kernel: 5}", "data.stream.kernel: unknown key; did you mean 'kernels'?"),
-        ("points_to_evaluate=[{lr_schedule: linear}]", "input should be 'constant', 'cosine', 'cosine_restarts' or 'one_cycle'"),
+        (
+            "points_to_evaluate=[{lr_schedule: linear}]",
+            "input should be 'constant', 'cosine', 'cosine_restarts' or 'one_cycle'",
+        ),
         (
             "sampler=tpo",
             "sampler: input should be 'auto', 'tpe', 'random', 'gp', 'cmaes', 'nsga2' or 'grid', but got 'tpo'",
