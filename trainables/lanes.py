@@ -318,6 +318,6 @@ def ray_environment() -> dict[str, str]:
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": os.environ.get("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1"),
         # How long the trial of a lane whose node has left waits before another lane goes on with it.
         START_TIMEOUT: os.environ.get(START_TIMEOUT, "30"),
-        # One process and 5 CPU seconds less per lane; every report has a checkpoint, so a lost node costs little anyway.
+        # One process and 5 CPU seconds less per lane; checkpoints are seconds apart, so a lost node costs little anyway.
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     }
