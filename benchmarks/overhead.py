@@ -31,7 +31,8 @@ from search.scheduler import EarlyStopping
 from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, TrialSettings, run_trial
 from spaces.loading import load
-from trainables.lane import ReportFunction, Worker
+from trainables.board import ReportFunction
+from trainables.lane import Worker
 from trainables.lanes import Lanes
 
 METRIC = "val/prior_rel_l2"

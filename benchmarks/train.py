@@ -40,7 +40,7 @@ from trainables.lane import training
 from trainables.lanes import Lanes
 from trainables.losses import weighted_loss
 from trainables.step import multiplies_bfloat16
-from trainables.training_state import AVERAGE_EVERY, moving_average
+from trainables.training_state import AVERAGE_EVERY, BETAS, moving_average
 from trainables.vae import CVAE, CvaeConfig
 
 BUDGET = 100_000  # document 000's steps
@@ -61,7 +61,7 @@ def plain_loop(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
     count, channels, side, _ = data.train.kernels.shape
     torch.manual_seed(0)
     model = CVAE(CvaeConfig.of(trial, channels=channels, kernel_px=side, diopter_ranges=data.diopter_ranges))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=trial.learning_rate, betas=(0.9, 0.99), fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=trial.learning_rate, betas=BETAS, fused=True)
     average = moving_average(model, trial.ema_width)
     mixed = multiplies_bfloat16(data.device) if trial.precision == "auto" else trial.precision == "bfloat16"
     elements, parameters = channels * side**2, list(model.parameters())

@@ -197,7 +197,7 @@ def spent(trials: Sequence[TrialRecord]) -> dict[State, Spent]:
 
 
 def efficiency(trials: Sequence[TrialRecord]) -> Efficiency | None:
-    """Lane time over what the lanes had, while trials ran; None before a lane has trained.
+    """Lane time over what the lanes had, while trials ran; None before a lane has trained. For a number of lanes that stayed.
 
     A trial runs from its start to its end, or to its last report if it has not ended. Left out: trials without a start, the
     time when no trial ran (rendering, starting lanes, a pause between two runs), the finalists' training, and what a resumed

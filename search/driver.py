@@ -115,12 +115,14 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> tuple[PsfD
         with closing(open_ledger(directory.storage_url, directory.name, config, job.budget, experience)) as ledger:
             paths = {"train": str(data.train.resolve()), "validation": str(data.validation.resolve())}
             settings = TrialSettings(config, job.budget, directory, paths)
+            quota = Quota(settings, ledger, display.say)
+            quota.enforce()  # a resumed run may have another one
             if config.data.stream is not None:
                 display.note("filling the stream of fresh kernels")
             with streaming(config.data, config.seed, actors=shape.render_actors) as stream:
-                ended = _trials(job, settings, ledger, lanes, display)
+                ended = _trials(job, settings, ledger, lanes, display, quota)
                 found = candidates(read_trials(directory), config, job.budget)
-                train_finalists(found, settings, lanes, display.say)
+                train_finalists(found, settings, lanes, display.say, quota.enforce)
                 if stream is not None:
                     state: StreamState = ray.get(stream.state.remote())
                     data = replace(data, rays_traced=data.rays_traced + state.rays_traced)
@@ -129,11 +131,9 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> tuple[PsfD
         return data, ended
 
 
-def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, display: Display) -> str:
+def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, display: Display, quota: Quota) -> str:
     """Run the trials that are left; what ended the search."""
     budget = job.budget
-    quota = Quota(settings, ledger, display.say)
-    quota.enforce()  # a resumed run may have another one
     finished = sum(trial.state.is_finished() for trial in ledger.trials)
     if finished >= budget.trials:
         return f"trials: all {finished} have ended"

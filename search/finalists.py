@@ -34,8 +34,13 @@ class Candidate:
         return directory.checkpoints(number) if seed is None else directory.finalist(number, seed) / "checkpoints"
 
     def best(self, directory: RunDirectory, seed: int | None) -> Checkpoint | None:
-        """Its best checkpoint, chosen on the validation positions; None if that training came to nothing."""
-        return load_checkpoint(self.checkpoints(directory, seed), "best")
+        """Its best checkpoint, chosen on the validation positions; None if that training did not come to its end."""
+        return load_checkpoint(self.checkpoints(directory, seed), "best") if self.ended(directory, seed) else None
+
+    def ended(self, directory: RunDirectory, seed: int | None) -> bool:
+        """Whether a training made its last report; those of the search did."""
+        last = load_checkpoint(self.checkpoints(directory, seed), "last") if seed is not None else None
+        return seed is None or (last is not None and last.ended)
 
 
 def candidates(trials: list[TrialRecord], study: Study, budget: Budget) -> list[Candidate]:
@@ -58,10 +63,20 @@ def _own(trial: TrialRecord, fresh: tuple[int | None, ...]) -> tuple[int | None,
     return (None, *fresh[1:]) if trial.recommended else fresh
 
 
-def train_finalists(found: list[Candidate], settings: TrialSettings, lanes: Lanes, said: Callable[[str], None]) -> None:
+def train_finalists(
+    found: list[Candidate],
+    settings: TrialSettings,
+    lanes: Lanes,
+    said: Callable[[str], None],
+    ended: Callable[[], None],
+) -> None:
     """Train what is not trained yet; a training goes on from its checkpoint. One that fails is said, and left out.
 
     So is a search's own training that is to be judged and has no checkpoint any more.
+
+    Args:
+        said: told how each training came out.
+        ended: called after each.
     """
     for candidate in found:
         if None in candidate.trainings and candidate.best(settings.directory, None) is None:
@@ -76,15 +91,12 @@ def train_finalists(found: list[Candidate], settings: TrialSettings, lanes: Lane
         if index < len(candidate.trainings) and (seed := candidate.trainings[index]) is not None
     ]
     assignments: list[Assignment] = []
-    names: dict[str, str] = {}
     for candidate, seed in wanted:
-        last = load_checkpoint(candidate.checkpoints(settings.directory, seed), "last")
-        if last is not None and last.step == settings.budget.steps:
+        if candidate.ended(settings.directory, seed):
             continue
         number, params = candidate.trial.number, candidate.trial.params
-        payload = settings.of_finalist(number, params, seed)
-        assignments.append(Assignment(uuid.uuid4().hex, len(assignments), payload))
-        names[assignments[-1].attempt] = f"trial {number} with fresh seed {seed}"
+        payload, name = settings.of_finalist(number, params, seed), f"trial {number} with fresh seed {seed}"
+        assignments.append(Assignment(uuid.uuid4().hex, -1 - len(assignments), payload, name))
     if not assignments:
         return
     said(f"training finalists: {len(assignments)} runs of {settings.budget.steps} steps")
@@ -98,6 +110,7 @@ def train_finalists(found: list[Candidate], settings: TrialSettings, lanes: Lane
             outcome = (
                 f"failed: {report.failure}" if report.failure else f"{settings.study.objective.metric} {value:.4g}"
             )
-            said(f"finals {done}/{len(assignments)}: {names[assignment.attempt]}: {outcome}")
+            ended()
+            said(f"finals {done}/{len(assignments)}: {assignment}: {outcome}")
 
     lanes.train(assignments, reported)

@@ -119,6 +119,7 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     for one in overrides:
         _check_change(one, before, record.preset)
     study = override(copy.deepcopy(record.study), overrides, str(directory.record)) if overrides else before
+    _check_numbers_stay(study, before, directory.name)
     _check_compiler(study)
     lens = find_lens(study.data.lens)
     if lens.sha256 != record.lens.sha256:
@@ -126,6 +127,19 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     return Job(
         study, record.preset, _budget(study, record.preset), lens, directory, resume=True, changes=tuple(overrides)
     )
+
+
+def _check_numbers_stay(study: Study, before: Study, run: str) -> None:
+    """Unfinished trials go on as they began: with their device's random numbers, and compiled or not."""
+    for key, now, then in (
+        ("gpus_per_worker", study.resources.gpus_per_worker > 0, before.resources.gpus_per_worker > 0),
+        ("compile", study.resources.compile, before.resources.compile),
+    ):
+        if now != then:
+            raise SpaceError(
+                f"resources.{key}: run {run} began with {getattr(before.resources, key)}, and its unfinished trials would not "
+                "go on as they began; start a new run"
+            )
 
 
 def _check_compiler(study: Study) -> None:

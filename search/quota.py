@@ -69,7 +69,6 @@ class Quota(Observer):
         self._ledger = ledger
         self._said = said
         self._warnings: set[str] = set()
-        self._finals = sum(_size(self._stored(folder)) for folder in self._directory.finalists.glob("*/checkpoints"))
         self._ended: dict[int, _Ended] = {}
         """By number, in the order in which they ended."""
         for trial in sorted(filter(_has_ended, ledger.trials), key=_ended_at):
@@ -84,7 +83,8 @@ class Quota(Observer):
         """Delete as much as the quota asks for, or, failing that, as may be."""
         self._look()
         running = [self._directory.checkpoints(trial.number) for trial in self._ledger.trials if not _has_ended(trial)]
-        total = self._finals + sum(_size(self._stored(folder)) for folder in running)
+        finals = self._directory.finalists.glob("*/checkpoints")
+        total = sum(_size(self._stored(folder)) for folder in [*running, *finals])
         total += sum(_size(trial.stored) for trial in self._ended.values())
         excess = before = total - int(GB * self._limit)
         if excess <= 0:

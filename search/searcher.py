@@ -30,6 +30,8 @@ class _Running:
     step: int = 0
     values: list[float] = field(default_factory=list)
     """Of the objectives, at `step`."""
+    trained: int = 0
+    """Steps that were made: fewer than `step` after a plateau."""
     best: float | None = None
     failure: str | None = None
     seconds: dict[str | None, float] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class _Running:
     def progress(self, lane: str) -> dict[str, Any]:
         """What the study keeps of a trial beside its values."""
         return {
-            "step": self.step,
+            "step": self.trained,
             "seconds": sum(self.seconds.values()),
             "lane": lane,
             "metrics": self.metrics,
@@ -117,6 +119,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             for value in frozen.intermediate_values.values():
                 running.best = self._better(running.best, value)
             progress = frozen.user_attrs["progress"]
+            running.trained = progress["step"]
             running.metrics, running.decisions = progress["metrics"], progress["decisions"]
             running.values = self._objectives(running.metrics)
             running.seconds[None] = progress["seconds"]
@@ -148,6 +151,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if step <= running.step:
             return False
         running.step, running.values = step, self._objectives(result)
+        running.trained = result.get("trained", step)
         running.best = self._better(running.best, running.values[0])
         running.metrics = _metrics(result)
         return True

@@ -79,7 +79,7 @@ def run_trial(config: dict[str, Any], settings: TrialSettings) -> None:
                 steps += [step for step in settings.budget.report_steps() if step > report.step]
             for step in steps:
                 progress = {"attempt": attempt, "step": step, "seconds": report.seconds, "lane": report.lane}
-                tune.report({**progress, "failure": report.failure, **report.metrics})
+                tune.report({**progress, "trained": report.step, "failure": report.failure, **report.metrics})
             if report.last:
                 return
     finally:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Frozen(BaseModel):
@@ -78,6 +78,14 @@ class CvaePsfTrial(Frozen):
         le=1,
         description="fraction of the full budget without a better report that ends a trial; 0: none does",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.target_rate and not self.kl_weight:
+            raise ValueError(
+                f"`target_rate` needs `kl_weight > 0`, but got (target_rate={self.target_rate}, kl_weight={self.kl_weight})"
+            )
+        return self
 
 
 # Model name (the `model` key of a space) -> the hyperparameters it understands.

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,6 +25,10 @@ BOARD = "lane-board"
 
 NO_LANE = "no lane is left"
 """How the failure of an attempt begins that could not be trained at all."""
+
+# Called on every rank at every report step, `report(step, metrics, last)`; True to go on. Rank 0 has the metrics, and it
+# alone may know that the report is the last; then the answer is False on every rank.
+ReportFunction = Callable[[int, dict[str, float], bool], bool]
 
 # An assignment that has ended in an error so often, without a new report between, is given up: the trial fails, the lane
 # goes on with the next one.
@@ -36,7 +41,13 @@ class Assignment:
 
     attempt: str
     trial: int
+    """Its number; negative for what is no trial of the search."""
     payload: dict[str, Any]
+    name: str = ""
+    """For logs; `trial N` unless given."""
+
+    def __str__(self) -> str:
+        return self.name or f"trial {self.trial}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +193,10 @@ class LaneBoard:
         if state is None or state.over or state.lane != lane:
             return False
         self._telemetry.reported(lane, metrics)
-        if step > state.step:
-            state.step, state.starts, state.error, state.ended = step, 1, None, last
+        if (
+            step > state.step or last
+        ):  # what is repeated may end earlier than it did at first, on a stream or other hardware
+            state.step, state.starts, state.error, state.ended = max(step, state.step), 1, None, last
             state.reports.put_nowait(Report(step, metrics, state.seconds(), lane, last))
             state.decision = None if last else asyncio.get_running_loop().create_future()
         return True if state.decision is None else await asyncio.shield(state.decision)
@@ -283,6 +296,7 @@ class LaneBoard:
             return
         held = self._attempts.get(state.attempt)
         if held is not None:
+            self._fail(state.attempt, "ended without its last report")  # unless it is over
             held.spent, held.lane = held.seconds(), None
             if held.stopped:
                 self._forget(state.attempt)

@@ -47,6 +47,8 @@ class Checkpoint:
     """The step of it."""
     config: CvaeConfig
     tensors: dict[str, Tensor]
+    ended: bool = False
+    """Its report is the trial's last."""
 
     def model(self) -> CVAE:
         """The model as it was, on the CPU."""
@@ -73,6 +75,7 @@ def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None
         "metrics": checkpoint.metrics,
         "best": checkpoint.best,
         "best_step": checkpoint.best_step,
+        "ended": checkpoint.ended,
         "config": asdict(checkpoint.config),
         "sha256": hashlib.sha256(tensors).hexdigest(),
     }
@@ -141,7 +144,8 @@ def _read(path: Path) -> Checkpoint:
     if hashlib.sha256(data).hexdigest() != record["sha256"]:
         raise ValueError("its tensors do not match their SHA-256")
     config = CvaeConfig.from_dict(record["config"])
-    return Checkpoint(record["step"], record["metrics"], record["best"], record["best_step"], config, load(data))
+    values = {name: record[name] for name in ("step", "metrics", "best", "best_step", "ended")}
+    return Checkpoint(**values, config=config, tensors=load(data))
 
 
 def _newest_first(directory: Path, kind: Kind) -> list[Path]:

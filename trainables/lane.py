@@ -17,14 +17,12 @@ from typing import Any, Literal
 
 import ray
 
-from trainables.board import BOARD, Assignment
+from trainables.board import BOARD, Assignment, ReportFunction
 
 logger = logging.getLogger(__name__)
 
 # An idle lane's workers meet this often (s), well inside the process group's time-out.
 HEARTBEAT = 60.0
-
-ReportFunction = Callable[[int, dict[str, float], bool], bool]
 
 
 class TrialFailure(Exception):
@@ -40,8 +38,7 @@ class Worker:
     device: str
 
 
-# Trains one assignment: (payload, report, worker). Called on every rank. `report(step, metrics, last)` -> go on? What
-# rank 0 passes counts; no rank goes on after a report that rank 0 calls the last.
+# Trains one assignment: (payload, report, worker). Called on every rank.
 Work = Callable[[dict[str, Any], ReportFunction, Worker], None]
 
 
@@ -83,16 +80,13 @@ def serve(config: dict[str, Any]) -> None:
 
 
 def _serve(lane: str, board: Any, work: Work, worker: Worker) -> None:
-    import torch
     import torch.distributed as dist
 
     def ask(call: Callable[[], Any]) -> Any:
         """What rank 0 is told, on every rank."""
         box = [call() if worker.rank == 0 else None]
-        # NCCL passes on what is on a GPU alone.
         if worker.world_size > 1:
-            on = torch.device(worker.device) if dist.get_backend() == "nccl" else None
-            dist.broadcast_object_list(box, src=0, device=on)
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     while True:
@@ -102,7 +96,7 @@ def _serve(lane: str, board: Any, work: Work, worker: Worker) -> None:
         if taken == "wait":
             continue
         assert isinstance(taken, Assignment)
-        trial, attempt, metric = f"trial {taken.trial}", taken.attempt, taken.payload.get("metric")
+        trial, attempt, metric = str(taken), taken.attempt, taken.payload.get("metric")
         ending = "ended without a report"
         if worker.rank == 0:
             logger.info("%s taken (attempt %s)", trial, attempt)

@@ -84,6 +84,8 @@ class Lanes:
         self._alive: set[str] = set()
         """Lanes that are ready or being started."""
         self._ready: set[str] = set()
+        self._losing: set[str] = set()
+        """Those of them that the board is being told the loss of."""
         self._broken: set[str] = set()
         """Lanes that ended for another reason than their place: they are not started again."""
         self._reason = ""
@@ -193,7 +195,8 @@ class Lanes:
                 if not _found_no_place(error):  # that takes no traceback
                     logger.exception("%s", name)
                 reason = self._why(name, error)  # before the room is looked at: that takes some for a moment
-                broken = isinstance(error, WorkerGroupError) or not left
+                # Trials that end in errors may use up the restarts of a lane that works.
+                broken = not left or (isinstance(error, WorkerGroupError) and name not in self._ready)
                 if not broken and self._has_room(len(self._alive)):
                     continue  # its processes died before they had begun, or there is room just now
                 self._lose(name, reason, broken)
@@ -243,11 +246,13 @@ class Lanes:
         with self._lock:
             self._reason = reason
             self._ready.discard(name)
+            self._losing.add(name)
             if broken:
                 self._broken.add(name)
         ray.get(self.board.lane_lost.remote(name, reason))
         with self._lock:  # not earlier: the board must not hear of a new lane of that name before
             self._alive.discard(name)
+            self._losing.discard(name)
         self._told(f"warning: {reason}", self.count)
 
     def _watch(self) -> None:
@@ -269,7 +274,7 @@ class Lanes:
     def _note_ready(self) -> set[str]:
         ready: set[str] = ray.get(self.board.ready_lanes.remote())
         with self._lock:
-            self._ready = ready & self._alive
+            self._ready = (ready & self._alive) - self._losing
         return ready
 
     def _is_free(self) -> bool:

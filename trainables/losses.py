@@ -108,7 +108,7 @@ def weighted_loss(
     weight = kl_weight / trial.latent_dim if trial.kl_reduction == "mean" else kl_weight
 
     if trial.decoder_variance == "fixed":
-        reconstruction, variance = trial.recon_scale * mse, mse.new_tensor(elements / (2 * trial.recon_scale))
+        reconstruction, variance = trial.recon_scale * mse, mse.new_full((), elements / (2 * trial.recon_scale))
     elif trial.decoder_variance == "learned":
         assert terms.logvar is not None
         reconstruction, variance = gaussian_nll(mse, terms.logvar, elements), terms.logvar.exp()

@@ -137,5 +137,10 @@ def scale_conditions(points: Tensor, diopter_ranges: Sequence[tuple[float, float
         points: [B, d], normalised x, y, then object distances in mm, negative.
         diopter_ranges: lowest and highest vergence of each of these, mapped to -1 and 1.
     """
-    low, high = points.new_tensor(list(diopter_ranges)).reshape(-1, 2).T
-    return torch.cat([points[..., :2], 2 * (diopters(points[..., 2:]) - low) / (high - low) - 1], dim=-1)
+    # Numbers and no tensor of them, which a GPU would wait for in every step.
+    distances = points[..., 2:].unbind(-1)
+    scaled = [
+        2 * (diopters(distance) - low) / (high - low) - 1
+        for distance, (low, high) in zip(distances, diopter_ranges, strict=True)
+    ]
+    return torch.stack([*points[..., :2].unbind(-1), *scaled], dim=-1)

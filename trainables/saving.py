@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ from trainables.training_state import TrainingState
 SHARE = 0.02
 """Of the time between two checkpoints, what the first of them took to write: 0.25 s for the CVAE's defaults, so they are 12 s
 apart. Written at every report, they would take 6 to 14 % of a search's time."""
+MOST_APART = 60.0
+"""Seconds: a disk that is slow once says nothing of the next time."""
 
 
 class Saver:
@@ -50,15 +53,16 @@ class Saver:
             self._unsaved = self._checkpoint(step, metrics, state, tensors)
         return self.best_step
 
-    def save(self, step: int, metrics: dict[str, float], state: TrainingState, *, now: bool) -> None:
-        """Write both if it is time to, or `now`."""
+    def save(self, step: int, metrics: dict[str, float], state: TrainingState, *, last: bool) -> None:
+        """Write both if it is time to, or this is the trial's last report."""
         began = time.monotonic()
-        if began < self._due and not now:
+        if began < self._due and not last:
             return
         self.finish()
-        save_checkpoint(self._directory, "last", self._checkpoint(step, metrics, state, state.tensors()))
+        checkpoint = self._checkpoint(step, metrics, state, state.tensors())
+        save_checkpoint(self._directory, "last", replace(checkpoint, ended=last))
         ended = time.monotonic()
-        self._due = ended + (ended - began) / SHARE
+        self._due = ended + min((ended - began) / SHARE, MOST_APART)
 
     def finish(self) -> None:
         """Write the best if it is not yet on disk."""

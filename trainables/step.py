@@ -1,13 +1,15 @@
 """One optimizer step: draw a batch, compute the loss's terms, sum the gradients over ranks, update the weights.
 
-Everything is drawn and kept on the device, so no step waits for Python to see a value.
+Everything is drawn and kept on the device: on a GPU no step waits for Python to see a value.
 """
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -15,6 +17,8 @@ from spaces.trial import CvaePsfTrial
 from trainables.data import PsfTensors
 from trainables.losses import weighted_loss
 from trainables.training_state import TrainingState
+
+logger = logging.getLogger(__name__)
 
 TERMS = ("mse", "kl", "kl_free", "smooth", "decoder_variance", "effective_beta", "loss", "grad_norm")
 """What a step returns."""
@@ -41,8 +45,11 @@ class Step:
     ) -> None:
         self._trial, self._data, self._state = trial, data, state
         self._rank, self._world_size = rank, world_size
-        self._mixed = multiplies_bfloat16(data.device) if trial.precision == "auto" else trial.precision == "bfloat16"
+        self._mixed = self._agreed_to_mix()
+        logger.info("batches of %d in %s", trial.batch_size, "bfloat16" if self._mixed else "float32")
         self._elements = data.train.kernels[0].numel()
+        if compiled:
+            torch.compiler.reset()  # else the ninth shape of network in this process would silently not be compiled
         network = torch.compile(state.model) if compiled else state.model
         self._distributed = DistributedDataParallel(network, gradient_as_bucket_view=True) if world_size > 1 else None
         self._network = self._distributed or network
@@ -54,7 +61,7 @@ class Step:
         kl_weight_now = state.steered(kl_weight)
         total = torch.zeros(len(TERMS) - 1, device=self._data.device)
         for batch in range(trial.accumulation):
-            with self._apart() if batch + 1 < trial.accumulation else nullcontext():
+            with self._no_sync() if batch + 1 < trial.accumulation else nullcontext():
                 values = self._losses(kl_weight_now)
                 (values["loss"] / trial.accumulation).backward()
             total += torch.stack([values[name].detach() for name in TERMS[:-1]])
@@ -91,7 +98,16 @@ class Step:
             torch.nn.utils.clip_grads_with_norm_(weights, limit, norm)
         return norm
 
-    def _apart(self) -> AbstractContextManager[None]:
+    def _agreed_to_mix(self) -> bool:
+        """Whether every rank's hardware is for bfloat16, if the trial leaves it open."""
+        if self._trial.precision != "auto":
+            return self._trial.precision == "bfloat16"
+        mixed = torch.tensor(int(multiplies_bfloat16(self._data.device)), device=self._data.device)
+        if self._world_size > 1:
+            dist.all_reduce(mixed, op=dist.ReduceOp.MIN)
+        return bool(mixed)
+
+    def _no_sync(self) -> AbstractContextManager[None]:
         """Gradients stay on this rank: they are summed over ranks with those of a later batch."""
         if self._distributed is None:
             return nullcontext()

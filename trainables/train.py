@@ -14,7 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from spaces.trial import CvaePsfTrial
-from trainables.checkpoint import Checkpoint, load_checkpoint
+from trainables.board import ReportFunction
+from trainables.checkpoint import Checkpoint, load_checkpoint, stored_checkpoints
 from trainables.data import PsfTensors
 from trainables.metrics import evaluate
 from trainables.saving import Saver
@@ -22,10 +23,6 @@ from trainables.schedules import kl_factor, learning_rate_factor
 from trainables.step import TERMS, Step
 from trainables.training_state import TrainingState
 from trainables.vae import CVAE, CvaeConfig
-
-# Called on every rank at every report step, `report(step, metrics, last)`; True to go on. Rank 0 has the metrics, and it
-# alone may know that the report is the last; then the answer is False on every rank.
-ReportFunction = Callable[[int, dict[str, float], bool], bool]
 
 CHECK_EVERY = 50
 """Steps between two looks at whether the loss is finite; each look waits for the device."""
@@ -77,7 +74,8 @@ def train_trial(
     W workers with a global batch B train the same model as one worker with batch B (on a stream, each rank has its own copy of
     the buffer, and its part of a batch is drawn from that). Checkpoints are written at some reports, before they are made
     (`Saver`). A trial found half done in its directory goes on from its newest valid checkpoint and repeats the reports from
-    there on, that of the checkpoint included: they are the same, and whoever receives reports ignores a step that it knows.
+    there on, that of the checkpoint included: on a grid and one kind of CPU they are the same, bit for bit, and whoever receives
+    reports ignores a step that it knows.
 
     Args:
         data: on this rank's device. With `world_size` > 1 the process group is initialised.
@@ -96,7 +94,7 @@ def train_trial(
         start = found.step
         state.restore(found.tensors)
         saver.go_on_from(found)
-        if not report(start, found.metrics if rank == 0 else {}, task.ends(start, found.best_step)):
+        if not report(start, found.metrics if rank == 0 else {}, found.ended):
             return
     take_step = Step(trial, data, state, rank=rank, world_size=world_size, compiled=task.compile)
 
@@ -113,7 +111,9 @@ def train_trial(
         if not (reporting or step % CHECK_EVERY == 0):
             continue
         means = _means(totals / (step - since), world_size)
-        _check_finite(means, step)
+        if (failure := _not_finite(means)) is not None:
+            saver.finish()
+            raise NonFiniteError(f"{failure} by step {step}")
         if not reporting:
             continue
         metrics: dict[str, float] = {}
@@ -126,7 +126,7 @@ def train_trial(
             metrics["train/steps_per_second"] = (step - since) / seconds
             metrics |= evaluate(state.evaluated, data.validation)
             last = task.ends(step, saver.note(step, metrics, state))
-            saver.save(step, metrics, state, now=last)
+            saver.save(step, metrics, state, last=last)
             look(step, state.evaluated)
         if not report(step, metrics, last):
             saver.finish()
@@ -135,8 +135,15 @@ def train_trial(
 
 
 def _found(task: TrialTask, rank: int, world_size: int) -> Checkpoint | None:
-    """Where to go on: rank 0's newest valid checkpoint, for all ranks, whatever the others' disks hold."""
+    """Where to go on: rank 0's newest valid checkpoint, for all ranks, whatever the others' disks hold.
+
+    Later ones are deleted, damaged as they are or of a course that is taken anew: the newest must be what comes.
+    """
     found = [load_checkpoint(task.checkpoints, "last") if rank == 0 else None]
+    if rank == 0:
+        for one in stored_checkpoints(task.checkpoints):
+            if found[0] is None or one.step > found[0].step:
+                one.delete()
     if world_size > 1:
         dist.broadcast_object_list(found)
     return found[0]
@@ -154,7 +161,5 @@ def _means(means: Tensor, world_size: int) -> dict[str, float]:
     return dict(zip(TERMS, (means / world_size).tolist(), strict=True))
 
 
-def _check_finite(means: dict[str, float], step: int) -> None:
-    for name, value in means.items():
-        if not math.isfinite(value):
-            raise NonFiniteError(f"train/{name} is {value} by step {step}")
+def _not_finite(means: dict[str, float]) -> str | None:
+    return next((f"train/{name} is {value}" for name, value in means.items() if not math.isfinite(value)), None)

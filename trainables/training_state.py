@@ -23,6 +23,8 @@ AVERAGE_EVERY = 4
 """Steps between two updates of the moving average. Each reads and writes all weights, which takes a tenth of a step's time."""
 RATE_SPEED = 0.01
 """Largest change of the KL weight's logarithm per step towards a target rate: a factor of e in a hundred steps."""
+FARTHEST = 10.0
+"""Of that logarithm from 0: a target that cannot be reached, such as one below the free bits, must not drown the rest."""
 
 # What a trial may name as its optimizer.
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], CvaePsfTrial], Optimizer]] = {
@@ -79,6 +81,7 @@ class TrainingState:
         """
         assert self._log_kl_factor is not None
         self._log_kl_factor += RATE_SPEED * (rate / target - 1).clamp(-1, 1)
+        self._log_kl_factor.clamp_(-FARTHEST, FARTHEST)
 
     def tensors(self) -> dict[str, Tensor]:
         """By name: `model.*`, `average.*`, `optimizer.INDEX.*`, `log_kl_factor` and `generator`."""

@@ -12,8 +12,9 @@ from torch.utils.tensorboard.summary import hparams
 
 from deeplens_workers.stream import STREAM
 from spaces.trial import CvaePsfTrial
+from trainables.board import ReportFunction
 from trainables.data import PsfTensors
-from trainables.lane import ReportFunction, TrialFailure, Worker
+from trainables.lane import TrialFailure, Worker
 from trainables.pictures import psf_image
 from trainables.stream import StreamReader
 from trainables.train import NonFiniteError, TrialTask, train_trial

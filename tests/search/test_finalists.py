@@ -1,14 +1,18 @@
 """Which trials are judged at the end, with which trainings, and which of them may win."""
 
+from dataclasses import replace
+
 import pytest
 
 from results.records import TrialRecord
 from results.run_directory import RunDirectory
 from search.finalists import candidates, train_finalists
 from search.trial import TrialSettings
-from tests.search.small import small
+from tests.search.small import PRESET, small
+from trainables.checkpoint import Checkpoint, model_tensors, save_checkpoint
 from trainables.lane import training
 from trainables.lanes import Lanes
+from trainables.vae import CVAE, CvaeConfig
 
 
 def trial(number, value, state="COMPLETE"):
@@ -31,9 +35,12 @@ def trial(number, value, state="COMPLETE"):
     )
 
 
-def judged(trials, **budget):
-    study = small()
-    found = candidates(trials, study, next(iter(study.presets().values())).model_copy(update=budget))
+def budget(**changes):
+    return small().presets()[PRESET].model_copy(update=changes)
+
+
+def judged(trials, **changes):
+    found = candidates(trials, small(), budget(**changes))
     return [(one.trial.number, one.trainings, one.rival) for one in found]
 
 
@@ -62,13 +69,22 @@ def test_without_finals_the_best_trial_is_judged_as_the_search_trained_it():
     assert judged([trial(0, 0.5), trial(1, 0.3)], finalists=0) == [(1, (None,), True), (0, (None,), False)]
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_training_that_came_to_no_end_is_not_judged(tmp_path, ended):
+    run, (one, *_) = RunDirectory(tmp_path), candidates([trial(0, 0.5), trial(1, 0.3)], small(), budget(finalists=1))
+    model = CVAE(CvaeConfig(1, 5, {}, latent_dim=2, hidden_dim=4, num_layers=1, fourier_bands=0))
+    checkpoint = Checkpoint(10, {}, 0.3, 10, model.config, model_tensors(model))
+    save_checkpoint(one.checkpoints(run, 0), "best", checkpoint)
+    save_checkpoint(one.checkpoints(run, 0), "last", replace(checkpoint, ended=ended))
+    assert (one.best(run, 0) is not None) == ended
+
+
 def test_an_own_training_without_a_checkpoint_is_said_and_no_crash(tmp_path):
     study, said = small(), list[str]()
-    budget = study.budget["quick"].model_copy(update={"finalists": 0})
-    settings = TrialSettings(study, budget, RunDirectory(tmp_path), {})
-    found = candidates([trial(0, 0.5), trial(1, 0.3)], study, budget)
+    settings = TrialSettings(study, budget(finalists=0), RunDirectory(tmp_path), {})
+    found = candidates([trial(0, 0.5), trial(1, 0.3)], study, budget(finalists=0))
     lanes = Lanes(training, lanes=1, workers=1, cpus=1, gpus=0, storage=tmp_path)  # not started: nothing to train
-    train_finalists(found, settings, lanes, said.append)
+    train_finalists(found, settings, lanes, said.append, lambda: None)
     assert [line.partition("; ")[2] for line in said] == [
         f"trial {number} is judged without it, if at all" for number in (1, 0)
     ]

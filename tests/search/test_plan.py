@@ -121,6 +121,11 @@ def test_what_would_make_another_run_of_it_is_refused(run, override):
     )
 
 
+@pytest.mark.parametrize("override", ["resources.compile=true", "resources.gpus_per_worker=0.5"])
+def test_what_would_change_unfinished_trials_is_refused(run, override):
+    assert "its unfinished trials would not go on as they began" in refusal(run, override)
+
+
 def test_one_refused_change_refuses_them_all(run):
     assert refusal(run, "budget.quick.trials=40", "seed=1").startswith("--set seed=1: would make another run")
 

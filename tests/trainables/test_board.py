@@ -42,6 +42,36 @@ def test_a_trial_goes_through():
     play(scenario)
 
 
+def test_what_is_repeated_may_end_earlier():
+    """On a stream or other hardware a plateau may come at a step that had been reported, and passed, before."""
+
+    async def scenario(board):
+        await board.submit(posted())
+        await board.take("lane-0", 1)
+        for step in (1, 2):
+            going = asyncio.create_task(board.report("lane-0", "a", step, {}, False))
+            await board.next_report("a")
+        going.cancel()  # its process dies
+        assert (await board.take("lane-0", 1)).attempt == "a"
+        following = asyncio.create_task(board.next_report("a"))
+        assert await board.report("lane-0", "a", 1, {"x": 1.0}, True)
+        report = await following
+        assert (report.step, report.metrics, report.last) == (1, {"x": 1.0}, True)
+
+    play(scenario)
+
+
+def test_work_that_returns_without_a_last_report_fails():
+    async def scenario(board):
+        await board.submit(posted())
+        await board.take("lane-0", 1)
+        await board.release("lane-0")
+        report = await board.next_report("a")
+        assert (report.last, report.failure) == (True, "ended without its last report")
+
+    play(scenario)
+
+
 def test_a_stopped_trial_frees_its_lane():
     async def scenario(board):
         await board.submit(posted())

@@ -165,6 +165,37 @@ def test_resuming_from_a_damaged_checkpoint_uses_the_one_before(tmp_path, data, 
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_between_two_checkpoints_nothing_is_lost(tmp_path, data, monkeypatch):
+    """Only the first report has a checkpoint, and the last; what is repeated after it comes out the same."""
+    monkeypatch.setattr(saving, "SHARE", 1e-12)
+    whole, first, second = Reports(), Reports(stop_at=30), Reports()
+    train_trial(task(tmp_path / "whole"), data, whole)
+    assert newest(tmp_path / "whole" / "checkpoints").ended
+    train_trial(task(tmp_path / "parts"), data, first)
+    checkpoints = tmp_path / "parts" / "checkpoints"
+    assert newest(checkpoints).step == 10
+    # The best is written when the trial is told to stop, however long ago it was.
+    errors = {step: metrics["val/prior_rel_l2"] for step, metrics in first.metrics.items()}
+    assert newest(checkpoints, "best").step == min(errors, key=lambda step: errors[step])
+    train_trial(task(tmp_path / "parts"), data, second)
+    assert second.steps == [10, 20, 30, 40]
+    a, b = state_of(tmp_path / "whole"), state_of(tmp_path / "parts")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_course_that_is_taken_anew_leaves_nothing_newer_behind(tmp_path, data):
+    """Checkpoints that are damaged would otherwise be kept as the newest, and those written now deleted."""
+    train_trial(task(tmp_path), data, Reports(stop_at=30))
+    checkpoints = tmp_path / "checkpoints"
+    for path in checkpoints.glob("*.safetensors"):
+        path.write_bytes(b"half a file")
+    reports = Reports()
+    train_trial(task(tmp_path), data, reports)
+    assert reports.steps == [10, 20, 30, 40]
+    assert newest(checkpoints).step == 40
+    assert newest(checkpoints, "best").best == min(m["val/prior_rel_l2"] for m in reports.metrics.values())
+
+
 def test_a_finished_trial_only_repeats_its_last_report(tmp_path, data):
     train_trial(task(tmp_path), data, Reports())
     again = Reports()
@@ -227,6 +258,7 @@ DDP_CASES: dict[str, dict[str, Any]] = {
         "batch_size": 5,
         "optimizer": "adam",
     },
+    "few": {"batch_size": 1, "smooth_pairs": 1, "accumulation": 2, "grad_clip": 0.0},  # nothing is left for one rank
     "sgd": {"optimizer": "sgd", "kl_reduction": "mean", "lr_schedule": "cosine_restarts", "smooth_term": "output"},
 }
 
