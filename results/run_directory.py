@@ -9,7 +9,7 @@ results/runs/<name>/
     warm_start.json what another run's trials said, if it was asked for
     tensorboard/    one folder of event files per trial
     tune/, lanes/   Ray Tune's and Ray Train's own files
-    logs/           driver.log and what the libraries say
+    logs/           lane-N.log of each lane, driver.log of the driver and what its libraries say
     model/          the exported winner
     figures/        pictures
     summary.json    written once at the end (Summary)

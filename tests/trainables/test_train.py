@@ -304,7 +304,7 @@ def test_two_workers_train_the_same_model_as_one_with_the_same_batch(tmp_path, d
     ranks = [
         subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)], env=environment) for rank in range(2)
     ]
-    assert [process.wait(timeout=120) for process in ranks] == [0, 0]
+    assert [process.wait(timeout=400) for process in ranks] == [0, 0]
     for case, changes in DDP_CASES.items():
         reports = Reports()
         train_trial(task(tmp_path / "one" / case, **changes), in_double(data), reports)
