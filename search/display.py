@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -119,9 +120,13 @@ class Display(Observer):
             self._rendered_tenths = tenths
             self.say(f"rendering PSFs: {10 * tenths} %")
 
-    def search_started(self, ended_before: int, lanes: int) -> None:
-        """Trials begin; `ended_before` of them ended before this process (resume)."""
+    def search_started(self, ended_before: int, lanes: int, complete: Mapping[int, float] | None = None) -> None:
+        """Trials begin; `ended_before` of them ended before this process (resume), the complete ones with these values."""
         self._ended = self._ended_before = ended_before
+        for number, value in (complete or {}).items():
+            row = _Row(number, {}, state="complete", value=value)
+            if self._is_better(row):
+                self._best = row
         self._lanes = lanes
         self._search_started = time.monotonic()
         self._note = ""

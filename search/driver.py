@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import ray
+from optuna.trial import TrialState
 from rich.console import Console
 
 from deeplens_workers.cache import key
@@ -140,7 +141,8 @@ def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, dis
     job.directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
     display.note("waiting for the lanes (they start once, in about a minute on two cores)")
     lanes.wait_ready()
-    display.search_started(ended_before=finished, lanes=lanes.count)
+    complete = {trial.number: trial.values[0] for trial in ledger.trials if trial.state is TrialState.COMPLETE}
+    display.search_started(finished, lanes.count, complete)
     limits = Limits(budget, job.study.objective.mode, ledger)
     observers = Observers(display, quota)
     tune_trials(settings, ledger, lanes, observers, limits, trials=budget.trials - finished)

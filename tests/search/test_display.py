@@ -46,3 +46,12 @@ def test_the_live_table_shows_running_and_ended_trials():
     assert "complete (best)" in shown
     assert "200/1800" in shown
     assert "1/2 lanes busy" in shown
+
+
+def test_a_resumed_search_knows_its_best_trial():
+    study, out = load("cvae_psf"), io.StringIO()
+    with Display(study, budget=study.budget["quick"], console=Console(file=out, width=200)) as display:
+        display.search_started(ended_before=3, lanes=1, complete={0: 0.5, 2: 0.1})
+        display.trial_started(3, study.recommended())
+        display.trial_ended(3, "COMPLETE", 1800, 0.4, None)
+    assert "; best 0.1 (trial 2), about" in out.getvalue()
