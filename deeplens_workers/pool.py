@@ -30,6 +30,8 @@ Progress = Callable[[int, int, int], None]
 # Points per unit of work: long against what a call takes, and so that all actors end together.
 LEAST_CHUNK, LARGEST_CHUNK = 64, 256
 IN_FLIGHT = 2  # units per actor: one being traced, one waiting
+SIGNALS_SEEN = 1.0
+"""Seconds between two looks at whether a signal has come; Ray itself looks every ten."""
 MAX_DEATHS = 3  # of actors, one after the other without a result; more mean that the machine or the lens kills them
 
 
@@ -169,7 +171,9 @@ class Renderer:
                 if waiting and sum(owner is actor for _, owner in busy.values()) < IN_FLIGHT:
                     index = waiting.popleft()
                     busy[actor.render.remote(request.points[chunks[index]], request.tracing)] = (index, actor)
-            [reference], _ = ray.wait(list(busy), num_returns=1)
+            while not (ready := ray.wait(list(busy), num_returns=1, timeout=SIGNALS_SEEN)[0]):
+                pass
+            reference = ready[0]
             index, actor = busy.pop(reference)
             try:
                 result = ray.get(reference)

@@ -44,7 +44,7 @@ def list_entries(
     if as_json:
         print(json.dumps({"entries": rows, "bytes": sum(row["bytes"] for row in rows)}, indent=2))
     else:
-        Console(width=None if sys.stdout.isatty() else WIDE).print(_table(rows))
+        Console(width=None if sys.stdout.isatty() else WIDE, markup=False).print(_table(rows))
 
 
 @app.command()

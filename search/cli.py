@@ -68,7 +68,7 @@ def run(
     """Render the data set, search, compare the winner at the sealed test positions, export it."""
     from search import plan
 
-    console = Console()
+    console = Console(markup=False)
     if list_spaces:
         for shipped in available():
             console.print(f"{shipped:16} {load(shipped).description}", highlight=False)
@@ -130,7 +130,7 @@ def analyze(
     if as_json:
         print(json.dumps(tables.analysis_as_dict(directory), indent=2))
     else:
-        Console().print(tables.analysis(directory))
+        Console(markup=False).print(tables.analysis(directory))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -62,7 +62,7 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
     directory = job.directory
     log = directory.logs / "driver.log"
     with directory.lock(), signals() as interruption, library_output_to(log) as terminal:
-        console = Console(file=terminal)
+        console = Console(file=terminal, markup=False)
         try:
             with Display(job.study, budget=job.budget, console=console) as display:
                 display.note("starting Ray")

@@ -107,7 +107,7 @@ def render(
 def _rendered(request: RenderRequest, actors: int) -> Kernels:
     from deeplens_workers.pool import Renderer
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     bar = (TextColumn("rendering PSFs"), BarColumn(), MofNCompleteColumn())
     columns = (*bar, TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     began = time.perf_counter()

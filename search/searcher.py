@@ -180,6 +180,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             values = [running.best] if len(running.values) == 1 else running.values
         self._ledger.tell(running.number, state, values, self._violations(running))
         value = running.values[0] if running.values else None
+        if state is TrialState.COMPLETE and len(running.values) == 1:
+            value = running.best  # as told
         self._observer.trial_ended(running.number, state.name, running.step, value, reason)
 
     def _objectives(self, metrics: dict[str, Any]) -> list[float]:

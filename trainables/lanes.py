@@ -107,7 +107,8 @@ class Lanes:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         with self._lock:  # none is started after this
             self._closing.set()
-        if kind is not None and not issubclass(kind, Exception):
+        # Ray's native calls make a SystemError of what a signal's handler raises in them.
+        if kind is not None and (not issubclass(kind, Exception) or issubclass(kind, SystemError)):
             self._end_controllers()  # interrupted: no waiting for reports, Ray's own shutdown ends the workers
             return
         ray.get(self.board.close.remote())

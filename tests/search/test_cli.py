@@ -114,6 +114,7 @@ def test_dry_run_shows_the_plan_and_starts_nothing(tmp_path):
     done = command([*RUN, "--preset", "quick", "--dry-run", "--set", "data.grid=[5, 7]", "--out", tmp_path / "runs"])
     assert done.returncode == 0, done.stderr
     assert "35 train, 200 validation, 300 test" in done.stdout
+    assert "choices: [constant, cosine, one_cycle]" in done.stdout  # words in brackets are no markup
     assert "rungs" in done.stdout
     assert not (tmp_path / "runs").exists()
     assert "loaded: []" in done.stdout

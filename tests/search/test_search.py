@@ -189,6 +189,24 @@ def test_interrupted_and_resumed(first, root):
     assert kept == {0, *(number for _, number in complete[:2])}
 
 
+@pytest.mark.slow
+def test_ctrl_c_while_a_search_renders_ends_it_in_order(tmp_path):
+    others = ray_processes()
+    large = ["data.grid=[60, 60]", "data.rays=65536", "data.held_out_rays=524288"]
+    process = subprocess.Popen(new_run(tmp_path, "early", *large), stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if line.startswith("rendering PSFs"):
+            process.send_signal(signal.SIGINT)
+            break
+    printed += process.stdout.read()
+    assert process.wait(timeout=120) == 130, printed
+    assert "--resume early" in printed
+    assert ray_processes().keys() <= others.keys()
+
+
 def test_ctrl_c_ends_a_rendering_with_its_actors_and_leaves_no_file(tmp_path):
     others = ray_processes()
     program = [str(Path(sys.executable).with_name("psf-search")), "render", "--lens", "cooke_triplet_50mm"]
