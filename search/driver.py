@@ -85,6 +85,8 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
             why = "interrupted" if interruption.number is not None else f"failed: {error}; {log} says more"
             if directory.record.exists():
                 why += f"\nEvery reported result is saved. Go on with:\n  {_resume_command(job, cache, address)}"
+            else:
+                why += "\nThe run had not begun: nothing is saved, its name is free"
             console.print(why, highlight=False, soft_wrap=True)
             return 1 if interruption.number is None else 128 + interruption.number
         finally:
