@@ -21,6 +21,7 @@ from search.trial import TrialSettings
 from spaces.loading import load
 from tests.results.conftest import record_of
 from tests.trainables.test_lane import assignment, load_trivial_work, make_data, reports, training_payload
+from tests.waiting import wait_until
 from trainables.lane import training
 from trainables.lanes import START_TIMEOUT, Lanes, ray_environment
 
@@ -119,6 +120,7 @@ def nodes_come_and_go(folder):
         second = cluster.add_node(num_cpus=2)
         print("two trials at once:", sorted(ray.get(stage.wait_for.remote(2))))
         cluster.remove_node(second, allow_graceful=False)
+        wait_until(lambda: len(told) == 2, seconds=300)  # else its processes, which outlive it a little, end the trial
         ray.get(stage.open.remote())
         searching.result()
     print(*told, sep="\n")
