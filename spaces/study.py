@@ -279,6 +279,8 @@ class Study(Frozen):
 
     def exists(self, parameter: Parameter, values: dict[str, Any]) -> bool:
         """Whether a conditional parameter is part of a trial that has `values` so far."""
+        if not parameter.when:
+            return True  # at once: every suggestion asks this of every parameter
         known = {**TRIALS[self.model]().model_dump(), **self.fixed, **values}
         return all(known[name] in allowed for name, allowed in parameter.when.items())
 

@@ -6,7 +6,7 @@ Everything is drawn and kept on the device: on a GPU no step waits for Python to
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
@@ -61,7 +61,9 @@ class Step:
         kl_weight_now = state.steered(kl_weight)
         total = torch.zeros(len(TERMS) - 1, device=self._data.device)
         for batch in range(trial.accumulation):
-            with self._no_sync() if batch + 1 < trial.accumulation else nullcontext():
+            # Until the last batch gradients stay on this rank.
+            alone = self._distributed if batch + 1 < trial.accumulation else None
+            with alone.no_sync() if alone is not None else nullcontext():
                 values = self._losses(kl_weight_now)
                 (values["loss"] / trial.accumulation).backward()
             total += torch.stack([values[name].detach() for name in TERMS[:-1]])
@@ -106,13 +108,6 @@ class Step:
         if self._world_size > 1:
             dist.all_reduce(mixed, op=dist.ReduceOp.MIN)
         return bool(mixed)
-
-    def _no_sync(self) -> AbstractContextManager[None]:
-        """Gradients stay on this rank: they are summed over ranks with those of a later batch."""
-        if self._distributed is None:
-            return nullcontext()
-        context: AbstractContextManager[None] = self._distributed.no_sync()
-        return context
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
