@@ -12,6 +12,7 @@ search whose rungs are rebuilt from its study decides as one that was never inte
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 from search.early_stopping import Decision
@@ -29,6 +30,8 @@ class Rungs:
 
     def __init__(self, steps: Iterable[int], reduction_factor: int, mode: Mode) -> None:
         self._values: dict[int, dict[int, float]] = {step: {} for step in sorted(steps)}
+        self._ordered: dict[int, list[float]] = {step: [] for step in self._values}
+        """The values at each rung, the best first."""
         self._last: dict[int, int] = {}
         """Trial -> the last rung it came to."""
         self._reduction_factor = reduction_factor
@@ -37,7 +40,9 @@ class Rungs:
     def record(self, trial: int, step: int, value: float) -> None:
         """Note a trial's value at a step, if that is a rung. What it repeats there after a retry changes nothing."""
         if step in self._values and math.isfinite(value):
-            self._values[step].setdefault(trial, self._sign * value)
+            if trial not in self._values[step]:
+                self._values[step][trial] = self._sign * value
+                insort(self._ordered[step], self._sign * value)
             self._last[trial] = max(step, self._last.get(trial, step))
 
     def judge(self, trial: int) -> Decision | None:
@@ -46,6 +51,6 @@ class Rungs:
         if step is None:
             return None
         there = self._values[step]
-        better = sum(other < there[trial] for other in there.values())
+        better = bisect_left(self._ordered[step], there[trial])
         places = max(1, len(there) // self._reduction_factor)
         return Decision(better < places, step, f"rank {better + 1} of {len(there)} at rung {step}, {places} may go on")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
@@ -51,34 +52,36 @@ SAMPLERS: dict[str, Callable[[Study, int], BaseSampler]] = {
 MODELS = ("auto", "tpe", "gp")
 
 
-def fair_ranks(
-    curves: Sequence[dict[int, float]], levels: Sequence[int], reduction_factor: int, mode: Mode
-) -> list[int]:
+def at_levels(curve: dict[int, float], levels: Sequence[int], mode: Mode) -> list[float]:
+    """A trial's value, by step in `curve`, at each level: smaller is better, infinite where it has none."""
+    sign = 1.0 if mode == "min" else -1.0
+    values = (sign * curve.get(level, math.inf * sign) for level in levels)
+    return [value if math.isfinite(value) else math.inf for value in values]
+
+
+def fair_ranks(trials: Sequence[Sequence[float]], reduction_factor: int) -> NDArray[np.int64]:
     """Rank of each trial, 0 the best, as successive halving would rank them had all come to each level together.
 
     A trial counts as far as its values are among the best 1/reduction_factor of each level, in order, and is compared with
     the others that count as far by its value at the next level, or at its own last.
 
     Args:
-        curves: the value of each trial by step.
-        levels: the rungs, and the last step.
+        trials: each one's values `at_levels`: the rungs, and the last step.
     """
-    if not curves:
-        return []
-    sign = 1.0 if mode == "min" else -1.0
-    values = np.array([[sign * curve.get(level, sign * math.inf) for level in levels] for curve in curves])
-    values[~np.isfinite(values)] = math.inf
+    if not trials:
+        return np.empty(0, dtype=np.int64)
+    values = np.array(trials)
     there = np.isfinite(values)
     places = np.maximum(1, there.sum(axis=0) // reduction_factor) - 1
     limits = np.where(
         there.any(axis=0), np.take_along_axis(np.sort(values, axis=0), places[None], axis=0)[0], -math.inf
     )
-    reached = np.where(there, np.arange(len(levels)), 0).max(axis=1)
+    reached = np.where(there, np.arange(values.shape[1]), 0).max(axis=1)
     passed = np.minimum(np.cumprod(values <= limits, axis=1).sum(axis=1), reached)
     order = np.lexsort((values[np.arange(len(values)), passed], -passed))
-    ranks = np.empty(len(values), dtype=int)
+    ranks = np.empty(len(values), dtype=np.int64)
     ranks[order] = np.arange(len(values))
-    return ranks.tolist()
+    return ranks
 
 
 def _gaussian_process(seed: int) -> BaseSampler:
@@ -104,6 +107,16 @@ class Experience:
     ranks: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A trial that was finished or stopped."""
+
+    values: list[float]
+    """At the levels."""
+    shown: FrozenTrial | None
+    """Itself, as complete; None if today's ranges do not hold it."""
+
+
 class FairSampler(BaseSampler):
     """The space's sampler, shown every finished or stopped trial as complete, with its fair rank as its value.
 
@@ -121,10 +134,13 @@ class FairSampler(BaseSampler):
         self._space = space
         self._levels = (*budget.rungs(), budget.steps)
         self._reduction_factor = budget.reduction_factor
-        self._experience = experience or Experience([], [])
         self._distributions = distributions(space)
         self._within: dict[int, bool] = {}
         """Whether a trial was drawn from today's ranges, by number; no trial's change."""
+        self._ended: dict[int, _Ended] = {}
+        """By number."""
+        self._experience = experience or Experience([], [])
+        self._earlier = [self._as_complete(trial) for trial in self._experience.trials]
         self._number: int | None = None
         self._sampler: BaseSampler
         self._view: Any
@@ -167,29 +183,40 @@ class FairSampler(BaseSampler):
         return SAMPLERS[name](self._space, named_seed(self._space.seed, "sampler", number))
 
     def _view_of(self, study: optuna.Study) -> _View:
-        mode, there = self._space.objective.mode, study._storage.get_all_trials(study._study_id, deepcopy=False)
+        there = study._storage.get_all_trials(study._study_id, deepcopy=False)
         if len(study.directions) > 1:
             return _View(study, [trial for trial in map(self._with_ranges, there) if trial is not None])
-        own = [trial for trial in there if trial.state in FINISHED and trial.intermediate_values]
-        ranks = fair_ranks([trial.intermediate_values for trial in own], self._levels, self._reduction_factor, mode)
-        earlier = self._experience
-        ranked = [
-            *((rank + 0.5) / len(earlier.ranks) for rank in earlier.ranks),
-            *((rank + 0.5) / len(ranks) for rank in ranks),
-        ]
-        sign = 1.0 if mode == "min" else -1.0
-        finished = [*earlier.trials, *own]
-        order = sorted(range(len(finished)), key=lambda index: ranked[index])
+        own, others = [], []
+        for trial in there:
+            if trial.state not in FINISHED:
+                others.append(self._with_ranges(trial))
+            elif trial.intermediate_values:
+                own.append(self._ended.get(trial.number) or self._end(trial))
+        ranks = fair_ranks([trial.values for trial in own], self._reduction_factor)
+        earlier = np.array(self._experience.ranks)
+        places = np.concatenate([(earlier + 0.5) / max(1, len(earlier)), (ranks + 0.5) / max(1, len(ranks))])
+        finished = [*self._earlier, *(trial.shown for trial in own)]
+        order = np.argsort(places, kind="stable").tolist()
         if self._space.sampler in MODELS:
             order = _thinned(order)
-        shown = [self._as_complete(finished[index], sign * ranked[index]) for index in sorted(order)]
-        others = [self._with_ranges(trial) for trial in there if trial.state not in FINISHED]
-        return _View(study, [trial for trial in (*shown, *others) if trial is not None])
+        sign = 1.0 if self._space.objective.mode == "min" else -1.0
+        shown = []
+        for index in sorted(order):
+            if (fair := finished[index]) is not None:
+                fair.values = [sign * places[index]]
+                shown.append(fair)
+        return _View(study, [*shown, *(trial for trial in others if trial is not None)])
 
-    def _as_complete(self, trial: FrozenTrial, value: float) -> FrozenTrial | None:
+    def _end(self, trial: FrozenTrial) -> _Ended:
+        """Keep what is asked of an ended trial: it changes no more."""
+        values = at_levels(trial.intermediate_values, self._levels, self._space.objective.mode)
+        ended = self._ended[trial.number] = _Ended(values, self._as_complete(trial))
+        return ended
+
+    def _as_complete(self, trial: FrozenTrial) -> FrozenTrial | None:
         fair = self._with_ranges(copy.copy(trial))
         if fair is not None:
-            fair.state, fair.values = TrialState.COMPLETE, [value]
+            fair.state = TrialState.COMPLETE
         return fair
 
     def _with_ranges(self, trial: FrozenTrial) -> FrozenTrial | None:

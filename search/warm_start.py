@@ -10,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 from results.distributions import distributions
 from results.records import read_trials
 from results.run_directory import RunDirectory, read_json, write_json
-from search.sampler import MODELS, Experience, fair_ranks
+from search.sampler import MODELS, Experience, at_levels, fair_ranks
 from spaces.loading import SpaceError
 from spaces.study import Study
 from spaces.trial import Frozen
@@ -84,7 +84,8 @@ def warm_start(source: RunDirectory, study: Study) -> WarmStart:
         and all(math.isfinite(trial.metrics.get(one.metric, math.nan)) for one in study.constraints)
     ]
     levels = [*budget.rungs(), budget.steps]
-    ranks = fair_ranks([dict(t.history) for t in trials], levels, budget.reduction_factor, theirs.objective.mode)
+    values = [at_levels(dict(trial.history), levels, theirs.objective.mode) for trial in trials]
+    ranks = fair_ranks(values, budget.reduction_factor).tolist()
     found = WarmStart(
         source=str(source.path.resolve()),
         trials=tuple(

@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from results.distributions import distributions
-from search.sampler import GOOD, GP_TRIALS, MODELS, SAMPLERS, SHOWN, Experience, FairSampler, fair_ranks
+from search.sampler import GOOD, GP_TRIALS, MODELS, SAMPLERS, SHOWN, Experience, FairSampler, at_levels, fair_ranks
 from search.searcher import ask
 from spaces.study import Study
 from tests.search.small import METRIC, PRESET, RUNGS, STEPS, edited, open_at, small, value
@@ -32,8 +32,8 @@ COURSES = {
 }
 
 
-def ranks(*curves, mode="min"):
-    return fair_ranks(curves, LEVELS, 3, mode)
+def ranks(*curves, levels=LEVELS, mode="min"):
+    return fair_ranks([at_levels(curve, levels, mode) for curve in curves], 3).tolist()
 
 
 def test_trials_that_ended_at_one_rung_rank_by_value():
@@ -137,7 +137,7 @@ def test_every_ended_trial_is_shown_as_complete_with_its_fair_rank(tmp_path, spy
     running, params = draw(ledger, space)
     draw(ledger, space)
     curves = [trial.intermediate_values for trial in ledger.trials[:6]]
-    expected = fair_ranks(curves, (*RUNGS, STEPS), 3, mode)
+    expected = ranks(*curves, levels=(*RUNGS, STEPS), mode=mode)
     sign = 1 if mode == "min" else -1
     ended, others = spy.trials[:6], spy.trials[6:]
     assert [(trial.number, trial.state) for trial in ended] == [(n, TrialState.COMPLETE) for n in range(6)]
