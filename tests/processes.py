@@ -5,6 +5,8 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.waiting import wait_until
+
 
 def ray_processes() -> dict[int, str]:
     """Everything Ray runs on this machine: process ids and titles."""
@@ -18,6 +20,15 @@ def ray_processes() -> dict[int, str]:
             if title.startswith("ray::") or "/raylet" in title or "gcs_server" in title:
                 found[int(entry.name)] = title
     return found
+
+
+def wait_for_the_end(besides: Iterable[int]) -> None:
+    """Until Ray runs nothing but those. Workers end by themselves once their node is gone: they notice within a second.
+
+    Raises:
+        TimeoutError: something stayed.
+    """
+    wait_until(lambda: ray_processes().keys() <= set(besides), seconds=30)
 
 
 def kill(title: str, besides: Iterable[int] = ()) -> bool:

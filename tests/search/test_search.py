@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import pytest
 
-from tests.processes import ray_processes
+from tests.processes import ray_processes, wait_for_the_end
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +161,7 @@ def test_interrupted_and_resumed(first, root):
     printed += process.stdout.read()
     assert process.wait(timeout=60) == 130
     assert "--resume second" in printed
-    assert ray_processes().keys() <= others.keys()
+    wait_for_the_end(others)
     states = [trial.state.name for trial in study_of(root, "second").trials]
     assert "RUNNING" not in states
     ended = [t for t in study_of(root, "second").trials if t.state.is_finished()]
@@ -204,7 +204,7 @@ def test_ctrl_c_while_a_search_renders_ends_it_in_order(tmp_path):
     printed += process.stdout.read()
     assert process.wait(timeout=120) == 130, printed
     assert "--resume early" in printed
-    assert ray_processes().keys() <= others.keys()
+    wait_for_the_end(others)
 
 
 def test_ctrl_c_ends_a_rendering_with_its_actors_and_leaves_no_file(tmp_path):
@@ -215,7 +215,7 @@ def test_ctrl_c_ends_a_rendering_with_its_actors_and_leaves_no_file(tmp_path):
     wait_until(lambda: any(".render" in title for pid, title in ray_processes().items() if pid not in others))
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert ray_processes().keys() <= others.keys()
+    wait_for_the_end(others)
     assert list(tmp_path.iterdir()) == []
 
 
