@@ -199,24 +199,27 @@ def spent(trials: Sequence[TrialRecord]) -> dict[State, Spent]:
 def efficiency(trials: Sequence[TrialRecord]) -> Efficiency | None:
     """Lane time over what the lanes had, while trials ran; None before a lane has trained. For a number of lanes that stayed.
 
-    A trial runs from its start to its end, or to its last report if it has not ended. Left out: trials without a start, the
-    time when no trial ran (rendering, starting lanes, a pause between two runs), the finalists' training, and what a resumed
-    trial had before it was interrupted, whose start is not kept.
+    A trial runs from its start to its end, or to its last report if it has not ended; a lane's first trial from where the lane
+    has it, for until then Tune starts a process. Left out: trials without a start, the time when no trial ran (rendering,
+    starting lanes, a pause between two runs), the finalists' training, and what a resumed trial had before it was
+    interrupted, whose start is not kept.
     """
-    lanes = len({trial.lane for trial in trials if trial.lane is not None})
+    lanes: set[str] = set()
     spans, trained = [], 0.0
-    for trial in trials:
-        if trial.started is not None:
-            ended = trial.ended or trial.started + timedelta(seconds=trial.seconds)
-            spans.append((trial.started, ended))
-            trained += min(trial.seconds, (ended - trial.started).total_seconds())
+    for began, trial in sorted(((t.started, t) for t in trials if t.started is not None), key=lambda pair: pair[0]):
+        ended = trial.ended or began + timedelta(seconds=trial.seconds)
+        seconds = min(trial.seconds, (ended - began).total_seconds())
+        spans.append((began if trial.lane in lanes else ended - timedelta(seconds=seconds), ended))
+        trained += seconds
+        if trial.lane is not None:
+            lanes.add(trial.lane)
     seconds = 0.0
     reached = None
-    for started, ended in sorted(spans):
-        since = started if reached is None else max(started, reached)
+    for began, ended in sorted(spans):
+        since = began if reached is None else max(began, reached)
         seconds += max(0.0, (ended - since).total_seconds())
         reached = ended if reached is None else max(ended, reached)
-    return Efficiency(lanes, seconds, trained / (lanes * seconds)) if lanes and seconds else None
+    return Efficiency(len(lanes), seconds, trained / (len(lanes) * seconds)) if lanes and seconds else None
 
 
 def standings(final: Final) -> list[Standing]:

@@ -32,6 +32,7 @@ from search.observer import Observer, Observers
 from search.plan import SPARE_CPUS, Job, Shape, fit_cluster, fit_machine, unused_gpus
 from search.process import library_output_to, signals, start_ray
 from search.quota import Quota
+from search.sampler import rehearse
 from search.scheduler import EarlyStopping, rule
 from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
@@ -142,6 +143,7 @@ def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, dis
         return f"trials: all {finished} have ended"
     job.directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
     display.note("waiting for the lanes (they start once, in about a minute on two cores)")
+    rehearse(job.study)
     lanes.wait_ready()
     complete = {trial.number: trial.values[0] for trial in ledger.trials if trial.state is TrialState.COMPLETE}
     display.search_started(finished, lanes.count, complete)

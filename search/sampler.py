@@ -87,9 +87,22 @@ def fair_ranks(trials: Sequence[Sequence[float]], reduction_factor: int) -> NDAr
 def _gaussian_process(seed: int) -> BaseSampler:
     import torch
 
+    class GaussianProcess(optuna.samplers.GPSampler):
+        def _sample_relative_impl(self, *arguments: Any) -> dict[str, Any]:
+            # Optuna calls this with a default device, for which Python looks at every operation; here none is set.
+            with torch._C.DisableTorchFunction():
+                return super()._sample_relative_impl(*arguments)
+
     # The lanes have the cores; on matrices of a hundred trials more threads take longer, too (0.41 s against 0.28 s).
     torch.set_num_threads(1)
-    return optuna.samplers.GPSampler(seed=seed, n_startup_trials=GP_STARTUP, warn_independent_sampling=False)
+    return GaussianProcess(seed=seed, n_startup_trials=GP_STARTUP, warn_independent_sampling=False)
+
+
+def rehearse(space: Study) -> None:
+    """Load what a suggestion by Gaussian processes needs: seconds of imports, which the first lanes would wait for."""
+    if space.sampler in ("auto", "gp"):
+        study = optuna.create_study(sampler=_gaussian_process(seed=0))
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=GP_STARTUP + 1)
 
 
 class _Nsga2(optuna.samplers.NSGAIISampler):

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from statistics import mean
 from typing import Any, get_args
 
@@ -13,7 +15,18 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from results.distributions import distributions
-from search.sampler import GOOD, GP_TRIALS, MODELS, SAMPLERS, SHOWN, Experience, FairSampler, at_levels, fair_ranks
+from search.sampler import (
+    GOOD,
+    GP_STARTUP,
+    GP_TRIALS,
+    MODELS,
+    SAMPLERS,
+    SHOWN,
+    Experience,
+    FairSampler,
+    at_levels,
+    fair_ranks,
+)
 from search.searcher import ask
 from spaces.study import Study
 from tests.search.small import METRIC, PRESET, RUNGS, STEPS, edited, open_at, small, value
@@ -289,6 +302,34 @@ def test_a_bad_trial_at_full_budget_does_not_draw_the_search():
 
 
 # The samplers themselves
+
+
+def test_gaussian_processes_suggest_what_optuna_s_would():
+    space = small(sampler="gp")
+
+    def suggested(sampler):
+        study = optuna.create_study(sampler=sampler)
+        study.add_trials(
+            create_trial(params=params, distributions=distributions(space), value=value(params, STEPS))
+            for params in (space.recommended() | {"learning_rate": rate} for rate in (1e-5, 3e-5, 1e-4, 3e-4, 1e-3))
+        )
+        return ask(study.ask(), space)
+
+    optunas = GPSampler(seed=1, n_startup_trials=GP_STARTUP)
+    assert suggested(SAMPLERS["gp"](space, 1)) == suggested(optunas)
+
+
+@pytest.mark.parametrize(("sampler", "loads"), [("gp", True), ("auto", True), ("tpe", False)])
+def test_a_rehearsal_loads_what_the_sampler_needs(sampler, loads):
+    program = f"""
+import sys
+from search.sampler import rehearse
+from spaces.loading import load
+rehearse(load("cvae_psf", ["sampler={sampler}"]))
+print("optuna._gp.acqf" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(loads)
 
 
 def search(path, space, trials, killed_after=()):

@@ -1,6 +1,8 @@
 """Lanes on a real Ray: trials one after another, a killed worker, a failing trial."""
 
 import logging
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -141,6 +143,31 @@ def test_a_killed_worker_of_two_costs_nothing_but_time(ray_session, data, tmp_pa
     for before, after in zip(undisturbed, disturbed, strict=True):
         assert after.metrics["val/prior_rel_l2"] == before.metrics["val/prior_rel_l2"]
     assert (tmp_path / "disturbed" / "events").is_dir()
+
+
+def test_a_worker_uses_freed_memory_again():
+    """Pages that the kernel clears anew are counted as faults: 256 for each tensor of 1 MiB."""
+    program = """
+import resource
+import torch
+from trainables.lane import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        together = [torch.ones(2**18) for _ in range(64)]
+        del together
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+torch.set_num_threads(1)
+faults()
+given_back = faults()
+keep_freed_memory()
+faults()
+print(given_back, faults())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    given_back, kept = map(int, done.stdout.split())
+    assert given_back > 10 * 64 * 128
+    assert kept < 256
 
 
 @pytest.mark.parametrize(
