@@ -146,7 +146,7 @@ def test_a_killed_worker_of_two_costs_nothing_but_time(ray_session, data, tmp_pa
 
 
 def test_a_worker_uses_freed_memory_again():
-    """Pages that the kernel clears anew are counted as faults: 256 for each tensor of 1 MiB."""
+    """Pages that the kernel clears anew are counted as faults: a tensor of 64 MiB has 16,384, or 32 large ones."""
     program = """
 import resource
 import torch
@@ -154,8 +154,7 @@ from trainables.lane import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):
-        together = [torch.ones(2**18) for _ in range(64)]
-        del together
+        torch.ones(2**24)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 torch.set_num_threads(1)
 faults()
@@ -166,8 +165,8 @@ print(given_back, faults())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     given_back, kept = map(int, done.stdout.split())
-    assert given_back > 10 * 64 * 128
-    assert kept < 256
+    assert given_back >= 10 * 32
+    assert kept < 32
 
 
 @pytest.mark.parametrize(
