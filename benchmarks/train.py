@@ -36,7 +36,7 @@ from spaces.loading import load
 from spaces.trial import CvaePsfTrial
 from trainables.board import Assignment, Report
 from trainables.data import PsfTensors
-from trainables.lane import training
+from trainables.lane import keep_freed_memory, training
 from trainables.lanes import Lanes
 from trainables.losses import weighted_loss
 from trainables.step import multiplies_bfloat16
@@ -57,6 +57,7 @@ def plain(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
 def plain_loop(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
     """Steps per second of the same mathematics with nothing around it, on all CPUs."""
     torch.set_num_threads(machine()[0])
+    keep_freed_memory()
     data = PsfTensors.load(paths["train"], paths["validation"])
     count, channels, side, _ = data.train.kernels.shape
     torch.manual_seed(0)
@@ -168,7 +169,7 @@ def busy_fraction(trials: int, cache: Path, settings: list[str]) -> tuple[float,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=5 * REPORT_EVERY, help="of each measurement")
+    parser.add_argument("--steps", type=int, default=10 * REPORT_EVERY, help="of each measurement")
     parser.add_argument(
         "--rounds", type=int, default=3, help="measurements of the plain loop and of the lane, in turns"
     )
