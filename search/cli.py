@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from results.run_directory import ROOT, RunError
 from results.run_directory import find as find_run
@@ -25,10 +27,25 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Search the hyperparameters of VAEs of optical point spread functions.",
 )
 app.add_typer(cache_app, name="cache")
 app.command()(render)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(version("psf-search"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and stop.")
+    ] = False,
+) -> None:
+    """Search the hyperparameters of VAEs of optical point spread functions."""
+
 
 RunsRoot = Annotated[Path, typer.Option("--out", help="Directory that holds the runs.")]
 
@@ -136,13 +153,20 @@ def analyze(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with one of the module's codes."""
     try:
-        app(args=arguments if arguments is not None else sys.argv[1:], prog_name="psf-search")
+        code = app(
+            args=arguments if arguments is not None else sys.argv[1:], prog_name="psf-search", standalone_mode=False
+        )
+    except TyperException as error:  # an option that there is not, or a value it does not take
+        if message := error.format_message():  # else the help was asked for by saying nothing
+            print(f"psf-search: {message}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except SpaceError as error:
         print(f"psf-search: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, RunError) else 2)
     except MemoryError as error:
         print(f"psf-search: not enough memory: {error}", file=sys.stderr)
         sys.exit(1)
+    sys.exit(code or 0)
 
 
 if __name__ == "__main__":

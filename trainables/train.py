@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from trainables.schedules import kl_factor, learning_rate_factor
 from trainables.step import TERMS, Step
 from trainables.training_state import TrainingState
 from trainables.vae import CVAE, CvaeConfig
+
+logger = logging.getLogger(__name__)
 
 CHECK_EVERY = 50
 """Steps between two looks at whether the loss is finite; each look waits for the device."""
@@ -94,6 +97,7 @@ def train_trial(
         start = found.step
         state.restore(found.tensors)
         saver.go_on_from(found)
+        logger.info("goes on from step %d", start)
         if not report(start, found.metrics if rank == 0 else {}, found.ended):
             return
     take_step = Step(trial, data, state, rank=rank, world_size=world_size, compiled=task.compile)

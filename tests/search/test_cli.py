@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,10 @@ def command(arguments, cwd=ROOT):
         ([*RUN, "--scheduler", "asah"], "scheduler: input should be 'asha', 'median' or 'none', but got 'asah'"),
         ([*RUN, "--set", FURTHER], "several objectives need `scheduler: none`"),
         ([*RUN, "--warm-start", "no-such-run"], "no-such-run: no such run"),
+        ([*RUN, "--trials", "0"], "--trials"),
+        ([*RUN, "--trials", "many"], "--trials"),
+        ([*RUN, "--pre", "quick"], "--pre"),
+        ([*RUN, "more"], "more"),
     ],
 )
 def test_bad_input(arguments, says):
@@ -118,6 +123,19 @@ def test_dry_run_shows_the_plan_and_starts_nothing(tmp_path):
     assert "rungs" in done.stdout
     assert not (tmp_path / "runs").exists()
     assert "loaded: []" in done.stdout
+
+
+def test_version():
+    done = command(["--version"])
+    assert (done.returncode, done.stdout.splitlines()) == (0, [version("psf-search"), "loaded: []"])
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0), (["run", "--help"], 0)])
+def test_help(arguments, code):
+    done = command(arguments)
+    assert done.returncode == code
+    assert "Usage: psf-search" in done.stdout
+    assert done.stderr == ""
 
 
 def test_list_spaces():
