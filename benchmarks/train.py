@@ -55,7 +55,7 @@ def plain(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
 
 
 def plain_loop(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
-    """Steps per second of the same mathematics with nothing around it, on all CPUs."""
+    """Steps per second of the same mathematics with nothing around it, on all CPUs and with a lane's settings of memory."""
     torch.set_num_threads(machine()[0])
     keep_freed_memory()
     data = PsfTensors.load(paths["train"], paths["validation"])

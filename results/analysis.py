@@ -199,27 +199,28 @@ def spent(trials: Sequence[TrialRecord]) -> dict[State, Spent]:
 def efficiency(trials: Sequence[TrialRecord]) -> Efficiency | None:
     """Lane time over what the lanes had, while trials ran; None before a lane has trained. For a number of lanes that stayed.
 
-    A trial runs from its start to its end, or to its last report if it has not ended; a lane's first trial from where the lane
-    has it, for until then Tune starts a process. Left out: trials without a start, the time when no trial ran (rendering,
-    starting lanes, a pause between two runs), the finalists' training, and what a resumed trial had before it was
-    interrupted, whose start is not kept.
+    A trial runs from its start to its end, or to its last report if it has not ended; of a lane's first trial only the lane's
+    own seconds count, for before them Tune starts a process (after a resume that counts as idle). Left out: trials without
+    a start, the time when no trial ran (rendering, starting lanes, a pause between two runs), the finalists' training, and
+    what a resumed trial had before it was interrupted, whose start is not kept.
     """
     lanes: set[str] = set()
     spans, trained = [], 0.0
     for began, trial in sorted(((t.started, t) for t in trials if t.started is not None), key=lambda pair: pair[0]):
         ended = trial.ended or began + timedelta(seconds=trial.seconds)
         seconds = min(trial.seconds, (ended - began).total_seconds())
-        spans.append((began if trial.lane in lanes else ended - timedelta(seconds=seconds), ended))
         trained += seconds
-        if trial.lane is not None:
+        if trial.lane and trial.lane not in lanes:  # a trial that no lane took has none
             lanes.add(trial.lane)
-    seconds = 0.0
+            began = ended - timedelta(seconds=seconds)
+        spans.append((began, ended))
+    elapsed = 0.0
     reached = None
     for began, ended in sorted(spans):
         since = began if reached is None else max(began, reached)
-        seconds += max(0.0, (ended - since).total_seconds())
+        elapsed += max(0.0, (ended - since).total_seconds())
         reached = ended if reached is None else max(ended, reached)
-    return Efficiency(len(lanes), seconds, trained / (len(lanes) * seconds)) if lanes and seconds else None
+    return Efficiency(len(lanes), elapsed, trained / (len(lanes) * elapsed)) if lanes and elapsed else None
 
 
 def standings(final: Final) -> list[Standing]:

@@ -1,4 +1,4 @@
-"""Command line: `psf-search run|analyze|cache`, `python search/run.py`, `tune analyze`.
+"""Command line: `psf-search run|analyze|render|cache`, `python search/run.py`, `tune analyze`.
 
 Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 130 and 143 interrupted by SIGINT and SIGTERM.
 Nothing heavy is imported before the input has been found good.
@@ -160,13 +160,15 @@ def main(arguments: list[str] | None = None) -> None:
         if message := error.format_message():  # else the help was asked for by saying nothing
             print(f"psf-search: {message}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(1)
     except SpaceError as error:
         print(f"psf-search: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, RunError) else 2)
     except MemoryError as error:
         print(f"psf-search: not enough memory: {error}", file=sys.stderr)
         sys.exit(1)
-    sys.exit(code or 0)
+    sys.exit(code if isinstance(code, int) else 0)  # Typer's own, such as 130; our commands return nothing
 
 
 if __name__ == "__main__":

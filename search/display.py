@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.observer import Observer
-from search.plan import expected_steps
+from search.plan import expected_steps, final_steps
 from spaces.study import Budget, Scalar, Study
 
 # How many ended trials the live table keeps beside the running ones.
@@ -56,6 +56,7 @@ class Display(Observer):
         self._trials = budget.trials
         self._steps = budget.steps
         self._expected_steps = expected_steps(budget) / budget.trials
+        self._final_steps = final_steps(budget)
         self._lanes = 0
         self._console = console
         self._rows: dict[int, _Row] = {}
@@ -63,6 +64,8 @@ class Display(Observer):
         self._ended_before = 0
         self._best: _Row | None = None
         self._search_started: float | None = None
+        self._heard = 0.0
+        """When the last report came."""
         self._lock = threading.Lock()
         self._note = ""
         self._rendering = Progress(
@@ -149,12 +152,14 @@ class Display(Observer):
         with self._lock:
             row = self._rows[number]
             row.step, row.value = step, value
+            self._heard = time.monotonic()
 
     def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None:
         with self._lock:
             row = self._rows.setdefault(number, _Row(number, {}))
             row.state, row.step, row.value, row.reason = STATES[state], step, value, reason
             self._ended += 1
+            self._heard = time.monotonic()
             if state == "COMPLETE" and self._is_better(row):
                 self._best = row
         if not self._console.is_terminal:
@@ -185,7 +190,8 @@ class Display(Observer):
         per_trial = (PRIOR_TRIALS * self._expected_steps + sum(ended)) / (PRIOR_TRIALS + len(ended))
         running = sum(max(per_trial - row.step, 0) for row in self._rows.values() if row.state == "running")
         waiting = per_trial * (self._trials - self._ended_before - len(self._rows))
-        seconds = (time.monotonic() - self._search_started) / steps * (running + waiting)
+        whole = (self._heard - self._search_started) / steps * (running + waiting + self._final_steps)
+        seconds = max(0.0, whole - (time.monotonic() - self._heard))
         return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
 
     def _picture(self) -> RenderableType:

@@ -143,7 +143,7 @@ def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, dis
         return f"trials: all {finished} have ended"
     job.directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
     display.note("waiting for the lanes (they start once, in about a minute on two cores)")
-    rehearse(job.study)
+    rehearse(job.study, len(ledger.trials))
     lanes.wait_ready()
     complete = {trial.number: trial.values[0] for trial in ledger.trials if trial.state is TrialState.COMPLETE}
     display.search_started(finished, lanes.count, complete)

@@ -288,6 +288,7 @@ def describe(job: Job, shape: Shape | None) -> str:
     yaml.dump(job.study.model_dump(mode="json", exclude_none=True), text)
     data, budget = job.study.data, job.budget
     most = budget.trials * budget.steps
+    finals = final_steps(budget)
     stopping, least = {
         "asha": (f"rungs {budget.rungs()}, one in {budget.reduction_factor} goes on", expected_steps(budget)),
         "median": (
@@ -313,7 +314,8 @@ def describe(job: Job, shape: Shape | None) -> str:
                 else []
             ),
             f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, {stopping}",
-            f"work       {f'{least:,} to ' if least < most else ''}{most:,} optimizer steps on "
+            f"work       {f'{least:,} to ' if least < most else ''}{most:,} optimizer steps"
+            f"{f' and up to {finals:,} of the finals' if finals else ''} on "
             f"{lanes} of {need.workers_per_trial} workers, each on {cpus} CPU{'s' * (cpus > 1)}{gpus}",
             f"run        {job.directory.path}",
         )
@@ -327,3 +329,9 @@ def expected_steps(budget: Budget) -> int:
         total += reach * (step - before)
         reach, before = max(1.0, reach / budget.reduction_factor), step
     return round(total)
+
+
+def final_steps(budget: Budget) -> int:
+    """Optimizer steps of the finals at most, the documents' values included, of which the search's own training counts as one."""
+    finalists = min(budget.finalists, budget.trials - 1)
+    return ((finalists + 1) * budget.finalist_seeds - 1) * budget.steps if budget.finalists else 0

@@ -59,18 +59,18 @@ def at_levels(curve: dict[int, float], levels: Sequence[int], mode: Mode) -> lis
     return [value if math.isfinite(value) else math.inf for value in values]
 
 
-def fair_ranks(trials: Sequence[Sequence[float]], reduction_factor: int) -> NDArray[np.int64]:
-    """Rank of each trial, 0 the best, as successive halving would rank them had all come to each level together.
+def fair_ranks(curves: Sequence[Sequence[float]], reduction_factor: int) -> NDArray[np.int64]:
+    """Rank of each trial, 0 the best, as successive halving would rank them had all come to each level together; [trials].
 
     A trial counts as far as its values are among the best 1/reduction_factor of each level, in order, and is compared with
     the others that count as far by its value at the next level, or at its own last.
 
     Args:
-        trials: each one's values `at_levels`: the rungs, and the last step.
+        curves: [trials, levels], values `at_levels`: the rungs, and the last step.
     """
-    if not trials:
+    if not curves:
         return np.empty(0, dtype=np.int64)
-    values = np.array(trials)
+    values = np.array(curves)
     there = np.isfinite(values)
     places = np.maximum(1, there.sum(axis=0) // reduction_factor) - 1
     limits = np.where(
@@ -84,25 +84,40 @@ def fair_ranks(trials: Sequence[Sequence[float]], reduction_factor: int) -> NDAr
     return ranks
 
 
+class _GaussianProcess(optuna.samplers.GPSampler):
+    """Optuna's, in two thirds of its time."""
+
+    def _sample_relative_impl(self, *arguments: Any) -> dict[str, Any]:
+        # Optuna calls it within `torch.device("cpu")`, a mode in which each of thousands of operations passes through Python.
+        import torch
+
+        with torch._C.DisableTorchFunction():
+            return super()._sample_relative_impl(*arguments)
+
+
 def _gaussian_process(seed: int) -> BaseSampler:
     import torch
 
-    class GaussianProcess(optuna.samplers.GPSampler):
-        def _sample_relative_impl(self, *arguments: Any) -> dict[str, Any]:
-            # Optuna calls this with a default device, for which Python looks at every operation; here none is set.
-            with torch._C.DisableTorchFunction():
-                return super()._sample_relative_impl(*arguments)
-
-    # The lanes have the cores; on matrices of a hundred trials more threads take longer, too (0.41 s against 0.28 s).
+    # The lanes have the cores; on matrices of a hundred trials more threads take longer, too.
     torch.set_num_threads(1)
-    return GaussianProcess(seed=seed, n_startup_trials=GP_STARTUP, warn_independent_sampling=False)
+    return _GaussianProcess(seed=seed, n_startup_trials=GP_STARTUP, warn_independent_sampling=False)
 
 
-def rehearse(space: Study) -> None:
-    """Load what a suggestion by Gaussian processes needs: seconds of imports, which the first lanes would wait for."""
-    if space.sampler in ("auto", "gp"):
+def sampler_of(space: Study, number: int) -> str:
+    """Which of `SAMPLERS` suggests trial `number`."""
+    if space.sampler != "auto":
+        return space.sampler
+    return "tpe" if number > GP_TRIALS or space.further_objectives else "gp"
+
+
+def rehearse(space: Study, number: int) -> None:
+    """Load what the suggestion of trial `number` needs: for Gaussian processes seconds of imports, for which lanes would wait."""
+    if sampler_of(space, number) == "gp":
         study = optuna.create_study(sampler=_gaussian_process(seed=0))
-        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=GP_STARTUP + 1)
+        for value in range(GP_STARTUP + 1):
+            trial = study.ask()
+            trial.suggest_float("x", 0, 1)
+            study.tell(trial, value)
 
 
 class _Nsga2(optuna.samplers.NSGAIISampler):
@@ -114,10 +129,11 @@ class _Nsga2(optuna.samplers.NSGAIISampler):
 
 @dataclass(frozen=True)
 class Experience:
-    """Trials of another search, oldest first, and their ranks there: 0 the best."""
+    """Trials of another search, oldest first, and their ranks there, 0 the best, among the `ranked` trials that it had."""
 
     trials: list[FrozenTrial]
     ranks: list[int]
+    ranked: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +150,7 @@ class FairSampler(BaseSampler):
     """The space's sampler, shown every finished or stopped trial as complete, with its fair rank as its value.
 
     Each trial has a sampler of its own: what is suggested depends on the study and the trial's number alone, and a resumed
-    search goes on as if it had never stopped. With several objectives, where nothing is stopped, trials have their values.
+    search goes on as if it had never stopped. It serves one study, whose ended trials it keeps. With several objectives, where nothing is stopped, trials have their values.
     Nothing is done after a trial: of these samplers only `grid` does, it ends the study, whose trials the driver counts.
 
     Args:
@@ -149,10 +165,10 @@ class FairSampler(BaseSampler):
         self._reduction_factor = budget.reduction_factor
         self._distributions = distributions(space)
         self._within: dict[int, bool] = {}
-        """Whether a trial was drawn from today's ranges, by number; no trial's change."""
+        """Whether a trial was drawn from today's ranges, by number; a trial's never change."""
         self._ended: dict[int, _Ended] = {}
-        """By number."""
-        self._experience = experience or Experience([], [])
+        """The study's own, by number."""
+        self._experience = experience or Experience([], [], 0)
         self._earlier = [self._as_complete(trial) for trial in self._experience.trials]
         self._number: int | None = None
         self._sampler: BaseSampler
@@ -185,14 +201,12 @@ class FairSampler(BaseSampler):
     def _of(self, study: optuna.Study, trial: FrozenTrial) -> BaseSampler:
         """The trial's sampler; with it goes its view of the study, ranked once for all its parameters."""
         if trial.number != self._number:
-            self._number, self._sampler = trial.number, self._make(study, trial.number)
+            self._number, self._sampler = trial.number, self._make(trial.number)
             self._view = self._view_of(study)
         return self._sampler
 
-    def _make(self, study: optuna.Study, number: int) -> BaseSampler:
-        name = self._space.sampler
-        if name == "auto":
-            name = "tpe" if number > GP_TRIALS or len(study.directions) > 1 else "gp"
+    def _make(self, number: int) -> BaseSampler:
+        name = sampler_of(self._space, number)
         return SAMPLERS[name](self._space, named_seed(self._space.seed, "sampler", number))
 
     def _view_of(self, study: optuna.Study) -> _View:
@@ -207,16 +221,16 @@ class FairSampler(BaseSampler):
                 own.append(self._ended.get(trial.number) or self._end(trial))
         ranks = fair_ranks([trial.values for trial in own], self._reduction_factor)
         earlier = np.array(self._experience.ranks)
-        places = np.concatenate([(earlier + 0.5) / max(1, len(earlier)), (ranks + 0.5) / max(1, len(ranks))])
+        shares = np.concatenate([(earlier + 0.5) / max(1, self._experience.ranked), (ranks + 0.5) / max(1, len(ranks))])
         finished = [*self._earlier, *(trial.shown for trial in own)]
-        order = np.argsort(places, kind="stable").tolist()
+        order = np.argsort(shares, kind="stable").tolist()
         if self._space.sampler in MODELS:
             order = _thinned(order)
         sign = 1.0 if self._space.objective.mode == "min" else -1.0
         shown = []
         for index in sorted(order):
             if (fair := finished[index]) is not None:
-                fair.values = [sign * places[index]]
+                fair.values = [sign * shares[index]]
                 shown.append(fair)
         return _View(study, [*shown, *(trial for trial in others if trial is not None)])
 

@@ -55,7 +55,7 @@ class WarmStart(Frozen):
             ranks.append(earlier.rank)
         for index, trial in enumerate(trials):
             trial.number = index - len(trials)
-        return Experience(trials, ranks)
+        return Experience(trials, ranks, len(self.trials))
 
 
 def warm_start(source: RunDirectory, study: Study) -> WarmStart:

@@ -26,10 +26,9 @@ logger = logging.getLogger(__name__)
 HEARTBEAT = 60.0
 
 
-# Of glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT = 2**30
-"""Bytes that a worker keeps free, at most, and blocks of which size are not from there."""
+# Of glibc's malloc.h: bytes above which a block comes from the kernel and goes back to it, and above which free memory does.
+M_MMAP_THRESHOLD, LARGEST_BLOCK = -3, 2**25  # older versions refuse more
+M_TRIM_THRESHOLD, MOST_KEPT = -1, 2**30
 
 
 class TrialFailure(Exception):
@@ -93,9 +92,10 @@ def keep_freed_memory() -> None:
     It would give megabytes back to the kernel, which clears every page of them again: 2 to 10 % of a step's time. Does nothing
     where it is not glibc.
     """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            mallopt(option, KEPT)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    # The second alone would make it worse: it ends the adjustment of the first.
+    if mallopt is not None and mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK):
+        mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def _serve(lane: str, board: Any, work: Work, worker: Worker) -> None:

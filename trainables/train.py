@@ -97,7 +97,8 @@ def train_trial(
         start = found.step
         state.restore(found.tensors)
         saver.go_on_from(found)
-        logger.info("goes on from step %d", start)
+        if rank == 0:
+            logger.info("goes on from step %d", start)
         if not report(start, found.metrics if rank == 0 else {}, found.ended):
             return
     take_step = Step(trial, data, state, rank=rank, world_size=world_size, compiled=task.compile)

@@ -119,12 +119,13 @@ def test_efficiency_is_lane_time_over_the_time_in_which_trials_ran(trials):
             timed(one, "a", 100, 110, 10),  # after a pause in which nothing ran
             timed(one, "b", 105, None, 5),  # still runs: until its last report
             timed(one, "b", 120, 130, 60),  # resumed: what it had before is not counted
+            timed(one, "", 140, 150, 0),  # no lane took it
             replace(one, lane=None, started=None, ended=None),
         ]
     )
     assert found is not None
-    assert (found.lanes, found.seconds) == (2, 31)
-    assert found.share == pytest.approx((9 + 6 + 10 + 5 + 10) / 62)
+    assert (found.lanes, found.seconds) == (2, 41)
+    assert found.share == pytest.approx((9 + 6 + 10 + 5 + 10) / 82)
     assert efficiency([replace(one, lane=None, started=None)]) is None
 
 

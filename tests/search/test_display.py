@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from search.display import Display
@@ -55,3 +56,21 @@ def test_a_resumed_search_knows_its_best_trial():
         display.trial_started(3, study.recommended())
         display.trial_ended(3, "COMPLETE", 1800, 0.4, None)
     assert "; best 0.1 (trial 2), about" in out.getvalue()
+
+
+@pytest.mark.parametrize(("finalists", "left"), [(0, "about 17 s left"), (2, "about 10 min left")])
+def test_the_time_left_holds_the_finals_and_passes(monkeypatch, finalists, left):
+    study, clock = load("cvae_psf"), [1000.0]
+    monkeypatch.setattr("search.display.time.monotonic", lambda: clock[0])
+    budget = study.budget["quick"].model_copy(update={"trials": 2, "finalists": finalists, "finalist_seeds": 10})
+    with Display(study, budget=budget, console=Console(file=io.StringIO())) as display:
+        display.search_started(ended_before=0, lanes=1)
+        display.trial_started(0, study.recommended())
+        clock[0] += 30.0  # 60 steps a second
+        display.trial_ended(0, "COMPLETE", 1800, 0.4, None)
+        assert display._time_left() == left
+        display.trial_started(1, study.recommended())
+        clock[0] += 30.0
+        display.trial_ended(1, "COMPLETE", 1800, 0.4, None)
+        clock[0] += 9 * 60.0 if finalists else 0.0
+        assert display._time_left() == f"about {30 if finalists else 0} s left"

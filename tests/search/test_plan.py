@@ -8,7 +8,7 @@ from results.run_directory import RunError
 from search import plan
 from spaces.loading import SpaceError
 from spaces.study import Resources, Study
-from tests.search.small import PRESET, edited, run_of, small
+from tests.search.small import PRESET, STEPS, edited, run_of, small
 
 
 @pytest.fixture(scope="module")
@@ -214,13 +214,22 @@ def test_a_finer_grid_takes_more(tmp_path):
     [
         ({}, "18 trials of up to 1800 steps, rungs [200, 600], one in 3 goes on"),
         ({"scheduler": "median"}, "18 trials of up to 1800 steps, stopped from step 200 on if worse than the median"),
-        ({"scheduler": "median"}, "work       3,600 to 32,400 optimizer steps on 2 lanes"),
+        (
+            {"scheduler": "median"},
+            "work       3,600 to 32,400 optimizer steps and up to 19,800 of the finals on 2 lanes",
+        ),
         ({"scheduler": "none"}, "18 trials of up to 1800 steps, none is stopped early"),
-        ({"scheduler": "none"}, "work       32,400 optimizer steps on 2 lanes"),
+        ({"scheduler": "none"}, "work       32,400 optimizer steps and up to 19,800 of the finals on 2 lanes"),
     ],
 )
 def test_the_plan_says_what_early_stopping_does(tmp_path, changes, says):
     assert says in plan.describe(new(tmp_path, small(**changes)), plan.Shape(2, 2, 1, 1, 4))
+
+
+@pytest.mark.parametrize(("trials", "finalists", "trainings"), [(18, 2, 5), (18, 0, 0), (2, 9, 3), (1, 2, 1)])
+def test_the_documents_values_have_one_training_less_in_the_finals(trials, finalists, trainings):
+    changes = {"trials": trials, "finalists": finalists, "finalist_seeds": 2}
+    assert plan.final_steps(small().budget[PRESET].model_copy(update=changes)) == trainings * STEPS
 
 
 def test_the_plan_has_the_trials_of_a_small_grid(tmp_path):

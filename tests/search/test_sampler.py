@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
+from pathlib import Path
 from statistics import mean
 from typing import Any, get_args
 
@@ -26,6 +27,7 @@ from search.sampler import (
     FairSampler,
     at_levels,
     fair_ranks,
+    sampler_of,
 )
 from search.searcher import ask
 from spaces.study import Study
@@ -248,7 +250,7 @@ def experience(space, count=30, **params):
         drawn = space.recommended() | {"learning_rate": 10 ** (-5 + 2 * index / count)} | params
         trials.append(create_trial(params=drawn, distributions=ranges, value=0.0))
         trials[-1].number = index - count
-    return Experience(trials, list(range(count)))
+    return Experience(trials, list(range(count)), count)
 
 
 def test_another_search_s_trials_are_older_and_rank_by_their_share(tmp_path, spy):
@@ -261,6 +263,16 @@ def test_another_search_s_trials_are_older_and_rank_by_their_share(tmp_path, spy
     assert [shown[number] for number in range(-4, 0)] == [pytest.approx((rank + 0.5) / 4) for rank in range(4)]
     assert sorted(shown[number] for number in (0, 1)) == [0.25, 0.75]
     assert [trial.number for trial in ledger.trials] == [0, 1, 2]  # they take no place
+
+
+def test_of_another_search_s_trials_those_left_out_keep_their_places(tmp_path, spy):
+    space = small(sampler="tpe")
+    all_of_it = experience(space, 8)
+    held = Experience(all_of_it.trials[:3] + all_of_it.trials[7:], [0, 1, 2, 7], ranked=8)
+    ledger = open_at(tmp_path / "study.db", space, held)
+    draw(ledger, space)  # that is given
+    draw(ledger, space)
+    assert [trial.value for trial in spy.trials[:4]] == [(rank + 0.5) / 8 for rank in (0, 1, 2, 7)]
 
 
 @pytest.mark.parametrize("sampler", MODELS)
@@ -315,21 +327,27 @@ def test_gaussian_processes_suggest_what_optuna_s_would():
         )
         return ask(study.ask(), space)
 
+    assert "_sample_relative_impl" in vars(GPSampler)  # what ours calls
     optunas = GPSampler(seed=1, n_startup_trials=GP_STARTUP)
     assert suggested(SAMPLERS["gp"](space, 1)) == suggested(optunas)
 
 
-@pytest.mark.parametrize(("sampler", "loads"), [("gp", True), ("auto", True), ("tpe", False)])
-def test_a_rehearsal_loads_what_the_sampler_needs(sampler, loads):
+@pytest.mark.parametrize(
+    ("sampler", "number", "loads"),
+    [("gp", 0, True), ("auto", 9, True), ("auto", GP_TRIALS + 1, False), ("tpe", 0, False)],
+)
+def test_a_rehearsal_loads_what_the_sampler_needs(sampler, number, loads):
     program = f"""
 import sys
 from search.sampler import rehearse
 from spaces.loading import load
-rehearse(load("cvae_psf", ["sampler={sampler}"]))
-print("optuna._gp.acqf" in sys.modules)
+rehearse(load("cvae_psf", ["sampler={sampler}"]), {number})
+print("torch" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(loads)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False
+    )
+    assert done.stdout.strip() == str(loads), done.stderr
 
 
 def search(path, space, trials, killed_after=()):
@@ -393,17 +411,11 @@ def test_beyond_its_random_beginning_a_sampler_learns(tmp_path, sampler):
 
 
 def test_auto_is_gaussian_processes_and_then_tpe():
-    space, study = small(sampler="auto"), optuna.create_study()
-    sampler = FairSampler(space, space.budget[PRESET])
-    assert [type(sampler._make(study, number)) for number in (1, GP_TRIALS, GP_TRIALS + 1, 10 * GP_TRIALS)] == [
-        GPSampler,
-        GPSampler,
-        TPESampler,
-        TPESampler,
-    ]
-    several = small(sampler="auto", **PARETO)
-    pareto = optuna.create_study(directions=["minimize", "maximize"])
-    assert isinstance(FairSampler(several, several.budget[PRESET])._make(pareto, 1), TPESampler)
+    space = small(sampler="auto")
+    numbers = (1, GP_TRIALS, GP_TRIALS + 1, 10 * GP_TRIALS)
+    assert [sampler_of(space, number) for number in numbers] == ["gp", "gp", "tpe", "tpe"]
+    assert sampler_of(small(sampler="auto", **PARETO), 1) == "tpe"
+    assert sampler_of(small(sampler="gp"), 10 * GP_TRIALS) == "gp"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])

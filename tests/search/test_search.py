@@ -138,6 +138,7 @@ def test_a_taken_name_is_refused_and_nothing_changes(first, root):
     assert (root / "runs" / "first" / "summary.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(first, root):
     """SIGINT saves and names the command; that command finishes the run; the data set is not rendered again.
 

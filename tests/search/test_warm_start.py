@@ -91,7 +91,7 @@ def test_trials_outside_this_run_s_ranges_are_left_out():
     rates = [1e-5, 2e-4, 1e-4, 9e-6, 5e-5]
     earlier = of(rates).experience(here)
     assert [trial.params["learning_rate"] for trial in earlier.trials] == [1e-5, 1e-4, 5e-5]
-    assert earlier.ranks == [0, 2, 4]  # those of their own run
+    assert (earlier.ranks, earlier.ranked) == ([0, 2, 4], 5)  # those of their own run
     assert [trial.number for trial in earlier.trials] == [-3, -2, -1]
     assert len(of(rates, lr_schedule="cosine").experience(here).trials) == 3
     assert of(rates, lr_schedule="one_cycle").experience(here).trials == []

@@ -1,5 +1,6 @@
 """The training loop: it learns, resumes bit for bit, stops, fails loudly, and W workers equal one."""
 
+import logging
 import math
 import os
 import subprocess
@@ -158,9 +159,11 @@ def test_resuming_from_a_damaged_checkpoint_uses_the_one_before(tmp_path, data, 
     train_trial(task(tmp_path / "parts"), data, Reports(stop_at=30))
     (tmp_path / "parts" / "checkpoints" / "last-00000030.safetensors").write_bytes(b"half a file")
     second = Reports()
+    caplog.set_level(logging.INFO)
     train_trial(task(tmp_path / "parts"), data, second)
     assert second.steps == [20, 30, 40]
     assert "last-00000030.json is damaged" in caplog.text
+    assert "goes on from step 20" in caplog.text
     a, b = state_of(tmp_path / "whole"), state_of(tmp_path / "parts")
     assert all(torch.equal(a[name], b[name]) for name in a)
 
