@@ -150,8 +150,9 @@ class FairSampler(BaseSampler):
     """The space's sampler, shown every finished or stopped trial as complete, with its fair rank as its value.
 
     Each trial has a sampler of its own: what is suggested depends on the study and the trial's number alone, and a resumed
-    search goes on as if it had never stopped. It serves one study, whose ended trials it keeps. With several objectives, where nothing is stopped, trials have their values.
-    Nothing is done after a trial: of these samplers only `grid` does, it ends the study, whose trials the driver counts.
+    search goes on as if it had never stopped. It serves one study, whose ended trials it keeps. With several objectives,
+    where nothing is stopped, trials have their values. Nothing is done after a trial: of these samplers only `grid` does, it
+    ends the study, whose trials the driver counts.
 
     Args:
         space: its sampler, seed and ranges.

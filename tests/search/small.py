@@ -1,6 +1,7 @@
 """A small space, so that samplers are quick, the value of its trials in closed form, and its study's file."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ METRIC = "val/prior_rel_l2"
 PRESET: Final = "quick"
 RUNGS, STEPS = (200, 600), 1800
 BUDGET = {"trials": 18, "steps": STEPS, "grace_steps": RUNGS[0], "reduction_factor": 3, "evaluate_every": 200}
+PARETO = {"scheduler": "none", "further_objectives": [{"metric": "val/prior_psnr", "mode": "max"}]}
+# Ranges of a resumed run; `inside` tells which trials they still hold.
+CHANGES = {"learning_rate": {"high": 2e-4}, "lr_schedule": {"choices": ["constant", "cosine"]}}
 
 
 def small(*names: str, **changes: Any) -> Study:
@@ -68,10 +72,35 @@ def run_of(path: Path, space: Study, trials: int = 0) -> RunDirectory:
     run.create(record)
     ledger = open_ledger(run.storage_url, run.name, space, space.budget[PRESET])
     for _ in range(trials):
-        number, params = ledger.ask(lambda trial: ask(trial, space))
+        number, params = draw(ledger, space)
         reached = value(params, RUNGS[0])
         ledger.note(number, progress={"step": RUNGS[0], "metrics": {METRIC: reached, "val/kl": 1.0 + number}})
         ledger.report(number, RUNGS[0], reached)
         ledger.tell(number, TrialState.PRUNED, None)
     ledger.close()
     return run
+
+
+def draw(ledger: Ledger, space: Study) -> tuple[int, dict[str, Any]]:
+    """Number and parameters of the next trial."""
+    return ledger.ask(lambda trial: ask(trial, space))
+
+
+def play(ledger: Ledger, space: Study, trials: int, until: Callable[[int], int] = lambda number: STEPS) -> None:
+    """So many trials one after another; those that go `until` the last step are complete."""
+    for _ in range(trials):
+        number, params = draw(ledger, space)
+        last = until(number)
+        for step in (*RUNGS, STEPS):
+            if step <= last:
+                ledger.report(number, step, value(params, step))
+        if last == STEPS:
+            values = [value(params, STEPS), 1 / value(params, STEPS)]
+            ledger.tell(number, TrialState.COMPLETE, values[: len(space.objectives)])
+        else:
+            ledger.tell(number, TrialState.PRUNED, None)
+
+
+def inside(params: dict[str, Any]) -> bool:
+    """Whether a trial lies in the ranges of `CHANGES`."""
+    return bool(params["learning_rate"] <= 2e-4 and params["lr_schedule"] != "one_cycle")

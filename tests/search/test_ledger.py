@@ -9,9 +9,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from search.ledger import Ledger
-from search.searcher import ask
 from spaces.study import Objective
-from tests.search.small import edited, open_at, small, stored, value
+from tests.search.small import draw, edited, open_at, small, stored, value
 
 
 @pytest.fixture
@@ -27,10 +26,6 @@ def space():
 @pytest.fixture
 def ledger(path, space):
     return open_at(path, space)
-
-
-def draw(ledger, space):
-    return ledger.ask(lambda trial: ask(trial, space))
 
 
 def assert_equal_trials(ledger, path):
