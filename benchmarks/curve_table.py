@@ -152,8 +152,8 @@ def _train(params: dict[str, Scalar], index: int, data: dict[str, str]) -> list[
     """The objective at every report; None if it became non-finite."""
     import torch
 
-    from trainables.data import PsfTensors
-    from trainables.train import NonFiniteError, TrialTask, train_trial
+    from trainables.psf.data import PsfTensors
+    from trainables.training.loop import NonFiniteError, TrialTask, train_trial
 
     torch.set_num_threads(1)
     study, values = load("cvae_psf"), []

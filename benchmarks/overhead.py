@@ -31,9 +31,9 @@ from search.scheduler import EarlyStopping
 from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, TrialSettings, run_trial
 from spaces.loading import load
-from trainables.board import ReportFunction
-from trainables.lane import Worker
-from trainables.lanes import Lanes
+from trainables.lanes.board import ReportFunction
+from trainables.lanes.lane import Worker
+from trainables.lanes.lanes import Lanes
 
 METRIC = "val/prior_rel_l2"
 STEPS = (1, 2)

@@ -38,8 +38,8 @@ def train(study: Study, data: dict[str, str], seed: int, steps: int, stream: boo
     """One trial; seconds of every step and of taking in fresh kernels after it."""
     import torch
 
-    from trainables.train import TrialTask, train_trial
-    from trainables.work import load_data
+    from trainables.training.loop import TrialTask, train_trial
+    from trainables.training.work import load_data
 
     torch.set_num_threads(1)
     tensors, reader = load_data(data["train"], data["validation"], stream, "cpu")

@@ -34,14 +34,14 @@ from search.plan import machine
 from search.process import start_ray
 from spaces.loading import load
 from spaces.trial import CvaePsfTrial
-from trainables.board import Assignment, Report
-from trainables.data import PsfTensors
-from trainables.lane import keep_freed_memory, training
-from trainables.lanes import Lanes
-from trainables.losses import weighted_loss
-from trainables.step import multiplies_bfloat16
-from trainables.training_state import AVERAGE_EVERY, BETAS, moving_average
-from trainables.vae import CVAE, CvaeConfig
+from trainables.lanes.board import Assignment, Report
+from trainables.lanes.lane import keep_freed_memory, training
+from trainables.lanes.lanes import Lanes
+from trainables.psf.cvae import CVAE, CvaeConfig
+from trainables.psf.data import PsfTensors
+from trainables.training.losses import weighted_loss
+from trainables.training.state import AVERAGE_EVERY, BETAS, moving_average
+from trainables.training.step import multiplies_bfloat16
 
 BUDGET = 100_000  # document 000's steps
 REPORT_EVERY = 280  # the standard preset's

@@ -13,8 +13,8 @@ from deeplens_workers import cache as kernel_cache
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import LensFile, find_lens
 from deeplens_workers.pool import Progress, Renderer
+from deeplens_workers.psf_data import PsfData
 from deeplens_workers.telemetry import count
-from spaces.psf_data import PsfData
 from spaces.seeding import named_seed
 
 # Pupil samples are scrambled by field point already. A constant keeps the training grid's kernels, the same for every

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from deeplens_workers.dataset import random_points, tracings
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import IN_FLIGHT, RenderActors, cause
-from spaces.psf_data import PsfData
+from deeplens_workers.psf_data import PsfData
 from spaces.seeding import named_seed
 
 logger = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from deeplens_workers.psf_data import PsfData
 from results.analysis import standings
 from results.final_tables import METHODS, METRIC_TITLES, final_sentences
 from results.formatting import decimals, interval, megabytes, microseconds, number
 from results.run_directory import RunDirectory, RunError
 from results.summary import BaselineResult, FinalistResult, Summary
-from spaces.psf_data import PsfData
 
 # What a reader asks first is how far the model is from interpolation.
 ORDER = ("best", "rbf_cubic", "pca_rbf", "bicubic", "bilinear", "nearest", "document")
@@ -64,7 +64,7 @@ def model_card(run: RunDirectory, summary: Summary) -> str:
         "## Use",
         "```python",
         "import torch",
-        "from trainables.vae import load_exported",
+        "from trainables.psf.cvae import load_exported",
         f"kernels = load_exported({str(run.model)!r}).predict({_example(data)})",
         "```",
         "",

@@ -37,8 +37,8 @@ from search.scheduler import EarlyStopping, rule
 from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
 from spaces.loading import SpaceError
-from trainables.lane import training
-from trainables.lanes import Lanes, LanesLost
+from trainables.lanes.lane import training
+from trainables.lanes.lanes import Lanes, LanesLost
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from results.records import TrialRecord
 from results.run_directory import RunDirectory
 from search.trial import TrialSettings
 from spaces.study import Budget, Study
-from trainables.board import Assignment, Report
-from trainables.checkpoint import Checkpoint, load_checkpoint
-from trainables.lanes import Lanes
+from trainables.lanes.board import Assignment, Report
+from trainables.lanes.lanes import Lanes
+from trainables.training.checkpoints import Checkpoint, load_checkpoint
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from deeplens_workers.dataset import PsfDataset
+from deeplens_workers.field import centre_to_corner
 from results import comparison
 from results.analysis import analyze
 from results.comparison import Interval, Verdict
@@ -23,13 +24,12 @@ from results.summary import BaselineResult, Final, FinalistResult, Summary, Trai
 from results.tables import analysis_tables
 from search.finalists import Candidate, candidates
 from search.plan import Job
-from spaces.field import centre_to_corner
 from spaces.metrics import METRICS
-from trainables.baselines import Baseline, predict_baselines
-from trainables.checkpoint import Checkpoint
-from trainables.data import PsfSplit
-from trainables.metrics import fastest, kernel_errors, predict
-from trainables.vae import CVAE, export
+from trainables.psf.cvae import CVAE, export
+from trainables.psf.data import PsfSplit
+from trainables.psf.interpolation import Baseline, predict_baselines
+from trainables.psf.metrics import fastest, kernel_errors, predict
+from trainables.training.checkpoints import Checkpoint
 
 Errors = dict[str, NDArray[np.float64]]
 

@@ -15,13 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import find_lens
+from deeplens_workers.psf_data import PsfData
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from results.run_directory import RunError
 from search.display import rates
 from search.plan import check_writable
 from search.process import start_ray
 from spaces.loading import SpaceError, check
-from spaces.psf_data import PsfData
 
 
 def render(

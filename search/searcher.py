@@ -21,7 +21,7 @@ from search.ledger import Ledger
 from search.observer import Observer
 from search.sampler import Experience, FairSampler
 from spaces.study import Budget, Scalar, Study
-from trainables.board import NO_LANE
+from trainables.lanes.board import NO_LANE
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from ray.actor import ActorHandle
 from results.run_directory import RunDirectory
 from spaces.seeding import named_seed
 from spaces.study import Budget, Scalar, Study
-from trainables.board import BOARD, Assignment, Report
+from trainables.lanes.board import BOARD, Assignment, Report
 
 # Bookkeeping only: the lanes' workers hold the CPUs that train. Tune needs a request above zero.
 TRIAL_CPUS = 0.01
@@ -44,7 +44,7 @@ class TrialSettings:
         return self._payload(params, named_seed(self.study.seed, "finalist", seed), directory, events)
 
     def _payload(self, params: dict[str, Scalar], seed: int, directory: Path, events: Path) -> dict[str, Any]:
-        """Plain data for `trainables.work.train_assignment`."""
+        """Plain data for `trainables.training.work.train_assignment`."""
         return {
             "trial": self.study.trial(params).model_dump(mode="json"),
             "params": params,

@@ -7,8 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from deeplens_workers.psf_data import PsfData
 from spaces.metrics import METRICS, OBJECTIVES
-from spaces.psf_data import PsfData
 from spaces.trial import TRIALS, Frozen
 
 Scalar = bool | int | float | str

@@ -4,8 +4,8 @@ import pytest
 from deeplens_workers import cache
 from deeplens_workers.dataset import positions, render_dataset, sampling_warnings
 from deeplens_workers.kernels import Kernels
+from deeplens_workers.psf_data import PsfData
 from spaces.loading import SpaceError
-from spaces.psf_data import PsfData
 
 
 def small(**changes) -> PsfData:

@@ -16,8 +16,8 @@ from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import Renderer
 from deeplens_workers.stream import streaming
 from tests.deeplens_workers.conftest import at_depth, tracing
-from tests.trainables.test_stream import CONDITIONS, SEED, streamed
-from trainables.stream import StreamReader
+from tests.trainables.psf.test_stream import CONDITIONS, SEED, streamed
+from trainables.psf.stream import StreamReader
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 cluster.add_node(num_cpus=1)

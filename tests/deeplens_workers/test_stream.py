@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from deeplens_workers.psf_data import PsfData
 from deeplens_workers.stream import chunk_points, streaming
-from spaces.psf_data import PsfData
 from tests.waiting import wait_until
 
 

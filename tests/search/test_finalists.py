@@ -9,10 +9,10 @@ from results.run_directory import RunDirectory
 from search.finalists import candidates, train_finalists
 from search.trial import TrialSettings
 from tests.search.small import PRESET, small
-from trainables.checkpoint import Checkpoint, model_tensors, save_checkpoint
-from trainables.lane import training
-from trainables.lanes import Lanes
-from trainables.vae import CVAE, CvaeConfig
+from trainables.lanes.lane import training
+from trainables.lanes.lanes import Lanes
+from trainables.psf.cvae import CVAE, CvaeConfig
+from trainables.training.checkpoints import Checkpoint, model_tensors, save_checkpoint
 
 
 def trial(number, value, state="COMPLETE"):

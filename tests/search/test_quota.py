@@ -17,9 +17,15 @@ from search.searcher import ask, open_ledger
 from search.trial import TrialSettings
 from tests.results.conftest import record_of
 from tests.search.small import METRIC, PRESET, RUNGS, STEPS, small
-from tests.trainables.synthetic import newest
-from trainables.checkpoint import Checkpoint, load_checkpoint, model_tensors, save_checkpoint, stored_checkpoints
-from trainables.vae import CVAE, CvaeConfig
+from tests.trainables.psf.synthetic import newest
+from trainables.psf.cvae import CVAE, CvaeConfig
+from trainables.training.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    model_tensors,
+    save_checkpoint,
+    stored_checkpoints,
+)
 
 CONFIG = CvaeConfig(1, 5, {}, latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)
 FINALISTS = 2

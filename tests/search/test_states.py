@@ -16,7 +16,7 @@ from search.searcher import open_ledger
 from search.trial import TrialSettings
 from spaces.loading import load
 from tests.results.conftest import record_of
-from trainables.lanes import Lanes
+from trainables.lanes.lanes import Lanes
 
 METRIC = "val/prior_rel_l2"
 STEPS, EVERY = 40, 10
@@ -43,7 +43,7 @@ def load_fateful_work():
         import signal
 
         from tests.processes import kill
-        from trainables.lane import TrialFailure
+        from trainables.lanes.lane import TrialFailure
 
         fate = FATES[int(Path(payload["directory"]).name)]
         mark = Path(payload["directory"]) / "mark"

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from deeplens_workers.psf_data import PsfData
 from spaces.loading import load
 from spaces.metrics import METRICS, OBJECTIVES
-from spaces.psf_data import PsfData
 from spaces.study import Budget, Constraint, Objective, Parameter, Study
 from spaces.trial import CvaePsfTrial
 

@@ -1,0 +1,202 @@
+"""Lanes on several nodes, a scenario to a process: `python -m tests.trainables.lanes.on_nodes SCENARIO FOLDER`."""
+
+import asyncio
+import os
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+
+from results.records import read_trials
+from results.run_directory import RunDirectory
+from search.driver import TUNE_ENVIRONMENT, tune_trials
+from search.limits import Limits
+from search.observer import Observer
+from search.searcher import open_ledger
+from search.trial import TrialSettings
+from spaces.loading import load
+from tests.results.conftest import record_of
+from tests.trainables.lanes.test_lane import assignment, load_trivial_work, make_data, reports, training_payload
+from tests.waiting import wait_until
+from trainables.lanes.lane import training
+from trainables.lanes.lanes import START_TIMEOUT, Lanes, ray_environment
+
+METRIC, STEPS, EVERY, TRIALS = "val/prior_rel_l2", 40, 10, 4
+NAMESPACE = "nodes"
+
+
+class Stage:
+    """Where trials wait at half of their steps until the curtain rises."""
+
+    def __init__(self):
+        self._there, self._changed, self._open = set(), asyncio.Condition(), False
+
+    async def arrive(self, trial):
+        async with self._changed:
+            self._there.add(trial)
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: self._open)
+
+    async def wait_for(self, trials):
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._there) >= trials)
+            return set(self._there)
+
+    async def open(self):
+        async with self._changed:
+            self._open = True
+            self._changed.notify_all()
+
+
+def load_staged_work():
+    """Work that goes on from the step that a file has, and stops over at the stage."""
+
+    def work(payload, report, worker):
+        directory = Path(payload["directory"])
+        directory.mkdir(parents=True, exist_ok=True)
+        reached = directory / "reached"
+        start = int(reached.read_text()) if reached.exists() else 0
+        for step in payload["report_steps"]:
+            if step < start:
+                continue
+            if step > STEPS / 2:
+                ray.get(ray.get_actor("stage", namespace=NAMESPACE).arrive.remote(directory.name))
+            reached.write_text(str(step))
+            if not report(step, {METRIC: 1 / step, "val/kl": 1.0}, step == STEPS):
+                return
+
+    return work
+
+
+def start_cluster(head_cpus):
+    os.environ.update(ray_environment() | TUNE_ENVIRONMENT)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": head_cpus, "include_dashboard": False})
+    ray.init(address=cluster.address, namespace=NAMESPACE, log_to_driver=False)
+    return cluster
+
+
+def nodes_come_and_go(folder):
+    """A search begins on one node; another joins, trains, and leaves in the middle of a trial."""
+    os.environ[START_TIMEOUT] = "4"
+    cluster = start_cluster(head_cpus=1)  # too few for a lane, enough for the trials' own processes
+    cluster.add_node(num_cpus=2)
+    sizes = {"steps": STEPS, "grace_steps": EVERY, "evaluate_every": EVERY, "trials": TRIALS}
+    changes = [*(f"budget.quick.{key}={value}" for key, value in sizes.items()), "sampler=random", "scheduler=none"]
+    space = load("cvae_psf", changes)
+    budget, run = space.budget["quick"], RunDirectory(folder / "nodes")
+    run.create(record_of("nodes"))
+    run.logs.mkdir(exist_ok=True)
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    stage = ray.remote(Stage).options(name="stage", num_cpus=0, max_concurrency=100, scheduling_strategy=here).remote()
+    told = []
+
+    with (
+        Lanes(
+            load_staged_work,
+            lanes=1,
+            most=TRIALS,
+            workers=1,
+            cpus=2,
+            gpus=0,
+            spare_cpus=1,
+            storage=run.lanes,
+            logs=run.logs,
+            told=lambda *what: told.append(what),
+            poll=0.5,
+        ) as lanes,
+        closing(open_ledger(run.storage_url, run.name, space, budget)) as ledger,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        lanes.wait_ready()
+        settings, limits = TrialSettings(space, budget, run, {}), Limits(budget, "min", ledger)
+        searching = beside.submit(tune_trials, settings, ledger, lanes, Observer(), limits, trials=TRIALS)
+        ray.get(stage.wait_for.remote(1))
+        second = cluster.add_node(num_cpus=2)
+        print("two trials at once:", sorted(ray.get(stage.wait_for.remote(2))))
+        cluster.remove_node(second, allow_graceful=False)
+        wait_until(lambda: len(told) == 2, seconds=300)  # else its processes, which outlive it a little, end the trial
+        ray.get(stage.open.remote())
+        searching.result()
+    print(*told, sep="\n")
+    print((run.logs / "lane-0.log").read_text(), (run.logs / "lane-1.log").read_text(), sep="\n")
+    trials = read_trials(run)
+    assert [(trial.state, trial.lane) for trial in trials] == [("COMPLETE", "lane-0")] * TRIALS, trials
+    for trial in trials:
+        assert trial.history == tuple((step, 1 / step) for step in range(EVERY, STEPS + 1, EVERY)), trial
+    joined, lost = told
+    assert joined == ("lane-1 joins: there is room for it", 2)
+    reason = r"lane-1: could not be placed in 4 s: asks for 1 x \{CPU: 2\}, the cluster has free \{CPU: [01](\.\d+)?\}"
+    assert re.fullmatch(f"warning: {reason}", lost[0]), lost
+    assert lost[1] == 1
+    again = re.findall(r"trial (\d+) taken", (run.logs / "lane-1.log").read_text())
+    assert len(again) == 1
+    assert f"trial {again[0]} taken" in (run.logs / "lane-0.log").read_text()
+    return cluster
+
+
+def one_lane_on_two_nodes(folder):
+    """Two workers on two nodes train what two on one node do."""
+    data = make_data(folder)
+    cluster = start_cluster(head_cpus=0)
+    nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)]
+    found = {}
+    for name in ("apart", "together"):
+        logs = folder / name
+        logs.mkdir()
+        with Lanes(training, lanes=1, workers=2, cpus=1, gpus=0, storage=folder / "train" / name, logs=logs) as lanes:
+            lanes.wait_ready()
+            payload = training_payload(data, logs)
+            found[name] = [report.metrics["val/prior_rel_l2"] for report in reports(lanes, assignment(0, payload))]
+        log = (logs / "lane-0.log").read_text()
+        print(log)
+        where = dict(re.findall(r"rank (\d): lane-0 starts on \S+ \(node (\w+)\)", log))
+        assert set(where) == {"0", "1"}
+        assert len(set(where.values())) == (2 if name == "apart" else 1), where
+        if name == "apart":
+            for node in nodes:
+                cluster.remove_node(node)
+            cluster.add_node(num_cpus=2)
+    print(found)
+    assert found["apart"] == found["together"]
+    assert found["apart"][-1] < found["apart"][0]
+    return cluster
+
+
+def lanes_share_a_gpu(folder):
+    """Four quarters of a (logical) GPU are lanes; a fifth is told why not, and does not hold up the others."""
+    os.environ[START_TIMEOUT] = "5"
+    os.environ.update(ray_environment())
+    ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    told = []
+    with Lanes(
+        load_trivial_work,
+        lanes=5,
+        workers=1,
+        cpus=1,
+        gpus=0.25,
+        storage=folder / "train",
+        told=lambda *what: told.append(what),
+    ) as lanes:
+        lanes.wait_ready()
+        assert lanes.count == 4
+        heard = []
+        lanes.train([assignment(trial, {"steps": 2}) for trial in range(8)], lambda one, report: heard.append(report))
+    assert [report.step for report in heard if report.last] == [2] * 8
+    ((line, _),) = told
+    print(line)
+    wanted = "asks for 1 x {CPU: 1, GPU: 0.25}, the cluster has free {CPU: 4, GPU: 0}"
+    assert re.sub("lane-[0-4]", "lane-N", line) == f"warning: lane-N: could not be placed in 5 s: {wanted}"
+
+
+if __name__ == "__main__":
+    cluster = globals()[sys.argv[1]](Path(sys.argv[2]))
+    ray.shutdown()
+    if cluster is not None:
+        cluster.shutdown()
+    print("all is well")

@@ -1,0 +1,115 @@
+"""Fresh kernels while training: real Ray actors, a real lens, real deaths."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from ray.util import list_named_actors
+
+from deeplens_workers.dataset import tracings
+from deeplens_workers.lens_file import find_lens
+from deeplens_workers.pool import RenderActors
+from deeplens_workers.psf_data import PsfData
+from deeplens_workers.stream import CHUNK, chunk_points, streaming
+from tests.waiting import wait_until
+from trainables.psf.stream import POLL_STEPS, StreamReader
+
+SEED = 5
+CONDITIONS = ("x", "y", "depth_mm", "focus_mm")
+
+
+def streamed(**changes) -> PsfData:
+    fields = {
+        "lens": "cooke_triplet_50mm",
+        "pixel_pitch_um": 3.2,
+        "grid": (3, 3),
+        "depths_mm": (-10000, -1000),
+        "focus_mm": (-10000, -2000),
+        "kernel_px": 8,
+        "rays": 64,
+        "held_out_rays": 512,
+        "stream": {"kernels": 2 * CHUNK, "reuse": 2},
+    }
+    return PsfData(**(fields | changes))
+
+
+def kill(actor) -> None:
+    import ray
+
+    os.kill(ray.get(actor.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
+
+
+def until_fresh(reader: StreamReader, drawn: int) -> None:
+    """One step that draws so many kernels, then steps that draw none until a chunk has come."""
+    before = reader.fresh
+    for _ in range(POLL_STEPS - reader._steps % POLL_STEPS):
+        reader.refresh(drawn)
+        drawn = 0
+
+    def step() -> bool:
+        reader.refresh(0)
+        return reader.fresh > before
+
+    wait_until(step)
+
+
+@pytest.fixture
+def running(ray_session):
+    with streaming(streamed(), SEED, actors=1) as actor:
+        yield actor
+
+
+def test_readers_are_given_the_sequences_kernels_and_fresh_ones_for_those_they_have_used_up(running):
+    import ray
+
+    data = streamed()
+    here = RenderActors(find_lens(data.lens), data.pixel_pitch_um, count=0).here()
+    expected = {}
+    for index in range(3):
+        points = chunk_points(data, SEED, index)
+        expected[points.tobytes()] = here.render(points, tracings(data)[0])[0].kernels.tobytes()
+
+    chunks = ray.get(running.since.remote(0, "test", 0))
+    assert [chunk.number for chunk in chunks] == [1, 2]
+    assert all(chunk.kernels.tobytes() == expected[chunk.points.tobytes()] for chunk in chunks)
+    state = ray.get(running.state.remote())
+    assert (state.begun, state.arrived, state.failure) == (2, 2, None)  # nothing more until they are used up
+
+    reader = StreamReader(running, CONDITIONS)
+    kernels, before = reader.train.kernels.clone(), reader.train.points.clone()
+    place = reader.train.kernels.data_ptr()
+    assert kernels.shape == (2 * CHUNK, 3, 8, 8)
+    until_fresh(reader, drawn=2 * CHUNK)  # as many as one chunk is worth
+    assert ray.get(running.state.remote()).begun == 3
+    assert reader.fresh == CHUNK
+    assert reader.fresh_share() == 0.5
+    assert reader.fresh_share() is None  # nothing drawn since
+    assert reader.train.kernels.data_ptr() == place
+    changed = reader.train.points.ne(before).any(dim=1)
+    assert int(changed.sum()) == CHUNK
+    assert torch.equal(changed, reader.train.kernels.ne(kernels).flatten(1).any(dim=1))
+    fresh = np.ascontiguousarray(reader.train.kernels[changed].numpy())
+    assert fresh.tobytes() == expected[chunk_points(data, SEED, 2).tobytes()]
+
+
+def test_a_chunk_lost_with_its_renderer_and_a_lost_buffer_are_made_again(running):
+    import ray
+
+    reader = StreamReader(running, CONDITIONS)
+    before = ray.get(running.state.remote())
+    # Many chunks are wanted at once, so that the renderer dies with two of them.
+    reader._drawn = 10 * 2 * CHUNK
+    reader._steps = POLL_STEPS - 1
+    reader.refresh(0)
+    wait_until(lambda: ray.get(running.state.remote()).begun >= before.begun + 2)
+    kill(ray.get_actor(next(str(name) for name in list_named_actors() if str(name).startswith("stream-renderer"))))
+    wait_until(lambda: ray.get(running.state.remote()).arrived == 12)
+    assert ray.get(running.state.remote()).begun == 12
+
+    until_fresh(reader, drawn=0)
+    kill(running)
+    until_fresh(reader, drawn=2 * CHUNK)
+    assert reader._newest > 12  # it goes on where it was
+    ray.get(running.wait_full.remote(), timeout=60)

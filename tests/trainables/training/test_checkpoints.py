@@ -1,0 +1,114 @@
+"""Checkpoints: what is saved comes back, damage is seen, disk space stays bounded."""
+
+import logging
+import os
+
+import pytest
+import torch
+
+from tests.trainables.psf.synthetic import newest
+from trainables.psf.cvae import CVAE, CvaeConfig
+from trainables.training.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    model_tensors,
+    save_checkpoint,
+    stored_checkpoints,
+)
+
+CONFIG = CvaeConfig(1, 5, {"depth_mm": (0.1, 2.0)}, latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)
+
+
+def checkpoint(step: int) -> Checkpoint:
+    torch.manual_seed(step)
+    return Checkpoint(step, {"val/prior_rel_l2": 1 / step}, 1 / step, step, CONFIG, model_tensors(CVAE(CONFIG)))
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    saved = checkpoint(10)
+    save_checkpoint(tmp_path, "last", saved)
+    loaded = newest(tmp_path)
+    assert (loaded.step, loaded.metrics, loaded.config) == (10, saved.metrics, CONFIG)
+    assert (loaded.best, loaded.best_step) == (saved.best, 10)
+    points = torch.tensor([[0.1, 0.2, -800.0]])
+    assert torch.equal(loaded.model().predict(points), saved.model().predict(points))
+    assert load_checkpoint(tmp_path, "best") is None
+
+
+def test_the_newest_two_of_a_kind_are_kept_and_nothing_else(tmp_path):
+    for step in (1, 2, 30):
+        save_checkpoint(tmp_path, "last", checkpoint(step))
+    save_checkpoint(tmp_path, "best", checkpoint(2))
+    kept = {
+        f"{name}.{end}"
+        for name in ("last-00000002", "last-00000030", "best-00000002")
+        for end in ("json", "safetensors")
+    }
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    assert newest(tmp_path).step == 30
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+@pytest.mark.parametrize("damage", ["truncated", "one byte", "empty", "missing"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_with_a_warning(tmp_path, caplog, suffix, damage):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, "last", checkpoint(step))
+    path = tmp_path / f"last-00000002{suffix}"
+    data = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "one byte":
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    else:
+        path.write_bytes(data[: len(data) // 2] if damage == "truncated" else b"")
+    with caplog.at_level(logging.WARNING):
+        assert newest(tmp_path).step == 1
+    # Without its JSON a checkpoint was never completed: nothing to warn about.
+    assert ("last-00000002" in caplog.text) == ((damage, suffix) != ("missing", ".json"))
+
+
+def test_with_every_checkpoint_damaged_there_is_none(tmp_path):
+    save_checkpoint(tmp_path, "last", checkpoint(1))
+    (tmp_path / "last-00000001.safetensors").write_bytes(b"\x80\x04.")  # a pickle is not even looked into
+    assert load_checkpoint(tmp_path, "last") is None
+
+
+def test_a_full_disk_leaves_the_former_checkpoint_and_no_debris(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, "last", checkpoint(1))
+    before = set(tmp_path.iterdir())
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(tmp_path, "last", checkpoint(2))
+    assert set(tmp_path.iterdir()) == before
+    assert newest(tmp_path).step == 1
+
+
+def test_stored_checkpoints_are_listed_with_their_sizes_and_deleted_the_json_first(tmp_path):
+    assert stored_checkpoints(tmp_path / "none") == []
+    save_checkpoint(tmp_path, "best", checkpoint(2))
+    for step in (10, 2):
+        save_checkpoint(tmp_path, "last", checkpoint(step))
+    (tmp_path / ".last-00000030.safetensors.123").write_bytes(b"half")
+    (tmp_path / "notes.txt").touch()
+    listed = stored_checkpoints(tmp_path)
+    assert [(one.kind, one.step, one.complete) for one in listed] == [
+        ("best", 2, True),
+        ("last", 2, True),
+        ("last", 10, True),
+        ("last", 30, False),
+    ]
+    assert sum(one.bytes for one in listed) == sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert all(one.files[0].suffix == ".json" for one in listed if one.complete)
+    for one in listed[2:]:
+        one.delete()
+        one.delete()  # what is gone already is no error
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith((".", "last-"))} == {
+        "last-00000002.json",
+        "last-00000002.safetensors",
+    }
+    assert newest(tmp_path).step == 2

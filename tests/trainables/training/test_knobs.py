@@ -1,0 +1,122 @@
+"""No dead options: every hyperparameter of a trial changes what comes out of its training."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from spaces.trial import CvaePsfTrial
+from tests.trainables.psf.synthetic import newest, tensors
+from tests.trainables.training.test_loop import Reports, task
+from trainables.psf.data import PsfTensors
+from trainables.training.loop import train_trial
+from trainables.training.state import without_prefix
+
+# Hyperparameter -> the values that it needs of others to act, and what it is changed to from TRIAL's value.
+KNOBS: dict[str, tuple[dict[str, Any], list[Any]]] = {
+    "kl_weight": ({}, [1e-1]),
+    "kl_schedule": ({}, ["constant", "cosine", "cyclical"]),
+    "kl_warmup": ({}, [0.25]),
+    "kl_cycles": ({"kl_schedule": "cyclical"}, [2]),
+    "kl_reduction": ({}, ["mean"]),
+    "target_rate": ({}, [0.5]),
+    "free_bits": ({"kl_weight": 1.0}, [0.05]),
+    "free_bits_per": ({"kl_weight": 1.0, "free_bits": 0.03}, ["sample"]),
+    "smooth_weight": ({}, [1.0]),
+    "smooth_term": ({"smooth_weight": 1.0}, ["kl", "output"]),
+    "smooth_pairs": ({}, [4]),
+    "recon_scale": ({}, [1e2]),
+    "decoder_variance": ({}, ["learned", "optimal"]),
+    "latent_dim": ({}, [3]),
+    "hidden_dim": ({}, [16]),
+    "num_layers": ({}, [1]),
+    "fourier_bands": ({}, [1]),
+    "optimizer": ({"weight_decay": 0.1}, ["adam", "sgd"]),
+    "learning_rate": ({}, [1e-3]),
+    "lr_schedule": ({}, ["constant", "cosine", "cosine_restarts"]),
+    "lr_warmup": ({}, [0.3]),
+    "lr_cycles": ({"lr_schedule": "cosine_restarts"}, [2]),
+    "momentum": ({"optimizer": "sgd"}, [0.5]),
+    "weight_decay": ({}, [0.1]),
+    "grad_clip": ({"optimizer": "sgd", "recon_scale": 1e5}, [0.01, 0.0]),
+    "accumulation": ({}, [2]),
+    "ema_width": ({}, [0.2, 0.0]),
+    "batch_size": ({}, [8]),
+    "precision": ({}, ["bfloat16"]),
+    # Of a trial that cannot improve: its second report is its last.
+    "plateau": ({"learning_rate": 1e-30, "ema_width": 0.0}, [0.25]),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PsfTensors:
+    return tensors(tmp_path_factory.mktemp("data"))
+
+
+def outcome(directory: Path, data: PsfTensors, **changes: Any) -> tuple[list[int], dict[str, torch.Tensor]]:
+    """Steps reported, and the weights of the evaluated model of the last report that was the best."""
+    reports = Reports()
+    train_trial(task(directory, **changes), data, reports)
+    return reports.steps, without_prefix("model.", newest(directory / "checkpoints", "best").tensors)
+
+
+def test_every_hyperparameter_is_listed_here():
+    assert KNOBS.keys() == CvaePsfTrial.model_fields.keys()
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in KNOBS.items() for value in values])
+def test_a_hyperparameter_changes_the_result(tmp_path, data, name, value):
+    others = KNOBS[name][0]
+    steps, before = outcome(tmp_path / "before", data, **others)
+    changed_steps, after = outcome(tmp_path / "after", data, **others, **{name: value})
+    shared = before.keys() & after.keys()
+    assert shared
+    alike = all(before[key].shape == after[key].shape and torch.equal(before[key], after[key]) for key in shared)
+    assert steps != changed_steps or not alike
+
+
+def test_a_trial_on_a_plateau_ends_with_a_last_report(tmp_path, data):
+    still: dict[str, Any] = {"learning_rate": 1e-30, "ema_width": 0.0}
+    reports, again = Reports(), Reports()
+    train_trial(task(tmp_path, plateau=0.5, **still), data, reports)
+    assert reports.steps == [10, 20, 30]  # the first is the best, half the budget later none was better
+    assert reports.last == 30
+    train_trial(task(tmp_path, plateau=0.5, **still), data, again)
+    assert (again.steps, again.last) == ([30], 30)
+
+
+def test_the_rate_comes_to_its_target(tmp_path, data):
+    free, steered = Reports(), Reports()
+    settings: dict[str, Any] = {
+        "steps": 900,
+        "every": 300,
+        "lr_schedule": "constant",
+        "learning_rate": 1e-3,
+        "kl_warmup": 0.0,
+    }
+    train_trial(task(tmp_path / "free", **settings), data, free)
+    train_trial(task(tmp_path / "steered", **settings, target_rate=1.0), data, steered)
+    assert free.metrics[900]["train/kl"] < 0.3
+    assert steered.metrics[900]["train/kl"] == pytest.approx(1.0, rel=0.3)
+    assert steered.metrics[900]["train/kl_weight"] < 0.5 * free.metrics[900]["train/kl_weight"]
+
+
+def test_the_learned_variance_comes_to_the_squared_error(tmp_path, data):
+    reports = Reports()
+    changes = {"decoder_variance": "learned", "learning_rate": 1e-2, "kl_weight": 1.0}
+    train_trial(task(tmp_path, steps=1000, every=200, **changes), data, reports)  # type: ignore[arg-type]
+    last = reports.metrics[1000]
+    assert last["train/decoder_variance"] == pytest.approx(last["train/mse"], rel=0.5)
+    assert newest(tmp_path / "checkpoints", "best").config.learned_variance
+
+
+def test_bfloat16_trains_nearly_as_well(tmp_path, data):
+    errors = []
+    for precision in ("float32", "bfloat16"):
+        reports = Reports()
+        train_trial(task(tmp_path / precision, steps=300, every=300, precision=precision), data, reports)
+        errors.append(reports.metrics[300]["val/prior_rel_l2"])
+        weights = newest(tmp_path / precision / "checkpoints").tensors
+        assert weights["model.decoder.0.weight"].dtype == torch.float32
+    assert errors[1] == pytest.approx(errors[0], rel=0.2)

@@ -1,0 +1,1 @@
+"""The image systems: VAEs of small images."""

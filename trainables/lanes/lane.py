@@ -1,0 +1,180 @@
+"""A lane's workers: a long-lived Ray Train worker group that trains one trial after another.
+
+Starting a TorchTrainer costs 20 s and more (a controller, W workers, each importing torch); a trial of this project
+may last two. So a lane is started once, `serve` runs on its W workers until the search ends, and trials come to it
+through the board. One path serves 1 worker and W (DDP), CPU and GPU, one node and many.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+
+from trainables.lanes.board import BOARD, Assignment, ReportFunction
+
+logger = logging.getLogger(__name__)
+
+# An idle lane's workers meet this often (s), well inside the process group's time-out.
+HEARTBEAT = 60.0
+
+
+# Of glibc's malloc.h: bytes above which a block comes from the kernel and goes back to it, and above which free memory does.
+M_MMAP_THRESHOLD, LARGEST_BLOCK = -3, 2**25  # older versions refuse more
+M_TRIM_THRESHOLD, MOST_KEPT = -1, 2**30
+
+
+class TrialFailure(Exception):
+    """The trial cannot succeed and every rank knows it (e.g. a non-finite loss): no retry, the lane goes on."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Where a piece of work runs: its place in the lane's process group."""
+
+    rank: int
+    world_size: int
+    device: str
+
+
+# Trains one assignment: (payload, report, worker). Called on every rank.
+Work = Callable[[dict[str, Any], ReportFunction, Worker], None]
+
+
+def training() -> Work:
+    """The work of a search's lanes. Called on the lanes' workers, so that what it imports is loaded there, once."""
+    from trainables.training.work import train_assignment
+
+    return train_assignment
+
+
+def collective_backend(workers: int, gpus: float) -> Literal["nccl", "gloo"]:
+    """What a lane's workers, each with so many GPUs, talk through.
+
+    NCCL refuses two ranks on one GPU ("Duplicate GPU"); gloo takes tensors of either device. One worker needs neither.
+    """
+    return "nccl" if workers > 1 and gpus >= 1 else "gloo"
+
+
+def serve(config: dict[str, Any]) -> None:
+    """Ray Train's `train_loop_per_worker` of a lane: take, train, report, until the board closes."""
+    import torch
+    from ray.train import get_context
+    from ray.train.torch import get_device
+
+    context, device = get_context(), get_device()
+    assert not isinstance(device, list), "one device per worker"
+    worker = Worker(context.get_world_rank(), context.get_world_size(), str(device))
+    torch.set_num_threads(config["threads"])
+    keep_freed_memory()
+    lane: str = config["lane"]
+    open_log(config["log"], worker)
+    where = f"{socket.gethostname()} (node {ray.get_runtime_context().get_node_id()[:8]})"
+    logger.info("%s starts on %s, device %s, threads %d", lane, where, worker.device, torch.get_num_threads())
+    try:
+        _serve(lane, ray.get_actor(BOARD, namespace=config["namespace"]), config["load_work"](), worker)
+    except Exception:
+        logger.exception("%s ends with an error", lane)
+        raise
+    logger.info("%s ends", lane)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what one step frees for the next.
+
+    It would give megabytes back to the kernel, which clears every page of them again: 2 to 10 % of a step's time. Does nothing
+    where it is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    # The second alone would make it worse: it ends the adjustment of the first.
+    if mallopt is not None and mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK):
+        mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
+
+
+def _serve(lane: str, board: Any, work: Work, worker: Worker) -> None:
+    import torch.distributed as dist
+
+    def ask(call: Callable[[], Any]) -> Any:
+        """What rank 0 is told, on every rank."""
+        box = [call() if worker.rank == 0 else None]
+        if worker.world_size > 1:
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    while True:
+        taken = ask(lambda: ray.get(board.take.remote(lane, HEARTBEAT)))
+        if taken == "close":
+            return
+        if taken == "wait":
+            continue
+        assert isinstance(taken, Assignment)
+        trial, attempt, metric = str(taken), taken.attempt, taken.payload.get("metric")
+        ending = "ended without a report"
+        if worker.rank == 0:
+            logger.info("%s taken (attempt %s)", trial, attempt)
+
+        def report(
+            step: int,
+            metrics: dict[str, float],
+            last: bool,
+            trial: str = trial,
+            attempt: str = attempt,
+            metric: str | None = metric,
+        ) -> bool:
+            nonlocal ending
+
+            def tell() -> bool:
+                logger.info("%s: %s", trial, _progress(step, metrics, metric))
+                return ray.get(board.report.remote(lane, attempt, step, metrics, last)) and not last
+
+            go_on = bool(ask(tell))
+            ending = "ended" if last else "left before its last report" if go_on else "stopped"
+            return go_on
+
+        try:
+            work(taken.payload, report, worker)
+        except TrialFailure as failure:
+            ending = f"failed: {failure}"
+            reason = str(failure)
+            ask(lambda attempt=attempt, reason=reason: ray.get(board.fail.remote(attempt, reason)))  # type: ignore[misc]
+        except Exception as error:
+            ray.get(board.crashing.remote(attempt, "".join(traceback.format_exception_only(error)).strip()))
+            if worker.world_size > 1:
+                raise  # the ranks no longer agree: Ray Train restarts the group
+            logger.exception("%s: attempt %s", trial, attempt)
+            continue  # the board gives it to this lane again, from its checkpoint, until it has failed too often
+        if worker.rank == 0:
+            logger.info("%s %s", trial, ending)
+        ask(lambda: ray.get(board.release.remote(lane)))
+
+
+def _progress(step: int, metrics: dict[str, float], metric: str | None) -> str:
+    parts = [f"step {step}"]
+    if metric in metrics:
+        parts.append(f"{metric} {metrics[metric]:.4g}")
+    if "train/steps_per_second" in metrics:
+        parts.append(f"{metrics['train/steps_per_second']:.3g} steps/s")
+    return ", ".join(parts)
+
+
+def open_log(path: str | None, worker: Worker) -> None:
+    """Append what `trainables` logs in this process to a file, line by line; to none where it cannot be opened."""
+    package = logging.getLogger(__package__)
+    package.setLevel(logging.INFO)
+    if path is None:
+        return
+    try:
+        handler = logging.FileHandler(Path(path))
+    except OSError as error:  # a node without the shared directory trains nevertheless
+        logger.warning("%s: no log here: %s", path, error.strerror)
+        return
+    rank = f"rank {worker.rank}: " if worker.world_size > 1 else ""
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {rank}%(message)s"))
+    package.addHandler(handler)

@@ -1,0 +1,1 @@
+"""Building blocks of the networks, and the VAE they make."""

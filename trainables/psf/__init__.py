@@ -1,0 +1,1 @@
+"""The PSF systems: kernels of a lens at field points."""

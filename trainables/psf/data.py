@@ -1,0 +1,125 @@
+"""PSF data sets on a device. Training reads the train and validation sets; the sealed test set is read on its own.
+
+A set is a directory with `kernels.npy` [N, C, K, K] float32, unit sum per channel, and `points.npy` [N, 3 or 4]: normalised
+x, y in [-1, 1], object depth in mm, negative, and, if given, focus distance in mm, negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deeplens_workers.psf_data import COORDINATES
+
+
+@dataclass(frozen=True)
+class PsfSplit:
+    """Kernels [N, C, K, K] and their points [N, d]: the conditions, in physical units."""
+
+    kernels: Tensor
+    points: Tensor
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @classmethod
+    def load(cls, directory: str | Path, conditions: Sequence[str], device: str | torch.device = "cpu") -> PsfSplit:
+        """One set by memory map: on the CPU its pages are shared by all processes of the machine.
+
+        Args:
+            conditions: those of `COORDINATES` that the points shall have.
+        """
+        directory = Path(directory)
+        # Copy-on-write: torch wants a writable array, and nothing here writes.
+        kernels = torch.from_numpy(np.load(directory / "kernels.npy", mmap_mode="c"))
+        points = torch.from_numpy(select(np.load(directory / "points.npy"), conditions))
+        return cls(kernels.to(device), points.to(device))
+
+
+@dataclass(frozen=True)
+class PsfTensors:
+    """What one trial trains on."""
+
+    train: PsfSplit
+    validation: PsfSplit
+    pairs: Tensor
+    """[P, 2, d] points of neighbours on the grid."""
+    diopter_ranges: dict[str, tuple[float, float]]
+    """Lowest and highest vergence of the train set in 1/m, of each distance that varies."""
+    refresh: Callable[[int], None] = lambda drawn: None
+    """Called between steps with how many kernels all ranks drew: may put others in their place. A grid stays as it is."""
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Those of `COORDINATES` that the points have."""
+        return (*COORDINATES[:2], *self.diopter_ranges)
+
+    @property
+    def device(self) -> torch.device:
+        return self.train.kernels.device
+
+    @classmethod
+    def load(cls, train: str | Path, validation: str | Path, device: str | torch.device = "cpu") -> PsfTensors:
+        """The train grid and the validation positions, resident on `device`.
+
+        Raises:
+            ValueError: the train set is not a full grid.
+        """
+        points = np.load(Path(train) / "points.npy")
+        vergences = {name: 1000 / np.abs(column) for name, column in zip(COORDINATES[2:], points.T[2:], strict=False)}
+        ranges = {name: (float(v.min()), float(v.max())) for name, v in vergences.items() if np.ptp(v) > 0}
+        conditions = (*COORDINATES[:2], *ranges)
+        grid = PsfSplit.load(train, conditions, device)
+        return cls(
+            train=grid,
+            validation=PsfSplit.load(validation, conditions, device),
+            pairs=grid.points[torch.from_numpy(neighbour_pairs(points)).to(device)],
+            diopter_ranges=ranges,
+        )
+
+
+def select(points: NDArray[np.float32], conditions: Sequence[str]) -> NDArray[np.float32]:
+    """The columns [N, d] of points [N, 3 or 4] that are conditions of a model."""
+    return np.ascontiguousarray(points[:, [COORDINATES.index(name) for name in conditions]])
+
+
+def grid_index(points: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Indices of points [N, d] laid out as their grid, the last axis x and the one before it y, each axis rising.
+
+    Raises:
+        ValueError: the points are not a full grid.
+    """
+    axes, places = zip(*(np.unique(column, return_inverse=True) for column in points.T[::-1]), strict=True)
+    index = np.full([len(axis) for axis in axes], -1, dtype=np.int64)
+    index[places] = np.arange(len(points))
+    if index.size != len(points) or (index < 0).any():
+        raise ValueError(f"training points must form a full grid, but got {len(points)} points on {index.shape} axes")
+    return index
+
+
+def neighbour_pairs(points: NDArray[np.floating]) -> NDArray[np.int64]:
+    """[P, 2] indices of grid neighbours: along each axis, and along both diagonals of x and y.
+
+    Args:
+        points: [N, d], a full grid in any order.
+
+    Raises:
+        ValueError: the points are not a full grid.
+    """
+    index = grid_index(points)
+    across = np.eye(index.ndim, dtype=int)
+    steps = [*across, across[-1] + across[-2], across[-2] - across[-1]]
+    ends = [[_shifted(index, -step), _shifted(index, step)] for step in steps]
+    return np.concatenate([np.stack([a.ravel(), b.ravel()], axis=1) for a, b in ends])
+
+
+def _shifted(index: NDArray[np.int64], step: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What is left of a grid whose first or, for -1, last row of an axis is taken away."""
+    ends = {0: slice(None), 1: slice(1, None), -1: slice(None, -1)}
+    return index[tuple(ends[int(one)] for one in step)]

@@ -1,0 +1,1 @@
+"""Training of one trial: loop, step, state, schedules, losses, checkpoints. Knows no system."""

@@ -1,0 +1,170 @@
+"""Checkpoints of one trial: safetensors + JSON, atomic, checked by hash, never pickle.
+
+    checkpoints/last-00000400.safetensors   model, moving average, optimizer moments, generator state
+    checkpoints/last-00000400.json          step, metrics, best so far, model configuration, SHA-256 of the tensors
+    checkpoints/best-00000200.*             the same for the best report so far, the evaluated model only
+
+The JSON is written after its tensors and names their hash, so a checkpoint whose JSON exists and matches is complete.
+The newest two of each kind are kept: should the newest be damaged, the one before it takes its place. A search deletes
+those of ended trials when all together pass its quota (search/quota.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from trainables.psf.cvae import CVAE, CvaeConfig
+from trainables.training.state import with_prefix, without_prefix
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["last", "best"]
+KEPT = 2
+# Also what a writer leaves that is killed: a temporary file, tensors without their JSON.
+FILE = re.compile(r"\.?(last|best)-(\d{8})\.(?:json|safetensors)(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of a trial after `step` optimizer steps, and the metrics it reported there."""
+
+    step: int
+    metrics: dict[str, float]
+    best: float
+    """Best value of the objective up to and including this step."""
+    best_step: int
+    """The step of it."""
+    config: CvaeConfig
+    tensors: dict[str, Tensor]
+    ended: bool = False
+    """Its report is the trial's last."""
+
+    def model(self) -> CVAE:
+        """The model as it was, on the CPU."""
+        model = CVAE(self.config)
+        model.load_state_dict(without_prefix("model.", self.tensors))
+        return model
+
+
+def model_tensors(model: CVAE) -> dict[str, Tensor]:
+    """A model's weights as checkpoint tensors."""
+    return with_prefix("model.", model.state_dict())
+
+
+def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically, then delete all of its kind but the newest two.
+
+    Raises:
+        OSError: the disk is full or not writable; no incomplete checkpoint is left.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = save({name: value.cpu().contiguous() for name, value in checkpoint.tensors.items()})
+    record = {
+        "step": checkpoint.step,
+        "metrics": checkpoint.metrics,
+        "best": checkpoint.best,
+        "best_step": checkpoint.best_step,
+        "ended": checkpoint.ended,
+        "config": asdict(checkpoint.config),
+        "sha256": hashlib.sha256(tensors).hexdigest(),
+    }
+    path = directory / f"{kind}-{checkpoint.step:08d}.json"
+    _write(path.with_suffix(".safetensors"), tensors)
+    _write(path, json.dumps(record, indent=2).encode())
+    for old in _newest_first(directory, kind)[KEPT:]:
+        old.unlink(missing_ok=True)  # the JSON first: without it the tensors are no checkpoint
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The files of one checkpoint."""
+
+    kind: Kind
+    step: int
+    files: tuple[Path, ...]
+    """In the order in which they are to be deleted: a JSON first, as without it the tensors are no checkpoint."""
+    bytes: int
+    complete: bool
+    """Whether there is more than what a killed writer leaves."""
+
+    def delete(self) -> None:
+        """Raises OSError: a file cannot be deleted."""
+        for path in self.files:
+            path.unlink(missing_ok=True)
+
+
+def stored_checkpoints(directory: Path) -> list[Stored]:
+    """What a directory holds by rising step; nothing if there is no such directory.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found: dict[tuple[int, Kind], dict[Path, int]] = {}
+    try:
+        for path in directory.iterdir():
+            if (match := FILE.fullmatch(path.name)) is not None:
+                with suppress(FileNotFoundError):  # its trial runs, and has just deleted it
+                    size = path.stat().st_size
+                    found.setdefault((int(match[2]), "last" if match[1] == "last" else "best"), {})[path] = size
+    except FileNotFoundError:
+        return []
+    stored = []
+    for (step, kind), sizes in sorted(found.items()):
+        files = tuple(sorted(sizes, key=lambda path: path.suffix != ".json"))
+        complete = {path.suffix for path in files} >= {".json", ".safetensors"}
+        stored.append(Stored(kind, step, files, sum(sizes.values()), complete))
+    return stored
+
+
+def load_checkpoint(directory: Path, kind: Kind) -> Checkpoint | None:
+    """The newest valid checkpoint of a kind, on the CPU; a damaged one is passed over with a warning. None: no valid one."""
+    for path in _newest_first(directory, kind):
+        try:
+            return _read(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("checkpoint %s is damaged (%s); using the one before it", path, error)
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    record: dict[str, Any] = json.loads(path.read_text())
+    data = path.with_suffix(".safetensors").read_bytes()
+    if hashlib.sha256(data).hexdigest() != record["sha256"]:
+        raise ValueError("its tensors do not match their SHA-256")
+    config = CvaeConfig.from_dict(record["config"])
+    values = {name: record[name] for name in ("step", "metrics", "best", "best_step", "ended")}
+    return Checkpoint(**values, config=config, tensors=load(data))
+
+
+def _newest_first(directory: Path, kind: Kind) -> list[Path]:
+    return sorted(directory.glob(f"{kind}-*.json"), reverse=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of `data` under `path`, or nothing: temporary file, fsync, rename, fsync of the directory."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
