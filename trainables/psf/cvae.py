@@ -2,8 +2,7 @@
 
 In one's own rendering code:
 
-    from trainables.networks.gaussian import Gaussian, gaussian_kl
-from trainables.psf.cvae import load_exported
+    from trainables.psf.cvae import load_exported
     model = load_exported("results/runs/NAME/model")
     kernels = model.predict(torch.tensor([[0.0, 0.5]]))  # x, y in [-1, 1] -> [1, C, K, K], unit sum per channel
 
@@ -23,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spaces.trial import CvaePsfTrial
+from trainables.networks.gaussian import Gaussian, gaussian_kl
 from trainables.networks.mlp import MLP, FourierEncoding, GaussianMLP, LearnedVariance, constrain, scale_conditions
 from trainables.training.losses import Terms, squared_distance
 
