@@ -1,60 +1,85 @@
-"""The one table of metrics: every number a trial reports is named, given a unit and a direction here."""
+"""Metrics: a number that a trial reports is declared once, by its system, and named nowhere else."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Mode = Literal["min", "max"]
 
+HELD_OUT, SEALED, TRAINING = "val/", "test/", "train/"
+"""Prefixes: measured on the validation set, on the sealed test set, and while training."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One reported number. `mode` is None for a diagnostic that has no better direction."""
+    """One reported number.
+
+    Args:
+        name: with its prefix.
+        mode: None for a diagnostic that has no better direction.
+        title: heading of its column in the tables of a run's end; it is in none without.
+        per_item: each held-out item has an error of its own, whose mean this is. Such a metric can be an objective, as the
+            finals need the errors for their intervals, and is measured at the test set as well.
+        ratio: a quotient of two of its values means something; of decibels or nats only a difference does.
+    """
 
     name: str
     unit: str
     mode: Mode | None
     meaning: str
+    title: str = ""
+    per_item: bool = False
+    ratio: bool = False
+
+    @property
+    def measure(self) -> str:
+        """The name without its prefix."""
+        return self.name.partition("/")[2]
+
+    @property
+    def short(self) -> str:
+        """What a table calls it."""
+        return self.title or self.measure
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether one value is better than another. A diagnostic's is not."""
+        return self.mode is not None and better(self.mode, value, than)
 
 
-def _table(*metrics: Metric) -> dict[str, Metric]:
-    return {metric.name: metric for metric in metrics}
+def sign(mode: Mode) -> float:
+    """What makes smaller better: 1 or -1."""
+    return 1.0 if mode == "min" else -1.0
 
 
-METRICS: dict[str, Metric] = _table(
-    # Held-out positions, fixed weights: comparable between trials.
-    Metric(
-        "val/prior_rel_l2", "1", "min", "mean ||K_hat - K|| / ||K|| of decode(mu_prior(c)) at positions off the grid"
-    ),
-    Metric("val/prior_psnr", "dB", "max", "peak-normalised PSNR of the prior path off the grid"),
-    Metric("val/prior_centroid_px", "px", "min", "mean distance between the centroids of prior-path and true kernels"),
-    Metric("val/prior_radius_error_px", "px", "min", "mean absolute error of the kernel's RMS radius"),
-    Metric("val/posterior_rel_l2", "1", "min", "mean ||K_hat - K|| / ||K|| of decode(mu_posterior(K, c)) off the grid"),
-    Metric("val/prior_gap", "1", "min", "prior-path minus posterior-path relative L2: what the prior fails to predict"),
-    Metric("val/kl", "nats", None, "KL(q(z|K,c) || p(z|c)) per sample, raw: no weight, no free bits"),
-    Metric("val/active_units", "dims", None, "latent dimensions whose mu_q - mu_p varies by more than 0.01"),
-    # The training objective's terms, each before its weight.
+def better(mode: Mode, value: float, than: float) -> bool:
+    """Whether one value is better than another."""
+    return sign(mode) * value < sign(mode) * than
+
+
+def best(mode: Mode, values: Iterable[float]) -> float:
+    """The best of some values."""
+    return min(values) if mode == "min" else max(values)
+
+
+def metric_table(*metrics: Metric) -> dict[str, Metric]:
+    """Metrics by name. What has a value per item under `val/` has its name under `test/` too."""
+    table = {metric.name: metric for metric in metrics}
+    for metric in metrics:
+        if metric.per_item:
+            table[SEALED + metric.measure] = replace(metric, name=SEALED + metric.measure)
+    return table
+
+
+# What every training reports, whatever its system.
+TRAINING_METRICS = (
     Metric("train/loss", "1", None, "the weighted sum that is minimised; not comparable between trials"),
-    Metric("train/mse", "1", None, "mean squared error per kernel element"),
     Metric("train/kl", "nats", None, "raw KL per sample"),
     Metric("train/kl_free", "nats", None, "KL per sample after free bits: what the loss sees"),
-    Metric("train/smooth", "1", None, "smoothness term over sampled neighbour pairs of the grid"),
     Metric("train/kl_weight", "1", None, "KL weight after warm-up schedule at this step"),
-    Metric("train/decoder_variance", "1", None, "variance of the Gaussian decoder per kernel element"),
     Metric("train/effective_beta", "1", None, "beta of a unit-variance Gaussian decoder with summed reductions"),
     Metric("train/learning_rate", "1", None, "learning rate at this step"),
     Metric("train/grad_norm", "1", None, "gradient norm before clipping"),
     Metric("train/steps_per_second", "1/s", "max", "optimizer steps per second since the last report"),
-    Metric(
-        "train/fresh_share", "1", None, "with data.stream: fresh kernels per kernel drawn; 1/reuse if renderers keep up"
-    ),
-    # Sealed test positions: read only once a winner is chosen.
-    Metric("test/prior_rel_l2", "1", "min", "as val/prior_rel_l2, at the sealed test positions"),
-    Metric("test/prior_psnr", "dB", "max", "as val/prior_psnr, at the sealed test positions"),
-    Metric("test/prior_centroid_px", "px", "min", "as val/prior_centroid_px, at the sealed test positions"),
-    Metric("test/prior_radius_error_px", "px", "min", "as val/prior_radius_error_px, at the sealed test positions"),
 )
-
-# What a search may optimise: a direction, held-out data, and no swept weight inside.
-OBJECTIVES = tuple(name for name, m in METRICS.items() if m.mode is not None and name.startswith("val/"))

@@ -1,29 +1,18 @@
-"""Hyperparameters of one trial: every name a space may search or fix, with its type, range and default."""
+"""Hyperparameters that every training has; each system adds its own."""
 
 from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from spaces.frozen import Frozen
 
 
-class Frozen(BaseModel):
-    """Base of every configuration model: immutable, and an unknown key is an error."""
+class Trial(Frozen):
+    """How a variational autoencoder is trained, whatever its network and its data.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class CvaePsfTrial(Frozen):
-    """A conditional VAE of PSF kernels with a learned prior p(z given c), c = field position (and depth, and focus distance).
-
-    The loss of one step is, in this order of terms,
-
-        reconstruction  +  kl_weight(t) * KL_free  +  smooth_weight * smoothness
-
-    with the reconstruction recon_scale * MSE or, if the decoder's variance is learned or optimal, its negative
-    log-likelihood in nats per sample; MSE the mean over kernel elements, KL in nats per sample and the smoothness a mean
-    over pairs of grid neighbours. Defaults are the values of the CVAE-PSF implementation summary (docs/science.md) wherever
-    it names one.
+    The loss of one step is reconstruction + kl_weight(t) * KL_free + what the system adds, with the KL in nats per sample.
     """
 
     # Loss
@@ -39,18 +28,6 @@ class CvaePsfTrial(Frozen):
     )
     free_bits: float = Field(0.0, ge=0, description="floor on the batch-mean KL in nats")
     free_bits_per: Literal["dimension", "sample"] = "dimension"
-    smooth_weight: float = Field(1e-3, ge=0, description="weight of the smoothness term")
-    smooth_term: Literal["mu", "kl", "output"] = "mu"
-    smooth_pairs: int = Field(64, ge=1, description="neighbour pairs drawn per step, over all workers")
-    recon_scale: float = Field(1.0, gt=0, description="multiplies the MSE; implies the fixed decoder's variance")
-    decoder_variance: Literal["fixed", "learned", "optimal"] = Field(
-        "fixed", description="of the Gaussian decoder; optimal: each batch's own mean squared error"
-    )
-    # Network
-    latent_dim: int = Field(128, ge=1)
-    hidden_dim: int = Field(512, ge=1)
-    num_layers: int = Field(4, ge=1, description="hidden layers of encoder, prior and decoder each")
-    fourier_bands: int = Field(10, ge=0, le=16, description="sin/cos pairs per coordinate, frequencies 2^k pi")
     # Optimizer
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: float = Field(1e-4, gt=0)
@@ -86,7 +63,3 @@ class CvaePsfTrial(Frozen):
                 f"`target_rate` needs `kl_weight > 0`, but got (target_rate={self.target_rate}, kl_weight={self.kl_weight})"
             )
         return self
-
-
-# Model name (the `model` key of a space) -> the hyperparameters it understands.
-TRIALS: dict[str, type[Frozen]] = {"cvae_psf": CvaePsfTrial}

@@ -1,40 +1,23 @@
-"""Loss terms. One definition for every reduction: KL in nats per sample, MSE per kernel element, smoothness per pair.
+"""Loss terms that all systems share. One definition for every reduction: KL in nats per sample.
 
-    loss = recon_scale * MSE + kl_weight * KL_free + smooth_weight * smoothness
+    loss = reconstruction + kl_weight * KL_free + the system's own terms
 
-With D = C K K elements, recon_scale * MSE is, up to a constant, the negative log-likelihood of a Gaussian decoder of
-variance D / (2 recon_scale); where that variance is learned, or the best for each batch, the likelihood itself takes its
-place. Either way the weights equal a beta-VAE with unit decoder variance and summed reductions at
-beta = `effective_beta` = kl_weight * variance. Runs of different kernel sizes or reductions compare by that number only.
+With D elements per sample and a unit decoder variance the weights equal a beta-VAE with summed reductions at
+beta = `effective_beta` = kl_weight * variance. Runs of different sizes or reductions compare by that number only.
 
-Shape legend: B = batch, L = latent dimension, P = neighbour pairs, D = elements of a kernel (all channels).
+Shape legend: B = batch, L = latent dimension, P = pairs.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from spaces.trial import CvaePsfTrial
-
-LEAST_VARIANCE = 1e-20
-"""Below it the optimal variance's logarithm would run away; float32 rounds kernels to no better than 1e-16."""
-
-
-class Terms(NamedTuple):
-    """What the model computes for a batch, before any weight or reduction."""
-
-    mse: Tensor
-    """[B] mean squared error over each sample's D elements."""
-    kl: Tensor
-    """[B, L] nats, KL(q(z|K,c) || p(z|c)) per dimension."""
-    smooth: Tensor
-    """[P] squared distance or nats per neighbour pair."""
-    logvar: Tensor | None = None
-    """Scalar, log of the decoder's variance per element, if it is learned."""
+from spaces.trial import Trial
 
 
 def free_bits(kl: Tensor, floor: float, per: Literal["dimension", "sample"]) -> Tensor:
@@ -76,52 +59,42 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return total
 
 
-def weighted_loss(
-    terms: Terms, trial: CvaePsfTrial, kl_weight: float | Tensor, elements: int, world_size: int = 1
-) -> dict[str, Tensor]:
-    """The minimised sum, `loss`, and its unweighted terms by name; scalars with gradient.
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Reductions over a batch of which each of `size` workers has a part; parts may differ in size.
 
-    `decoder_variance` is that of the Gaussian decoder, per element; `effective_beta` that of the module's description.
+    A `mean` is this rank's share times `size`: the mean over ranks, which is what DDP takes of the gradients, is the value of
+    one worker with the whole batch. What enters a non-linear function must be summed over ranks first: `whole`, `whole_mean`.
+    """
+
+    size: int = 1
+
+    def mean(self, values: Tensor, count: int) -> Tensor:
+        """Of this rank's part [b] of `count` values, its share of their mean; a scalar."""
+        return values.sum() * (self.size / count)
+
+    def whole(self, share: Tensor) -> Tensor:
+        """The mean that `mean` gives a share of; the same on every rank."""
+        return sum_over_ranks(share / self.size) if self.size > 1 else share
+
+    def whole_mean(self, values: Tensor, count: int) -> Tensor:
+        """Of this rank's part [b, ...] of `count` values, the mean of all; the same on every rank."""
+        part = values.sum(dim=0) / count
+        return sum_over_ranks(part) if self.size > 1 else part
+
+
+def kl_loss(trial: Trial, kl: Tensor, kl_weight: float | Tensor, ranks: Ranks) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted KL term, and the numbers that go with it.
 
     Args:
-        terms: this rank's part of a batch of `trial.batch_size` samples and `trial.smooth_pairs` pairs; parts may differ
-            in size.
-        elements: D.
+        kl: this rank's part [b, L] of KL(q || p) in nats, of a batch of `trial.batch_size` samples.
+        kl_weight: at this step.
 
-    Every value is this rank's share times `world_size`: their mean over ranks, which is what DDP takes of the gradients,
-    is the value of one worker with the whole batch. What enters a non-linear function, the KL before the floor of free bits
-    and the squared error of the optimal variance, is summed over ranks first.
+    Returns:
+        What is added to the reconstruction term; `kl` and `kl_free` in nats per sample, and `beta`, the weight of the latter.
     """
-    mse = terms.mse.sum() * (world_size / trial.batch_size)
-    smooth = terms.smooth.sum() * (world_size / trial.smooth_pairs)
-    kl = terms.kl.sum(dim=0) / trial.batch_size
-    if world_size > 1:
-        kl = sum_over_ranks(kl)
-    kl_free = free_bits(kl, trial.free_bits, trial.free_bits_per)
-    weight = kl_weight / trial.latent_dim if trial.kl_reduction == "mean" else kl_weight
-
-    if trial.decoder_variance == "fixed":
-        reconstruction, variance = trial.recon_scale * mse, mse.new_full((), elements / (2 * trial.recon_scale))
-    elif trial.decoder_variance == "learned":
-        assert terms.logvar is not None
-        reconstruction, variance = gaussian_nll(mse, terms.logvar, elements), terms.logvar.exp()
-    else:
-        variance = (sum_over_ranks(mse / world_size) if world_size > 1 else mse).clamp_min(LEAST_VARIANCE)
-        reconstruction = gaussian_nll(variance, variance.log(), elements)
-    return {
-        "loss": reconstruction + weight * kl_free + trial.smooth_weight * smooth,
-        "mse": mse,
-        "kl": kl.sum(),
-        "kl_free": kl_free,
-        "smooth": smooth,
-        "decoder_variance": variance,
-        "effective_beta": weight * variance,
-    }
-
-
-def gaussian_nll(mse: Tensor, logvar: Tensor, elements: int) -> Tensor:
-    """-log N(K; K_hat, sigma^2) in nats per sample of D elements, without the constant D/2 log(2 pi); a scalar.
-
-    With sigma^2 = MSE it is D/2 (log MSE + 1): the optimal sigma-VAE (Rybkin et al. 2021).
-    """
-    return 0.5 * elements * (logvar + mse * (-logvar).exp())
+    means = ranks.whole_mean(kl, trial.batch_size)
+    penalised = free_bits(means, trial.free_bits, trial.free_bits_per)
+    weight = kl_weight / kl.shape[1] if trial.kl_reduction == "mean" else kl_weight
+    beta = weight if isinstance(weight, Tensor) else means.new_full((), weight)
+    return weight * penalised, {"kl": means.sum(), "kl_free": penalised, "beta": beta}

@@ -1,0 +1,111 @@
+"""The torch side of a system: all that lanes and finals ask of a model family.
+
+    open   sets on disk -> data on a device          build     a trial's network
+    draw, inputs, loss     one batch of a step       evaluate  validation metrics at every report
+    judge, baselines       errors at the sealed test set, for the finals
+
+The training loop (trainables/training/) calls these and knows nothing else of what it trains.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces.trial import Trial
+from trainables.training.losses import Ranks
+
+
+class Network(nn.Module):
+    """A network that can be built again: from its `config`, plain JSON values, and its weights."""
+
+    @property
+    def config_dict(self) -> dict[str, Any]:
+        """What `Learner.rebuild` takes."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model or a baseline at the sealed test set.
+
+    `errors` [P] of each per-item metric by its name without prefix; `bytes` is what must be kept of it, `seconds` its time per
+    item on one thread of the CPU.
+    """
+
+    errors: dict[str, Tensor]
+    bytes: int
+    seconds: float
+
+
+class Learner[T: Trial, D, N: Network, H](ABC):
+    """What a system computes. T: its trial, D: its opened data, N: its network, H: its opened test set."""
+
+    @abstractmethod
+    def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> D:
+        """Train and validation sets on a device. Opened once per process, for all trials."""
+
+    @abstractmethod
+    def build(self, trial: T, data: D) -> N:
+        """A trial's network for some data, with random weights from torch's global generator, on the CPU."""
+
+    @abstractmethod
+    def rebuild(self, config: dict[str, Any]) -> N:
+        """The network of a `config_dict`, also after a way through JSON; its weights are loaded next."""
+
+    @abstractmethod
+    def draw(self, trial: T, data: D, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """All that is random in a batch, drawn for all ranks: tensors whose first dimension is split among them."""
+
+    @abstractmethod
+    def inputs(self, trial: T, data: D, drawn: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        """What the network is called with, of this rank's part of what was drawn."""
+
+    @abstractmethod
+    def loss(self, trial: T, terms: Any, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
+        """`loss`, with gradient, and every other number of a step by its name under `train/`; scalars.
+
+        Args:
+            terms: what the network returned.
+        """
+
+    @abstractmethod
+    def evaluate(self, network: N, data: D) -> dict[str, float]:
+        """Every `val/` metric. Nothing here depends on a weight of the loss."""
+
+    def pictures(self, network: N, data: D) -> dict[str, Tensor]:
+        """Images [3, H, W] in [0, 1] for TensorBoard, by tag."""
+        return {}
+
+    def since_last(self, data: D) -> dict[str, float]:
+        """More `train/` metrics, counted since the last call."""
+        return {}
+
+    @abstractmethod
+    def open_test(self, sets: Mapping[str, str]) -> H:
+        """The sealed test set on the CPU. Only the finals open it."""
+
+    @abstractmethod
+    def judge(self, network: N, test: H) -> Judged:
+        """A model at the test set."""
+
+    @abstractmethod
+    def baselines(self, sets: Mapping[str, str], test: H, winner: N) -> dict[str, Judged]:
+        """What a user would do without the model, by the name that the system declares."""
+
+    def figures(self, network: N, sets: Mapping[str, str], test: H, directory: Path) -> None:
+        """Write PNG pictures of a run's winner to an existing directory."""
+
+    @abstractmethod
+    def usage(self, path: str, study: Any) -> str:
+        """Lines of Python that use the exported model, for its card."""
+
+    def card(self, study: Any) -> dict[str, list[str]]:
+        """The model card's own sections by title: lines of Markdown."""
+        return {}

@@ -1,0 +1,76 @@
+"""The loss of the CVAE of kernels.
+
+    loss = recon_scale * MSE + kl_weight * KL_free + smooth_weight * smoothness
+
+With D = C K K elements, recon_scale * MSE is, up to a constant, the negative log-likelihood of a Gaussian decoder of
+variance D / (2 recon_scale); where that variance is learned, or the best for each batch, the likelihood itself takes its
+place.
+
+Shape legend: B = batch, L = latent dimension, P = neighbour pairs, D = elements of a kernel (all channels).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from trainables.psf.trial import CvaePsfTrial
+from trainables.training.losses import Ranks, kl_loss
+
+LEAST_VARIANCE = 1e-20
+"""Below it the optimal variance's logarithm would run away; float32 rounds kernels to no better than 1e-16."""
+
+
+class Terms(NamedTuple):
+    """What the CVAE computes for a batch, before any weight or reduction."""
+
+    mse: Tensor
+    """[B] mean squared error over each sample's D elements."""
+    kl: Tensor
+    """[B, L] nats, KL(q(z|K,c) || p(z|c)) per dimension."""
+    smooth: Tensor
+    """[P] squared distance or nats per neighbour pair."""
+    logvar: Tensor | None = None
+    """Scalar, log of the decoder's variance per element, if it is learned."""
+
+
+def cvae_loss(
+    trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, elements: int, ranks: Ranks
+) -> dict[str, Tensor]:
+    """The minimised sum, `loss`, and its unweighted terms by name; scalars with gradient.
+
+    `decoder_variance` is that of the Gaussian decoder, per element; `effective_beta` that of trainables/training/losses.py.
+
+    Args:
+        terms: this rank's part of a batch of `trial.batch_size` samples and `trial.smooth_pairs` pairs.
+        elements: D.
+    """
+    mse = ranks.mean(terms.mse, trial.batch_size)
+    smooth = ranks.mean(terms.smooth, trial.smooth_pairs)
+    penalty, values = kl_loss(trial, terms.kl, kl_weight, ranks)
+    if trial.decoder_variance == "fixed":
+        reconstruction, variance = trial.recon_scale * mse, mse.new_full((), elements / (2 * trial.recon_scale))
+    elif trial.decoder_variance == "learned":
+        assert terms.logvar is not None
+        reconstruction, variance = gaussian_nll(mse, terms.logvar, elements), terms.logvar.exp()
+    else:
+        variance = ranks.whole(mse).clamp_min(LEAST_VARIANCE)
+        reconstruction = gaussian_nll(variance, variance.log(), elements)
+    return {
+        "loss": reconstruction + penalty + trial.smooth_weight * smooth,
+        "mse": mse,
+        "kl": values["kl"],
+        "kl_free": values["kl_free"],
+        "smooth": smooth,
+        "decoder_variance": variance,
+        "effective_beta": values["beta"] * variance,
+    }
+
+
+def gaussian_nll(mse: Tensor, logvar: Tensor, elements: int) -> Tensor:
+    """-log N(K; K_hat, sigma^2) in nats per sample of D elements, without the constant D/2 log(2 pi); a scalar.
+
+    With sigma^2 = MSE it is D/2 (log MSE + 1): the optimal sigma-VAE (Rybkin et al. 2021).
+    """
+    return 0.5 * elements * (logvar + mse * (-logvar).exp())

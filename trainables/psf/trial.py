@@ -1,0 +1,37 @@
+"""Hyperparameters of the conditional VAE of PSF kernels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from spaces.trial import Trial
+
+
+class CvaePsfTrial(Trial):
+    """A conditional VAE of PSF kernels with a learned prior p(z given c), c = field position (and depth, and focus distance).
+
+    The loss of one step is, in this order of terms,
+
+        reconstruction  +  kl_weight(t) * KL_free  +  smooth_weight * smoothness
+
+    with the reconstruction recon_scale * MSE or, if the decoder's variance is learned or optimal, its negative
+    log-likelihood in nats per sample; MSE the mean over kernel elements, KL in nats per sample and the smoothness a mean
+    over pairs of grid neighbours. Defaults are the values of the CVAE-PSF implementation summary (docs/science.md) wherever
+    it names one.
+    """
+
+    # Loss
+    smooth_weight: float = Field(1e-3, ge=0, description="weight of the smoothness term")
+    smooth_term: Literal["mu", "kl", "output"] = "mu"
+    smooth_pairs: int = Field(64, ge=1, description="neighbour pairs drawn per step, over all workers")
+    recon_scale: float = Field(1.0, gt=0, description="multiplies the MSE; implies the fixed decoder's variance")
+    decoder_variance: Literal["fixed", "learned", "optimal"] = Field(
+        "fixed", description="of the Gaussian decoder; optimal: each batch's own mean squared error"
+    )
+    # Network
+    latent_dim: int = Field(128, ge=1)
+    hidden_dim: int = Field(512, ge=1)
+    num_layers: int = Field(4, ge=1, description="hidden layers of encoder, prior and decoder each")
+    fourier_bands: int = Field(10, ge=0, le=16, description="sin/cos pairs per coordinate, frequencies 2^k pi")
