@@ -1,13 +1,17 @@
-"""Diagonal Gaussians: posterior and prior of every VAE.
+"""Diagonal Gaussians: posterior and prior of every VAE, and the layer that ends an encoder.
 
-Shape legend: B = batch, L = latent dimension.
+Shape legend: B = batch, S = samples of z, F = features, L = latent dimension.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+LOGVAR_LIMIT = 10.0
+"""Log-variances stay in [-10, 10]: exp never overflows, and a variance of e^-10 is as good as none."""
 
 
 class Gaussian(NamedTuple):
@@ -25,3 +29,34 @@ def gaussian_kl(q: Gaussian, p: Gaussian) -> Tensor:
     """KL(q || p) of diagonal Gaussians in nats per dimension, [B, L]."""
     difference = q.logvar - p.logvar
     return 0.5 * (difference.exp() + (q.mu - p.mu).square() * (-p.logvar).exp() - 1.0 - difference)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Where autocast's bfloat16 ends: it is too coarse for exponentials and long sums. Other types stay."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def smooth_bound(values: Tensor, low: float, high: float) -> Tensor:
+    """Values in (low, high): nearly themselves in the middle of it, and never without a gradient.
+
+    A clamp has none outside, so what leaves it stays there (Vahdat & Kautz 2020 bound by tanh as well).
+    """
+    middle, half = (low + high) / 2, (high - low) / 2
+    return middle + half * ((values - middle) / half).tanh()
+
+
+class GaussianHead(nn.Linear):
+    """Linear layer whose output is a diagonal Gaussian: [B, F] -> mu, logvar, each [B, L].
+
+    It starts near N(0, I) whatever its input, so training against that prior begins at KL(q || p) close to 0. Two random
+    networks would begin at the distance between them, which can be thousands of nats.
+    """
+
+    def __init__(self, features: int, latent_dim: int) -> None:
+        super().__init__(features, 2 * latent_dim)
+        nn.init.normal_(self.weight, std=1e-3)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, features: Tensor) -> Gaussian:  # type: ignore[override]
+        mu, logvar = at_least_float32(super().forward(features)).chunk(2, dim=-1)
+        return Gaussian(mu, smooth_bound(logvar, -LOGVAR_LIMIT, LOGVAR_LIMIT))
