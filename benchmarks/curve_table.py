@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from spaces.loading import load
 from spaces.seeding import named_seed
 from spaces.study import Scalar, Study
-from spaces.trial import CvaePsfTrial
+from trainables.psf.trial import CvaePsfTrial
 
 TABLE = Path(__file__).parent / "data" / "cvae_psf_curves.json.gz"
 STEPS = 600

@@ -33,12 +33,12 @@ from results.run_directory import RunDirectory
 from search.plan import machine
 from search.process import start_ray
 from spaces.loading import load
-from spaces.trial import CvaePsfTrial
 from trainables.lanes.board import Assignment, Report
 from trainables.lanes.lane import keep_freed_memory, training
 from trainables.lanes.lanes import Lanes
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.data import PsfTensors
+from trainables.psf.trial import CvaePsfTrial
 from trainables.training.losses import weighted_loss
 from trainables.training.state import AVERAGE_EVERY, BETAS, moving_average
 from trainables.training.step import multiplies_bfloat16

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deeplens_workers import cache as kernel_cache
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
-from deeplens_workers.lens_file import LensFile, find_lens
+from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pool import Progress, Renderer
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.telemetry import count
@@ -113,22 +113,23 @@ def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderReques
     }
 
 
-def render_dataset(data: PsfData, seed: int, cache: Path, actors: int, progress: Progress | None = None) -> PsfDataset:
+def render_dataset(
+    data: PsfData, lens: LensFile, seed: int, cache: Path, actors: int, progress: Progress | None = None
+) -> PsfDataset:
     """Have the three sets in the cache, rendering what is missing or corrupt.
 
     Args:
         data: the study's data section.
+        lens: its lens.
         seed: the run's seed; it places the held-out positions.
         cache: directory of cache entries, created if need be.
         actors: Ray actors to render with, shared by the sets; 0 renders in this process.
         progress: called with (points done, points in all, rays of their kernels) of what has to be rendered.
 
     Raises:
-        SpaceError: the lens is missing or malformed.
         ValueError: no light of a point reaches its kernel.
         RenderError: rendering actors kept dying.
     """
-    lens = find_lens(data.lens)
     wanted = requests(data, lens, seed)
     entries = {name: cache / kernel_cache.key(request) for name, request in wanted.items()}
     warnings = [warning for entry in entries.values() if (warning := _drop_if_corrupt(entry))]

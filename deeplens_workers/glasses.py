@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from spaces.loading import SpaceError
+from spaces.errors import SpaceError
 
 
 @cache

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from deeplens_workers.glasses import deeplens_version, is_glass, known_glasses
-from spaces.loading import SpaceError, nearest
+from spaces.errors import SpaceError, nearest
+from spaces.system import Source
 
 LENSES = Path(__file__).parent / "lenses"
 SUFFIXES = (".json", ".zmx", ".seq")
@@ -34,13 +34,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class LensFile:
+class LensFile(Source):
     """A lens file that passed the checks. `sha256` is the hex digest of its bytes."""
-
-    name: str
-    path: Path
-    sha256: str
 
 
 class Surface(BaseModel):

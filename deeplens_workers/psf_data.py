@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from spaces.trial import Frozen
+from spaces.frozen import Frozen
+from spaces.system import DataSection
 
 # DeepLens refuses fewer.
 COHERENT_RAYS = 1_000_000
@@ -27,11 +28,13 @@ class Stream(Frozen):
     )
 
 
-class PsfData(Frozen):
+class PsfData(DataSection):
     """The PSF data set: a grid of field points to train on, and held-out positions between them.
 
     Field coordinates are normalised to [-1, 1] over half the sensor's width and height.
     """
+
+    uses_actors: ClassVar[bool] = True
 
     lens: str = Field(description="shipped lens name, or path of a .json, .zmx or .seq file")
     pixel_pitch_um: PositiveFloat = Field(description="sensor pixel pitch in micrometres")
@@ -108,6 +111,10 @@ class PsfData(Frozen):
                 f"but got (held_out_rays={self.held_out_rays}, rays={self.rays})"
             )
         return self
+
+    @property
+    def streams(self) -> bool:
+        return self.stream is not None
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers.dataset import random_points, tracings
-from deeplens_workers.lens_file import find_lens
+from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pool import IN_FLIGHT, RenderActors, cause
 from deeplens_workers.psf_data import PsfData
 from spaces.seeding import named_seed
@@ -177,8 +177,8 @@ class KernelStream:
 
 
 @contextmanager
-def streaming(data: PsfData, seed: int, actors: int) -> Iterator[Any]:
-    """The stream of a data set with its buffer full, or None if the data set has none; its actors end with the context.
+def streaming(data: PsfData, lens: LensFile, seed: int, actors: int) -> Iterator[Any]:
+    """The stream of a data set that has one, with its buffer full; its actors end with the context.
 
     Args:
         seed: the run's seed.
@@ -188,12 +188,9 @@ def streaming(data: PsfData, seed: int, actors: int) -> Iterator[Any]:
         ValueError: DeepLens cannot render a point.
         RenderError: renderers kept dying.
     """
-    if data.stream is None:
-        yield None
-        return
     import ray
 
-    renderers = RenderActors(find_lens(data.lens), data.pixel_pitch_um, actors, name="stream-renderer")
+    renderers = RenderActors(lens, data.pixel_pitch_um, actors, name="stream-renderer")
     actor = ray.remote(num_cpus=0, max_restarts=RESTARTS, max_task_retries=RESTARTS)(KernelStream)
     stream = actor.options(name=STREAM).remote(data, seed, renderers)
     try:

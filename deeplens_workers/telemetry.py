@@ -25,3 +25,8 @@ def _counter(name: str) -> Any:
     from ray.util.metrics import Counter
 
     return Counter(name, DESCRIPTIONS[name])
+
+
+def rates(psfs: int, rays: int, seconds: float) -> str:
+    """How fast rendering goes."""
+    return f"{psfs / seconds:,.0f} PSFs/s, {rays / seconds:.2g} rays/s"

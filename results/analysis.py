@@ -14,8 +14,9 @@ from results.records import STATES, State, TrialRecord, read_trials
 from results.run_directory import RunDirectory, RunRecord
 from results.summary import Final, Summary
 from spaces.loading import available
-from spaces.metrics import METRICS, Mode
+from spaces.metrics import SEALED, Metric, Mode, sign
 from spaces.study import Objective, Scalar, Study
+from spaces.system import System
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The winner against an interpolation of the training grid, at the test positions.
+    """The winner against a baseline, at the test set.
 
     `ahead` is by how much the winner is better, in the unit of `Final.metric`, with its 95 % interval; negative: worse.
     """
@@ -107,6 +108,11 @@ class Analysis:
         return self.study.objective.mode
 
     @property
+    def title(self) -> str:
+        """What tables call the objective."""
+        return self.study.system.metrics[self.study.objective.metric].short
+
+    @property
     def document(self) -> TrialRecord | None:
         """The trial with the source documents' values."""
         return next((trial for trial in self.trials if trial.recommended), None)
@@ -141,7 +147,7 @@ def analyze(run: RunDirectory) -> Analysis:
         importance=importance(trials, study, min([*budget.rungs(), budget.steps])),
         edges=edges(study, ranking[0].params) if ranking else [],
         gain=_gain(study, trials, ranking, summary),
-        standings=standings(summary.final) if summary is not None else [],
+        standings=standings(summary.final, study.system) if summary is not None else [],
         summary=summary,
     )
 
@@ -159,7 +165,7 @@ def ranked(trials: Sequence[TrialRecord], mode: Mode) -> list[TrialRecord]:
         best = trial.best(mode)
         assert best is not None
         step, value = best
-        return (trial.violation, value if mode == "min" else -value, step, trial.number)
+        return (trial.violation, sign(mode) * value, step, trial.number)
 
     return sorted((t for t in trials if t.state != "FAIL" and t.best(mode) is not None), key=key)
 
@@ -169,11 +175,11 @@ def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective])
 
     A trial dominates another if it is better in one objective and no worse in any.
     """
-    signs = [1.0 if objective.mode == "min" else -1.0 for objective in objectives]
+    signs = [sign(objective.mode) for objective in objectives]
 
     def losses(trial: TrialRecord) -> tuple[float, ...]:
         assert trial.values is not None
-        return tuple(sign * value for sign, value in zip(signs, trial.values, strict=True))
+        return tuple(one * value for one, value in zip(signs, trial.values, strict=True))
 
     able = [t for t in trials if t.state == "COMPLETE" and t.values is not None and t.violation == 0]
     all_losses = [losses(trial) for trial in able]
@@ -223,13 +229,15 @@ def efficiency(trials: Sequence[TrialRecord]) -> Efficiency | None:
     return Efficiency(len(lanes), elapsed, trained / (len(lanes) * elapsed)) if lanes and elapsed else None
 
 
-def standings(final: Final) -> list[Standing]:
+def standings(final: Final, system: System) -> list[Standing]:
     """The winner against each baseline: which of the two is better, whatever the metric's direction."""
-    sign = 1.0 if METRICS[f"test/{final.metric}"].mode == "min" else -1.0
+    mode = system.metrics[SEALED + final.metric].mode
+    assert mode is not None
+    toward = sign(mode)
     found = []
     for method, baseline in final.baselines.items():
-        low, high = sorted((sign * baseline.behind.low, sign * baseline.behind.high))
-        found.append(Standing(method, Interval(mean=sign * baseline.behind.mean, low=low, high=high)))
+        low, high = sorted((toward * baseline.behind.low, toward * baseline.behind.high))
+        found.append(Standing(method, Interval(mean=toward * baseline.behind.mean, low=low, high=high)))
     return found
 
 
@@ -252,22 +260,19 @@ def edges(study: Study, params: dict[str, Scalar]) -> list[Edge]:
 def _gain(
     study: Study, trials: Sequence[TrialRecord], ranking: Sequence[TrialRecord], summary: Summary | None
 ) -> Gain | None:
-    """Best against document: at the sealed test positions once the search has ended, else on validation."""
-    metric, mode = study.objective.metric, study.objective.mode
+    """Best against document: at the sealed test set once the search has ended, else on validation."""
+    metric, mode = study.system.metrics[study.objective.metric], study.objective.mode
     if summary is not None and {"document", "best"} <= summary.test.keys():
-        name = metric.removeprefix("val/")
-        if name in summary.test["document"] and name in summary.test["best"]:
-            return _compare(
-                f"test/{name}", "test positions", summary.test["document"][name], summary.test["best"][name]
-            )
-    document = next((trial.best(mode) for trial in trials if trial.recommended), None)
-    if document is None or not ranking:
+        document, best = (summary.test[method][metric.measure] for method in ("document", "best"))
+        return _compare(study.system.metrics[SEALED + metric.measure], "test set", document, best)
+    reached = next((trial.best(mode) for trial in trials if trial.recommended), None)
+    if reached is None or not ranking:
         return None
-    best = ranking[0].best(mode)
-    assert best is not None
-    return _compare(metric, f"validation positions, document's trial at step {document[0]}", document[1], best[1])
+    first = ranking[0].best(mode)
+    assert first is not None
+    return _compare(metric, f"validation set, document's trial at step {reached[0]}", reached[1], first[1])
 
 
-def _compare(metric: str, where: str, document: float, best: float) -> Gain:
-    comparable = METRICS[metric].mode == "min" and best > 0
-    return Gain(metric, where, document, best, document / best if comparable else None)
+def _compare(metric: Metric, where: str, document: float, best: float) -> Gain:
+    comparable = metric.ratio and metric.mode == "min" and best > 0
+    return Gain(metric.name, where, document, best, document / best if comparable else None)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from spaces.frozen import Frozen
 from spaces.metrics import Mode
-from spaces.trial import Frozen
 
 CONFIDENCE = 0.95
 # Means that differ by more are not called tied, however wide the interval: few seeds would make a tie of anything.

@@ -7,15 +7,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from deeplens_workers.psf_data import PsfData
 from results.analysis import standings
-from results.final_tables import METHODS, METRIC_TITLES, final_sentences
+from results.final_tables import columns, final_sentences, methods
 from results.formatting import decimals, interval, megabytes, microseconds, number
 from results.run_directory import RunDirectory, RunError
 from results.summary import BaselineResult, FinalistResult, Summary
-
-# What a reader asks first is how far the model is from interpolation.
-ORDER = ("best", "rbf_cubic", "pca_rbf", "bicubic", "bilinear", "nearest", "document")
+from spaces.card import Card
+from spaces.metrics import SEALED
+from spaces.system import System
 
 
 def export_model(run: RunDirectory, write: Callable[[Path], None], card: str) -> Path:
@@ -48,40 +47,41 @@ def export_model(run: RunDirectory, write: Callable[[Path], None], card: str) ->
     return run.model
 
 
-def model_card(run: RunDirectory, summary: Summary) -> str:
-    """The card in Markdown: what the model is, its units, how to use it, its test numbers, and where it ends."""
+def model_card(run: RunDirectory, summary: Summary, card: Card) -> str:
+    """The card in Markdown: what the model is, its units, how to use it, its test numbers, and where it ends.
+
+    Args:
+        card: what the system says of it.
+    """
     record = run.read_record()
-    data = record.resolved_study().data
-    best = summary.best
+    study, best = record.resolved_study(), summary.best
     training = "" if best.seed is None else f", trained with fresh seed {best.seed}"
     lines = [
-        f"# PSF model of {record.lens.name}",
+        f"# {card.title}",
         "",
-        f"A conditional VAE that gives the point spread function of this lens at any field position, trained on "
-        f"ray-traced kernels at {_grid(data)}. It is trial {best.number} of run `{record.name}` "
+        f"{card.intro} It is trial {best.number} of run `{record.name}` "
         f"(space `{record.space}`, preset `{record.preset}`, seed {record.seed}){training}, at step {best.step}.",
         "",
         "## Use",
         "```python",
         "import torch",
-        "from trainables.psf.cvae import load_exported",
-        f"kernels = load_exported({str(run.model)!r}).predict({_example(data)})",
+        "from results import load_model",
+        f"model = load_model({str(run.model)!r})",
+        *card.usage,
         "```",
         "",
         "## Units",
-        *_units(data),
+        *(f"- {line}" for line in card.units),
         "",
         "## Test",
-        f"Means over {data.kernels()['test']} sealed positions off the training grid, each traced with "
-        f"{data.held_out_rays:,} rays per wavelength. {_when_read(summary)}",
+        f"{card.test} {_when_read(summary)}",
         "",
-        *_test_table(summary),
+        *_test_table(summary, study.system),
         "",
-        *_final_lines(summary),
+        *_final_lines(summary, study.system),
         "",
-        "Centroid and radius errors are in kernel pixels. *Documents' values* is the same network with the source "
-        "document's recommended hyperparameters, trained for the same number of steps. Size: what must be kept, the weights or "
-        "the grid. Time: on the CPU, a model's on one thread.",
+        f"{card.remark} *Documents' values* is the same system with the source document's recommended hyperparameters, trained "
+        "for the same number of steps. Size: what must be kept. Time: on the CPU, a model's on one thread.".strip(),
         "",
         "## Hyperparameters",
         "| name | value |",
@@ -89,46 +89,14 @@ def model_card(run: RunDirectory, summary: Summary) -> str:
         *(f"| {name} | {number(value)} |" for name, value in best.params.items()),
         "",
         "## Limits",
-        *_limits(data),
+        *(f"- {line}" for line in card.limits),
         "",
         "## Provenance",
-        f"- lens file sha256 `{record.lens.sha256}`",
+        f"- {study.system.what} `{record.source.name}`, sha256 `{record.source.sha256}`",
         f"- started {record.started.isoformat(timespec='seconds')}: `{' '.join(record.command)}`",
         f"- {', '.join(f'{name} {version}' for name, version in sorted(record.versions.items()))}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _grid(data: PsfData) -> str:
-    between = data.stream is not None
-    places = "random field points" if between else f"{data.grid[0]} x {data.grid[1]} field points"
-    focus = f", focused at {_listed(data.focus_mm, between)} mm" if data.focus_mm else ""
-    return f"{places} and object depth {_listed(data.depths_mm, between)} mm{focus}"
-
-
-def _listed(distances: tuple[float, ...], between: bool) -> str:
-    if between and len(distances) > 1:
-        return f"between {min(distances):g} and {max(distances):g}"
-    return ", ".join(f"{distance:g}" for distance in distances)
-
-
-def _example(data: PsfData) -> str:
-    distances = {"depth_mm": data.depths_mm, "focus_mm": data.focus_mm}
-    point = ["0.0", "0.5", *(f"{distances[name][0]:.1f}" for name in data.conditions[2:])]
-    return f"torch.tensor([[{', '.join(point)}]])"
-
-
-def _units(data: PsfData) -> list[str]:
-    pixel = data.pixel_pitch_um * data.trace_px / data.kernel_px
-    wavelengths = ", ".join("+".join(f"{wavelength:g}" for wavelength, _ in channel) for channel in data.channels())
-    return [
-        f"- in: field points [N, {len(data.conditions)}] = {', '.join(data.conditions)}; x right and y up, normalised to "
-        f"half the sensor's width and height, in [-1, 1]{'; distances in mm, negative' if data.conditions[2:] else ''}",
-        f"- out: kernels [N, {len(data.wavelengths_um)}, {data.kernel_px}, {data.kernel_px}], each channel sums to one; "
-        f"channels at {wavelengths} um, in this order",
-        f"- one kernel pixel is {pixel:.4g} um on the sensor ({data.trace_px} sensor pixels of {data.pixel_pitch_um:g} um, "
-        f"area-pooled to {data.kernel_px}); row 0 is the top (+y) of the upright image",
-    ]
 
 
 def _winner(summary: Summary) -> FinalistResult:
@@ -136,68 +104,48 @@ def _winner(summary: Summary) -> FinalistResult:
 
 
 def _when_read(summary: Summary) -> str:
-    """Whether the test positions had a part in the choice of the model, which makes its own numbers look better."""
+    """Whether the test set had a part in the choice of the model, which makes its own numbers look better."""
     rivals = [one for one in summary.final.finalists if not one.recommended or one.number == summary.final.winner]
     if len(rivals) == 1:
-        return "They were read only after this trial had been chosen."
+        return "It was read only after this trial had been chosen."
     return (
-        f"They were read once, when the {len(rivals)} finalists had been trained, and decided between them: the best of "
+        f"It was read once, when the {len(rivals)} finalists had been trained, and decided between them: the best of "
         "several that are alike looks slightly better than it is."
     )
 
 
-def _test_table(summary: Summary) -> list[str]:
-    metrics = [name for name in METRIC_TITLES if any(name in values for values in summary.test.values())]
+def _test_table(summary: Summary, system: System) -> list[str]:
+    metrics = [one for one in columns(system) if any(one.measure in values for values in summary.test.values())]
+    named = methods(system)
     costs: dict[str, FinalistResult | BaselineResult] = {**summary.final.baselines, "best": _winner(summary)}
     if (document := next((one for one in summary.final.finalists if one.recommended), None)) is not None:
         costs["document"] = document
-    titles = [*(METRIC_TITLES[name] for name in metrics), "size (MB)", "us per PSF"]
+    titles = [*(one.short for one in metrics), "size (MB)", f"us per {system.item}"]
     lines = [f"| | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
     trainings = len(_winner(summary).trainings)
     this = f"**this trial**, mean of {trainings} trainings" if trainings > 1 else "**this model**"
-    for method in (name for name in ORDER if name in summary.test):
-        cells = [number(summary.test[method][name]) if name in summary.test[method] else "-" for name in metrics]
+    # What a reader asks first is how far the model is from what needs none, the hardest first.
+    order = ("best", *(one.name for one in reversed(system.baselines)), "document")
+    for method in (name for name in order if name in summary.test):
+        values = summary.test[method]
+        cells = [number(values[one.measure]) if one.measure in values else "-" for one in metrics]
         cost = costs.get(method)
-        cells += [megabytes(cost.bytes), microseconds(cost.seconds_per_psf)] if cost is not None else ["-", "-"]
-        lines.append(f"| {this if method == 'best' else METHODS[method]} | {' | '.join(cells)} |")
+        cells += [megabytes(cost.bytes), microseconds(cost.seconds)] if cost is not None else ["-", "-"]
+        lines.append(f"| {this if method == 'best' else named[method]} | {' | '.join(cells)} |")
     return lines
 
 
-def _final_lines(summary: Summary) -> list[str]:
+def _final_lines(summary: Summary, system: System) -> list[str]:
     """The winner's interval, the exported training among its trainings, and the verdict."""
     final, winner = summary.final, _winner(summary)
-    title = METRIC_TITLES.get(final.metric, final.metric)
+    title = system.metrics[SEALED + final.metric].short
     score = interval(winner.score, decimals([winner.score]))
     seeds = f"{len(winner.trainings)} training seeds" if len(winner.trainings) > 1 else "one training seed"
-    lines = [f"- {title} of this trial: {score}, a 95 % interval from {seeds} and the test positions."]
+    lines = [f"- {title} of this trial: {score}, a 95 % interval from {seeds} and the test set."]
     if len(winner.trainings) > 1:
         own = next(one for one in winner.trainings if one.seed == summary.best.seed)
         lines.append(
-            f"- This model is the training that was best on the validation positions; at the test positions its {title} is "
+            f"- This model is the training that was best on the validation positions; at the test set its {title} is "
             f"{number(own.test)}."
         )
-    return lines + [f"- {sentence}" for sentence in final_sentences(final, standings(final))]
-
-
-def _limits(data: PsfData) -> list[str]:
-    ranges = []
-    for what, distances in (("object depth", data.depths_mm), ("focus distance", data.focus_mm)):
-        if len(distances) > 1:
-            ranges.append(
-                f"- Each {what} between {min(distances):g} and {max(distances):g} mm; outside, it extrapolates."
-            )
-        else:
-            one = f"{distances[0]:g} mm" if distances else "as in the lens file"
-            ranges.append(f"- One {what} ({one}); others are not modelled.")
-    optics = (
-        "Geometric rays: no diffraction." if data.psf_model == "geometric" else f"DeepLens' {data.psf_model} model."
-    )
-    centre = "chief ray of the primary wavelength, so" if data.recenter else "ideal image point:"
-    place = "is not in them" if data.recenter else "shifts them"
-    return [
-        f"- One lens as designed: no tolerances, no other aperture. {optics}",
-        *ranges,
-        "- Field points in [-1, 1]; outside, it extrapolates.",
-        f"- Kernels are centred on the {centre} distortion {place}, and light outside the traced window is left out.",
-        "- `predict` is the mean path decode(mu_prior(c)); spread between `sample` draws is no measure of its error.",
-    ]
+    return lines + [f"- {sentence}" for sentence in final_sentences(final, standings(final, system), system)]

@@ -1,4 +1,4 @@
-"""The end of a search for people: the methods at the sealed test positions, the finalists with their intervals, the verdict."""
+"""The end of a search for people: the methods at the sealed test set, the finalists with their intervals, the verdict."""
 
 from __future__ import annotations
 
@@ -10,65 +10,76 @@ from rich.text import Text
 from results.analysis import Standing
 from results.formatting import decimals, interval, megabytes, microseconds, new_table, number
 from results.summary import Final, FinalistResult
-from spaces.metrics import METRICS
+from spaces.metrics import SEALED, Metric, Mode, best
+from spaces.system import System
 
-METHODS = {
-    "document": "documents' values",
-    "best": "winner",
-    "nearest": "nearest neighbour",
-    "bilinear": "bilinear",
-    "bicubic": "bicubic",
-    "pca_rbf": "PCA + RBF",
-    "rbf_cubic": "cubic RBF",
-}
-# Beside intervals there is no room for more.
-SHORT = {**METHODS, "nearest": "nearest"}
-METRIC_TITLES = {
-    "prior_rel_l2": "rel. L2",
-    "prior_psnr": "PSNR (dB)",
-    "prior_centroid_px": "centroid (px)",
-    "prior_radius_error_px": "radius (px)",
-}
-# The interpolation that a model of the field has to beat: the most accurate of those in common use.
-YARDSTICK = "rbf_cubic"
+OURS = {"document": "documents' values", "best": "winner"}
 
 
-def comparison_table(test: Mapping[str, Mapping[str, float]]) -> Table:
-    """Every method at the sealed test positions; the best value of each column is bold.
+def methods(system: System) -> dict[str, str]:
+    """What tables call each method of a run's end, in their order: the yardstick is the last."""
+    return OURS | {baseline.name: baseline.title for baseline in system.baselines}
 
-    The last column is how many times smaller the relative L2 error is than with the documents' values.
+
+def comparison_table(test: Mapping[str, Mapping[str, float]], final: Final, system: System) -> Table:
+    """Every method at the sealed test set; the best value of each column is bold.
+
+    The last column compares with the documents' values by the metric of the finals: how many times smaller this one's is where
+    a quotient means something, else their difference.
     """
-    metrics = [name for name in METRIC_TITLES if any(name in values for values in test.values())]
-    table = new_table("At the test positions", "", *(METRIC_TITLES[name] for name in metrics), "documents' / this")
-    best = {}
-    for name in metrics:
-        column = [row[name] for row in test.values() if name in row]
-        best[name] = max(column) if METRICS[f"test/{name}"].mode == "max" else min(column)
-    for method in [*(name for name in METHODS if name in test), *(name for name in test if name not in METHODS)]:
+    shown = [one for one in columns(system) if any(one.measure in values for values in test.values())]
+    metric, titles = system.metrics[SEALED + final.metric], methods(system)
+    against = "documents' / this" if metric.ratio else f"this - documents' ({metric.unit})"
+    table = new_table("At the test set", "", *(one.short for one in shown), against)
+    best_of = {
+        one.measure: best(_mode(one), [row[one.measure] for row in test.values() if one.measure in row])
+        for one in shown
+    }
+    for method in [*(name for name in titles if name in test), *(name for name in test if name not in titles)]:
         values = test[method]
-        cells = []
-        for name in metrics:
-            style = "bold" if values.get(name) == best[name] else ""
-            cells.append(Text(number(values[name]) if name in values else "-", style=style))
-        against = test.get("document", {}).get("prior_rel_l2")
-        error = values.get("prior_rel_l2")
-        factor = f"{against / error:.1f}" if against and error else "-"
-        table.add_row(METHODS.get(method, method), *cells, factor)
+        cells = [
+            Text(
+                number(values[one.measure]) if one.measure in values else "-",
+                style="bold" if values.get(one.measure) == best_of[one.measure] else "",
+            )
+            for one in shown
+        ]
+        table.add_row(titles.get(method, method), *cells, _against(test.get("document", {}), values, metric))
     return table
 
 
-def final_table(final: Final) -> Table:
+def columns(system: System) -> list[Metric]:
+    """The metrics that a run's end shows, in the order of their declaration."""
+    return [one for one in system.metrics.values() if one.title and one.name.startswith(SEALED)]
+
+
+def _mode(metric: Metric) -> Mode:
+    assert metric.mode is not None, "what is measured per item has a better direction"
+    return metric.mode
+
+
+def _against(document: Mapping[str, float], values: Mapping[str, float], metric: Metric) -> str:
+    if metric.measure not in document or metric.measure not in values:
+        return "-"
+    theirs, this = document[metric.measure], values[metric.measure]
+    if not metric.ratio:
+        return number(this - theirs)
+    return f"{theirs / this:.1f}" if this else "-"
+
+
+def final_table(final: Final, system: System) -> Table:
     """The finalists, and interpolation beside them: the metric and its difference from the winner's, with 95 % intervals.
 
     The winner is bold. Below a finalist's mean is the value of each of its trainings.
     """
-    baselines = [(name, final.baselines[name]) for name in METHODS if name in final.baselines]
+    titles = methods(system)
+    baselines = [(name, final.baselines[name]) for name in titles if name in final.baselines]
     score_places = decimals(one.score for one in final.finalists)
     behind = [one.behind for one in final.finalists if one.behind is not None] + [one.behind for _, one in baselines]
     behind_places = decimals(behind)
-    title = METRIC_TITLES.get(final.metric, final.metric)
+    title = system.metrics[SEALED + final.metric].short
     table = new_table(
-        "Finalists at the test positions", "", f"{title} [95 %]", "minus the winner's [95 %]", "MB", "us/PSF"
+        "Finalists at the test set", "", f"{title} [95 %]", "minus the winner's [95 %]", "MB", f"us/{system.item}"
     )
     table.padding = (0, 1, 0, 0)
     table.columns[1].justify = "left"
@@ -84,23 +95,23 @@ def final_table(final: Final) -> Table:
             score,
             interval(one.behind, behind_places, "+") if one.behind is not None else "-",
             megabytes(one.bytes),
-            microseconds(one.seconds_per_psf),
+            microseconds(one.seconds),
             style="bold" if one.number == final.winner else None,
         )
     if baselines:
         table.add_section()
     for name, baseline in baselines:
         table.add_row(
-            SHORT[name],
+            titles[name],
             f"{baseline.score:.{score_places}f}",
             interval(baseline.behind, behind_places, "+"),
             megabytes(baseline.bytes),
-            microseconds(baseline.seconds_per_psf),
+            microseconds(baseline.seconds),
         )
     seeds = "; below, the value of each seed" if any(len(one.trainings) > 1 for one in final.finalists) else ""
     table.caption = (
-        f"[95 %]: for other training seeds and test positions{seeds}. MB: what must be kept, the weights or the grid. "
-        "us/PSF: on the CPU, a model on one thread."
+        f"[95 %]: for other training seeds and test items{seeds}. MB: what must be kept. "
+        f"us/{system.item}: on the CPU, a model on one thread."
     )
     return table
 
@@ -109,14 +120,16 @@ def finalist_name(one: FinalistResult) -> str:
     return "documents'" if one.recommended else f"#{one.number}"
 
 
-def final_sentences(final: Final, standings: Sequence[Standing]) -> list[str]:
-    """The verdict, and whether the winner beats interpolation of the training grid."""
+def final_sentences(final: Final, standings: Sequence[Standing], system: System) -> list[str]:
+    """The verdict, and whether the winner beats what a user would do without it."""
     sentences = [_sentence(final.verdict)]
-    others = [one for one in standings if one.method != YARDSTICK]
-    yardstick = next((one for one in standings if one.method == YARDSTICK), None)
-    title = METRIC_TITLES.get(final.metric, final.metric)
+    titles = methods(system)
+    hardest = system.baselines[-1].name if system.baselines else None
+    others = [one for one in standings if one.method != hardest]
+    yardstick = next((one for one in standings if one.method == hardest), None)
+    title = system.metrics[SEALED + final.metric].short
     if yardstick is not None:
-        name, ahead = METHODS[YARDSTICK], yardstick.ahead
+        name, ahead = titles[yardstick.method], yardstick.ahead
         if yardstick.better == "winner":
             text = f"the winner is better than {name} by {interval(ahead, decimals([ahead]))}"
         elif yardstick.better == "method":
@@ -126,7 +139,7 @@ def final_sentences(final: Final, standings: Sequence[Standing]) -> list[str]:
             text = f"the winner and {name} are not told apart: {interval(ahead, decimals([ahead]), '+')}"
         sentences.append(_sentence(f"{text} in {title}"))
     for better, text in (("method", "better than the winner"), (None, "not told apart from the winner")):
-        listed = [METHODS[one.method] for one in others if one.better == better]
+        listed = [titles[one.method] for one in others if one.better == better]
         also = "also " if listed and yardstick is not None and yardstick.better == better else ""
         if listed:
             sentences.append(_sentence(f"{also}{text}: {', '.join(listed)}"))

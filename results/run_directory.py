@@ -33,9 +33,9 @@ from typing import Any, Self
 from pydantic import BaseModel, ValidationError
 
 from results.summary import Summary
-from spaces.loading import SpaceError, nearest
+from spaces.errors import SpaceError, first_problem, nearest
+from spaces.frozen import Frozen
 from spaces.study import Budget, Study
-from spaces.trial import Frozen
 
 ROOT = Path("results/runs")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -45,16 +45,8 @@ class RunError(SpaceError):
     """What is on disk cannot be used: missing, damaged, or in use. The message names the file and what to do."""
 
 
-class DataSets(Frozen):
-    """Directories of the rendered data sets, absolute."""
-
-    train: str
-    validation: str
-    test: str
-
-
-class LensRecord(Frozen):
-    """The lens a run was made for; `sha256` is that of the lens file's content."""
+class SourceRecord(Frozen):
+    """What a run's data is made of, such as a lens; `sha256` is that of its content."""
 
     name: str
     sha256: str
@@ -70,8 +62,9 @@ class RunRecord(Frozen):
     started: datetime
     command: tuple[str, ...]
     study: dict[str, Any]
-    data: DataSets
-    lens: LensRecord
+    data: dict[str, str]
+    """Absolute directories of the data sets, by name."""
+    source: SourceRecord
     versions: dict[str, str]
     changes: tuple[str, ...] = ()
     """Overrides of the study with which the run was resumed, in their order."""
@@ -85,7 +78,8 @@ class RunRecord(Frozen):
         try:
             return Study.model_validate(self.study)
         except ValidationError as error:
-            raise RunError(f"run {self.name}: its study does not fit this version: {_first(error)}") from None
+            problem = first_problem(error, Study)
+            raise RunError(f"run {self.name}: its study does not fit this version: {problem}") from None
 
     def budget(self) -> Budget:
         """The preset's budget in the resolved study. Raises RunError as `resolved_study` does."""
@@ -310,10 +304,6 @@ def read_json[Model: BaseModel](path: Path, model: type[Model], missing: str) ->
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        raise RunError(f"{path}: damaged or of another version: {_first(error)}; restore it from a copy") from None
-
-
-def _first(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    return f"{key}: {problem['msg']}" if key else problem["msg"]
+        raise RunError(
+            f"{path}: damaged or of another version: {first_problem(error, model)}; restore it from a copy"
+        ) from None

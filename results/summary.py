@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from results.comparison import Interval
+from spaces.frozen import Frozen
 from spaces.study import Objective
-from spaces.trial import Frozen
 
 
 class Winner(Frozen):
@@ -32,10 +32,10 @@ class Training(Frozen):
 
 
 class FinalistResult(Frozen):
-    """A trial that was trained again with fresh seeds and judged at the sealed test positions.
+    """A trial that was trained again with fresh seeds and judged at the sealed test set.
 
     `score` is that of `Final.metric`; `behind` the paired difference from the winner's (positive: a larger value), None
-    for the winner itself. `bytes` is the model's size, `seconds_per_psf` its time on one CPU thread.
+    for the winner itself. `bytes` is the model's size, `seconds` its time per item on one CPU thread.
     """
 
     number: int
@@ -45,24 +45,24 @@ class FinalistResult(Frozen):
     score: Interval
     behind: Interval | None
     bytes: int
-    seconds_per_psf: float
+    seconds: float
 
 
 class BaselineResult(Frozen):
-    """An interpolation of the training grid; `behind` as for finalists."""
+    """What a user would do without a model; `behind` as for finalists."""
 
     score: float
     behind: Interval
     bytes: int
-    seconds_per_psf: float
+    seconds: float
 
 
 class Final(Frozen):
     """How the winner was found among the finalists.
 
     `metric` is named without its prefix; `tied` are the finalists not told apart from the best one; `verdict` says it all in
-    a sentence. The documents' values (`recommended`) are among `finalists`, but only to compare with. `baselines` are by
-    method: nearest, bilinear, bicubic, pca_rbf, rbf_cubic.
+    a sentence. The documents' values (`recommended`) are among `finalists`, but only to compare with. `baselines` are by the
+    name that the system declares.
     """
 
     metric: str
@@ -76,10 +76,10 @@ class Final(Frozen):
 class Summary(Frozen):
     """The end of a run, for machines.
 
-    `test` maps a method (`document`, `best`, `nearest`, `bilinear`, `bicubic`, `pca_rbf`, `rbf_cubic`) to its metrics at the
-    sealed test positions, named without the `test/` prefix; of `document` and `best` the mean over their trainings.
-    `ended` says what ended the search. `seconds` is wall-clock time, `lane_seconds` the sum over trials, `steps` the
-    optimizer steps of all trials, `rays_traced` what this run rendered (0 when the cache had it all).
+    `test` maps a method (`document`, `best` and the system's baselines) to its metrics at the sealed test set, named without
+    the `test/` prefix; of `document` and `best` the mean over their trainings. `ended` says what ended the search. `seconds` is
+    wall-clock time, `lane_seconds` the sum over trials, `steps` the optimizer steps of all trials, `prepared` what this run did
+    for its data, such as rays traced (0 when the cache had it all).
     """
 
     name: str
@@ -91,7 +91,7 @@ class Summary(Frozen):
     test: dict[str, dict[str, float]]
     final: Final
     ended: str
-    rays_traced: int
+    prepared: dict[str, int]
     steps: int
     seconds: float
     lane_seconds: float

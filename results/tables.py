@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from results.analysis import Analysis, analyze
-from results.final_tables import METRIC_TITLES, comparison_table, final_sentences, final_table
+from results.final_tables import comparison_table, final_sentences, final_table
 from results.formatting import duration, new_table, number
 from results.importance import CLEAR, SHUFFLES, Importance
 from results.records import TrialRecord
 from results.run_directory import RunDirectory
-from spaces.metrics import METRICS, Mode
+from spaces.metrics import Mode
 
 SHOWN_TRIALS = 4
 SHOWN_STOPS = 10
@@ -40,8 +40,9 @@ def analysis_tables(analysis: Analysis) -> RenderableType:
     parts.append(front_tables(analysis) if analysis.study.further_objectives else best_table(analysis))
     if analysis.summary is not None:
         final = analysis.summary.final
-        parts += [comparison_table(analysis.summary.test), final_table(final)]
-        parts.append(Text("\n".join(final_sentences(final, analysis.standings))))
+        system = analysis.study.system
+        parts += [comparison_table(analysis.summary.test, final, system), final_table(final, system)]
+        parts.append(Text("\n".join(final_sentences(final, analysis.standings, system))))
     parts.append(importance_table(analysis.importance, analysis))
     if said := notes(analysis):
         parts.append(said)
@@ -53,10 +54,12 @@ def heading(analysis: Analysis) -> Text:
     record, study = analysis.record, analysis.study
     text = Text()
     text.append(record.name, style="bold")
-    text.append(f"  {record.space}, preset {record.preset}, seed {record.seed}, lens {record.lens.name}, ")
+    text.append(
+        f"  {record.space}, preset {record.preset}, seed {record.seed}, {study.system.what} {record.source.name}, "
+    )
     text.append(f"sampler {study.sampler}, scheduler {study.scheduler}")
     lines = [
-        f"{'and' if index else 'objective'}: {one.metric} ({one.mode}), {METRICS[one.metric].meaning}"
+        f"{'and' if index else 'objective'}: {one.metric} ({one.mode}), {study.system.metrics[one.metric].meaning}"
         for index, one in enumerate(study.objectives)
     ]
     if study.constraints:
@@ -109,7 +112,7 @@ def survival_table(analysis: Analysis) -> RenderableType | None:
         "came",
         "went on",
         "PRUNED",
-        f"best {_title(analysis.study.objective.metric)}",
+        f"best {analysis.title}",
         "median",
     )
     table.columns[0].justify = "right"
@@ -149,7 +152,7 @@ def best_table(analysis: Analysis) -> RenderableType:
     columns = _with_document(best, analysis)
     table = _side_by_side("Best trials", columns, best[0])
     points = [trial.best(analysis.mode) for trial in columns]
-    table.add_row(_title(analysis.study.objective.metric), *(number(point[1]) if point else "-" for point in points))
+    table.add_row(analysis.title, *(number(point[1]) if point else "-" for point in points))
     table.add_row("at step", *(str(point[0]) if point else "-" for point in points))
     table.add_row("state", *(trial.state for trial in columns))
     if analysis.study.constraints:
@@ -167,7 +170,7 @@ def front_tables(analysis: Analysis) -> RenderableType:
     if not analysis.front:
         return Text("Pareto front: no trial is COMPLETE and within the constraints yet")
     shown = _along(analysis.front, SHOWN_FRONT)
-    titles = (_title(one.metric) for one in analysis.study.objectives)
+    titles = (analysis.study.system.metrics[one.metric].short for one in analysis.study.objectives)
     table = new_table("Pareto front", "trial", *titles, "lane time")
     winner = analysis.summary.best.number if analysis.summary is not None else None
     for trial in shown:
@@ -209,11 +212,6 @@ def _side_by_side(title: str, columns: Sequence[TrialRecord], best: TrialRecord)
 def _add_parameters(table: Table, columns: Sequence[TrialRecord], analysis: Analysis) -> None:
     for name in analysis.study.search:
         table.add_row(name, *(number(trial.params[name]) if name in trial.params else "-" for trial in columns))
-
-
-def _title(metric: str) -> str:
-    name = metric.removeprefix("val/")
-    return METRIC_TITLES.get(name, name)
 
 
 def _name(trial: TrialRecord) -> str:

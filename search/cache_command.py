@@ -18,7 +18,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from results.run_directory import RunError
-from spaces.loading import SpaceError
+from spaces.errors import SpaceError
 
 if TYPE_CHECKING:
     from deeplens_workers.cache import Entry

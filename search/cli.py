@@ -21,7 +21,8 @@ from results.run_directory import find as find_run
 from search.cache_command import CACHE
 from search.cache_command import app as cache_app
 from search.render_command import render
-from spaces.loading import SpaceError, available, load
+from spaces.errors import SpaceError
+from spaces.loading import available, load
 
 app = typer.Typer(
     add_completion=False,

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from search.observer import Observer
 from search.plan import expected_steps, final_steps
+from spaces.metrics import better
 from spaces.study import Budget, Scalar, Study
 
 # How many ended trials the live table keeps beside the running ones.
@@ -37,13 +38,8 @@ class _Row:
     started: float = field(default_factory=time.monotonic)
 
 
-def rates(psfs: int, rays: int, seconds: float) -> str:
-    """How fast rendering goes."""
-    return f"{psfs / seconds:,.0f} PSFs/s, {rays / seconds:.2g} rays/s"
-
-
 class Display(Observer):
-    """Shows rendering progress and the trials' lives; a context manager.
+    """Shows how far the data is and the trials' lives; a context manager.
 
     Args:
         study: for the objective's name and direction.
@@ -68,18 +64,16 @@ class Display(Observer):
         """When the last report came."""
         self._lock = threading.Lock()
         self._note = ""
-        self._rendering = Progress(
-            TextColumn("rendering PSFs"),
+        self._preparing = Progress(
+            TextColumn(study.system.doing),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=console,
         )
-        self._render_task = self._rendering.add_task("render", total=None, rate="")
-        self._channels = len(study.data.wavelengths_um)
-        self._render_began = 0.0
-        self._rendered_tenths = 0
+        self._task = self._preparing.add_task("prepare", total=None, rate="")
+        self._doing, self._tenths = study.system.doing, 0
         # Not redirecting: what libraries print has its place in a log, and Live would put it above the table.
         self._live = Live(
             get_renderable=self._picture,
@@ -111,17 +105,13 @@ class Display(Observer):
         """One line that stays."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
-    def rendered(self, done: int, total: int, rays: int) -> None:
-        """Progress of the data set, in field points, and the rays of their kernels."""
-        if self._render_began == 0.0:
-            self._render_began = time.monotonic()
-        elif (elapsed := time.monotonic() - self._render_began) > 0:
-            self._rendering.update(self._render_task, rate=rates(done * self._channels, rays, elapsed))
-        self._rendering.update(self._render_task, completed=done, total=total)
+    def prepared(self, done: int, total: int, rate: str) -> None:
+        """How far the data is that has to be made, in items."""
+        self._preparing.update(self._task, completed=done, total=total, rate=rate)
         tenths = 10 * done // total
-        if not self._console.is_terminal and tenths > self._rendered_tenths:
-            self._rendered_tenths = tenths
-            self.say(f"rendering PSFs: {10 * tenths} %")
+        if not self._console.is_terminal and tenths > self._tenths:
+            self._tenths = tenths
+            self.say(f"{self._doing}: {10 * tenths} %")
 
     def search_started(self, ended_before: int, lanes: int, complete: Mapping[int, float] | None = None) -> None:
         """Trials begin; `ended_before` of them ended before this process (resume), the complete ones with these values."""
@@ -170,7 +160,7 @@ class Display(Observer):
     def _is_better(self, row: _Row) -> bool:
         if self._best is None or self._best.value is None or row.value is None:
             return row.value is not None
-        return (row.value < self._best.value) == (self._objective.mode == "min")
+        return better(self._objective.mode, row.value, self._best.value)
 
     def _describe(self, row: _Row) -> str:
         value = f", {self._objective.metric} {row.value:.4g}" if row.value is not None else ""
@@ -196,7 +186,7 @@ class Display(Observer):
 
     def _picture(self) -> RenderableType:
         if self._search_started is None:
-            return Group(self._rendering, Text(self._note, style="dim"))
+            return Group(self._preparing, Text(self._note, style="dim"))
         with self._lock:
             running = [row for row in self._rows.values() if row.state == "running"]
             ended = [row for row in self._rows.values() if row.state != "running"][-RECENT:]

@@ -1,4 +1,4 @@
-"""One search from start to end: lanes warm up while the data set renders, Tune runs the trials, the winner is judged."""
+"""One search from start to end: lanes warm up while the data is prepared, Tune runs the trials, the winner is judged."""
 
 from __future__ import annotations
 
@@ -18,11 +18,8 @@ import ray
 from optuna.trial import TrialState
 from rich.console import Console
 
-from deeplens_workers.cache import key
-from deeplens_workers.dataset import PsfDataset, render_dataset, requests
-from deeplens_workers.stream import StreamState, streaming
 from results.records import check_database, read_trials
-from results.run_directory import DataSets, LensRecord, RunRecord
+from results.run_directory import RunRecord, SourceRecord
 from search import warm_start
 from search.display import Display
 from search.finalists import candidates, train_finalists
@@ -36,8 +33,8 @@ from search.sampler import rehearse
 from search.scheduler import EarlyStopping, rule
 from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
-from spaces.loading import SpaceError
-from trainables.lanes.lane import training
+from spaces.errors import SpaceError
+from spaces.system import Prepared
 from trainables.lanes.lanes import Lanes, LanesLost
 
 logger = logging.getLogger(__name__)
@@ -70,7 +67,7 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
                 shape = _start_ray(job, address, dashboard, display)
                 _record_start(job, cache, display)
                 data, ended = _search(job, shape, cache, display)
-                display.note("judging the finalists at the sealed test positions")
+                display.note("judging the finalists at the sealed test set")
                 from search.finish import finish
 
                 outcome = finish(job, data, seconds=time.monotonic() - began, ended=ended)
@@ -94,13 +91,13 @@ def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -
             ray.shutdown()
 
 
-def _search(job: Job, shape: Shape, cache: Path, display: Display) -> tuple[PsfDataset, str]:
-    """Render, search, train the finalists; the data set, and what ended the search."""
+def _search(job: Job, shape: Shape, cache: Path, display: Display) -> tuple[Prepared, str]:
+    """Prepare the data, search, train the finalists; the data, and what ended the search."""
     config, resources, directory = job.study, job.study.resources, job.directory.absolute()
+    preparation = config.system.make_preparation()
     if directory.study_db.exists():
         check_database(directory)
     with Lanes(
-        training,
         lanes=shape.lanes,
         most=shape.most_lanes,
         workers=resources.workers_per_trial,
@@ -111,27 +108,26 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> tuple[PsfD
         logs=directory.logs,
         told=display.lanes_changed,
     ) as lanes:
-        data = render_dataset(config.data, config.seed, cache, actors=shape.render_actors, progress=display.rendered)
+        made_of = (config.data, job.source, config.seed)
+        data = preparation.prepare(*made_of, cache, shape.render_actors, display.prepared)
         for warning in data.warnings:
             display.say(f"warning: {warning}")
         earlier = warm_start.read(directory)
         experience = earlier.experience(config) if earlier is not None else None
         with closing(open_ledger(directory.storage_url, directory.name, config, job.budget, experience)) as ledger:
-            paths = {"train": str(data.train.resolve()), "validation": str(data.validation.resolve())}
-            settings = TrialSettings(config, job.budget, directory, paths)
-            quota = Quota(settings, ledger, display.say)
-            quota.enforce()  # a resumed run may have another one
-            if config.data.stream is not None:
-                display.note("filling the stream of fresh kernels")
-            with streaming(config.data, config.seed, actors=shape.render_actors) as stream:
+            if config.data.streams:
+                display.note("filling the stream of fresh data")
+            with preparation.supply(*made_of, shape.render_actors) as supply:
+                known = {name: path for name, path in data.sets.items() if name != "test"}
+                settings = TrialSettings(config, job.budget, directory, {**known, **supply.sets})
+                quota = Quota(settings, ledger, display.say)
+                quota.enforce()  # a resumed run may have another one
                 ended = _trials(job, settings, ledger, lanes, display, quota)
                 found = candidates(read_trials(directory), config, job.budget)
                 train_finalists(found, settings, lanes, display.say, quota.enforce)
-                if stream is not None:
-                    state: StreamState = ray.get(stream.state.remote())
-                    data = replace(data, rays_traced=data.rays_traced + state.rays_traced)
-                    if state.failure is not None:
-                        display.say(f"warning: training went on without fresh kernels: {state.failure}")
+                data = replace(data, work={name: done + supply.work().get(name, 0) for name, done in data.work.items()})
+                if (failure := supply.failure()) is not None:
+                    display.say(f"warning: {failure}")
         return data, ended
 
 
@@ -238,7 +234,7 @@ def _record_start(job: Job, cache: Path, display: Display) -> None:
             changes = (*record.changes, *job.changes)
             job.directory.rewrite_record(record.model_copy(update={"study": study, "changes": changes}))
         return
-    data = requests(job.study.data, job.lens, job.study.seed)
+    places = job.study.system.make_preparation().places(job.study.data, job.source, job.study.seed, cache)
     record = RunRecord(
         name=job.directory.name,
         space=job.study.space,
@@ -247,8 +243,8 @@ def _record_start(job: Job, cache: Path, display: Display) -> None:
         started=datetime.now().astimezone(),
         command=tuple(sys.argv),
         study=study,
-        data=DataSets(**{name: str((cache / key(wanted)).resolve()) for name, wanted in data.items()}),
-        lens=LensRecord(name=job.lens.name, sha256=job.lens.sha256),
+        data={name: str(path) for name, path in places.items()},
+        source=SourceRecord(name=job.source.name, sha256=job.source.sha256),
         versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
     )
     if job.warm_start is not None:

@@ -95,8 +95,8 @@ def train_finalists(
         if candidate.ended(settings.directory, seed):
             continue
         number, params = candidate.trial.number, candidate.trial.params
-        payload, name = settings.of_finalist(number, params, seed), f"trial {number} with fresh seed {seed}"
-        assignments.append(Assignment(uuid.uuid4().hex, -1 - len(assignments), payload, name))
+        task, name = settings.of_finalist(number, params, seed), f"trial {number} with fresh seed {seed}"
+        assignments.append(Assignment(uuid.uuid4().hex, -1 - len(assignments), task, name))
     if not assignments:
         return
     said(f"training finalists: {len(assignments)} runs of {settings.budget.steps} steps")

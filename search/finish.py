@@ -1,37 +1,35 @@
-"""The end of a search: finalists are judged at the sealed test positions, the winner is exported and pictured."""
+"""The end of a search: finalists are judged at the sealed test set, the winner is exported and pictured."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from deeplens_workers.dataset import PsfDataset
-from deeplens_workers.field import centre_to_corner
 from results import comparison
 from results.analysis import analyze
 from results.comparison import Interval, Verdict
 from results.export import export_model, model_card
-from results.plots import history_figure, psf_grid_figure
+from results.plots import history_figure
 from results.records import TrialRecord, read_trials
 from results.summary import BaselineResult, Final, FinalistResult, Summary, Training, Winner
 from results.tables import analysis_tables
 from search.finalists import Candidate, candidates
 from search.plan import Job
-from spaces.metrics import METRICS
-from trainables.psf.cvae import CVAE, export
-from trainables.psf.data import PsfSplit
-from trainables.psf.interpolation import Baseline, predict_baselines
-from trainables.psf.metrics import fastest, kernel_errors, predict
+from spaces.metrics import Mode, sign
+from spaces.system import Prepared
+from trainables.exports import export
+from trainables.learner import Judged, Learner
 from trainables.training.checkpoints import Checkpoint
 
 Errors = dict[str, NDArray[np.float64]]
+AnyLearner = Learner[Any, Any, Any, Any]
 
 
 class NoWinner(RuntimeError):
@@ -39,27 +37,26 @@ class NoWinner(RuntimeError):
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """A candidate with its trainings' checkpoints, and every metric's errors [S, P] at the test positions."""
+class _Finalist:
+    """A candidate with its trainings' checkpoints, and every metric's errors [S, P] at the test set."""
 
     candidate: Candidate
     seeds: tuple[int | None, ...]
     checkpoints: list[Checkpoint]
     errors: Errors
     bytes: int
-    seconds_per_psf: float
+    seconds: float
 
     @property
     def number(self) -> int:
         return self.candidate.trial.number
 
-    def exported(self, mode: str) -> int:
-        """Index of the best training, by its validation error: the test positions judge, they do not choose."""
-        values = [checkpoint.best if mode == "min" else -checkpoint.best for checkpoint in self.checkpoints]
-        return int(np.argmin(values))
+    def exported(self, mode: Mode) -> int:
+        """Index of the best training, by its validation error: the test set judges, it does not choose."""
+        return int(np.argmin([sign(mode) * checkpoint.best for checkpoint in self.checkpoints]))
 
 
-def finish(job: Job, data: PsfDataset, seconds: float, ended: str) -> RenderableType:
+def finish(job: Job, data: Prepared, seconds: float, ended: str) -> RenderableType:
     """Judge the finalists, export and picture the winner; returns what to show. The test set is read here, and only here.
 
     Args:
@@ -69,22 +66,24 @@ def finish(job: Job, data: PsfDataset, seconds: float, ended: str) -> Renderable
     Raises:
         NoWinner: no trial completed, or none of the finalists could be trained.
     """
-    directory, objective, conditions = job.directory, job.study.objective, job.study.data.conditions
+    directory, objective = job.directory, job.study.objective
+    learner: AnyLearner = job.study.system.make_learner()
     trials = read_trials(directory)
-    held_out, grid = PsfSplit.load(data.test, conditions), PsfSplit.load(data.train, conditions)
-    judged = _judge(job, trials, held_out)
-    baselines = predict_baselines(grid, held_out.points)
-    errors = {name: _as_arrays([kernel_errors(one.kernels, held_out.kernels)]) for name, one in baselines.items()}
-
-    final, winner = _final(job, judged, baselines, errors)
+    test = learner.open_test(data.sets)
+    judged = _judge(job, learner, trials, test)
+    said = _verdict(job, judged)
+    winner = next(one for one in judged if one.number == said.winner)
     best = winner.exported(objective.mode)
     checkpoint = winner.checkpoints[best]
     model = checkpoint.model().eval()
+    baselines = learner.baselines(data.sets, test, model)
+    against = {name: _as_arrays([one]) for name, one in baselines.items()}
+
     documents = [one for one in judged if one.candidate.trial.recommended]
-    test = {"document": documents[0].errors} if documents else {}
+    ours = {"document": documents[0].errors} if documents else {}
     means = {
         method: {name: float(values.mean()) for name, values in of_method.items()}
-        for method, of_method in {**test, "best": winner.errors, **errors}.items()
+        for method, of_method in {**ours, "best": winner.errors, **against}.items()
     }
     summary = Summary(
         name=directory.name,
@@ -100,40 +99,46 @@ def finish(job: Job, data: PsfDataset, seconds: float, ended: str) -> Renderable
             seed=winner.seeds[best],
         ),
         test=means,
-        final=final,
+        final=_final(job, said, judged, winner, baselines, against),
         ended=ended,
-        rays_traced=data.rays_traced,
+        prepared=data.work,
         steps=sum(trial.step for trial in trials),
         seconds=seconds,
         lane_seconds=sum(trial.seconds for trial in trials),
     )
-    export_model(directory, lambda path: export(model, path), model_card(directory, summary))
-    pictures = _draw(job, model, held_out, trials, means)
+    card = model_card(directory, summary, learner.card(job.study, job.source.name))
+    export_model(directory, lambda path: export(model, job.study.model, path), card)
+    directory.figures.mkdir(parents=True, exist_ok=True)
+    learner.figures(model, data.sets, test, directory.figures)
+    _draw_history(job, trials, means)
     directory.write_summary(summary)  # last: its presence says that the run has ended
-    paths = {"model": directory.model, "pictures": pictures, "TensorBoard": directory.tensorboard}
+    paths: dict[str, Path] = {
+        "model": directory.model,
+        "pictures": directory.figures,
+        "TensorBoard": directory.tensorboard,
+    }
     return Group(
         analysis_tables(analyze(directory)),
         Text("\n".join(f"{name:12} {path}" for name, path in {**paths, "summary": directory.summary}.items())),
     )
 
 
-def _judge(job: Job, trials: list[TrialRecord], held_out: PsfSplit) -> list[_Judged]:
+def _judge(job: Job, learner: AnyLearner, trials: list[TrialRecord], test: Any) -> list[_Finalist]:
     directory, found = job.directory, []
     for candidate in candidates(trials, job.study, job.budget):
         loaded = {seed: candidate.best(directory, seed) for seed in candidate.trainings}
         there = {seed: checkpoint for seed, checkpoint in loaded.items() if checkpoint is not None}
         if not there:
             continue  # its trainings failed, which was said then
-        models = [checkpoint.model().eval() for checkpoint in there.values()]
-        predicted, seconds = zip(*(_timed(model, held_out) for model in models), strict=True)
+        scores = [learner.judge(checkpoint.model().eval(), test) for checkpoint in there.values()]
         found.append(
-            _Judged(
+            _Finalist(
                 candidate,
                 tuple(there),
                 list(there.values()),
-                _as_arrays([kernel_errors(kernels, held_out.kernels) for kernels in predicted]),
-                sum(tensor.numel() * tensor.element_size() for tensor in models[0].state_dict().values()),
-                min(seconds),
+                _as_arrays(scores),
+                scores[0].bytes,
+                min(score.seconds for score in scores),
             )
         )
     if not any(one.candidate.rival for one in found):
@@ -144,19 +149,23 @@ def _judge(job: Job, trials: list[TrialRecord], held_out: PsfSplit) -> list[_Jud
     return found
 
 
-def _final(
-    job: Job, judged: Sequence[_Judged], baselines: dict[str, Baseline], errors: dict[str, Errors]
-) -> tuple[Final, _Judged]:
-    """The verdict, and the winner. The documents' values win only if they are the best trial of all."""
-    wanted = job.study.objective.metric.removeprefix("val/")
-    metric = wanted if wanted in judged[0].errors else "prior_rel_l2"
-    mode = METRICS[f"test/{metric}"].mode
-    assert mode is not None
+def _verdict(job: Job, judged: Sequence[_Finalist]) -> Verdict:
+    """Who wins. The documents' values do only if they are the best trial of all."""
+    metric = job.study.system.metrics[job.study.objective.metric].measure
     rivals = [one for one in judged if one.candidate.rival]
-    said: Verdict = comparison.verdict(
-        [comparison.Finalist(one.number, one.errors[metric], one.bytes) for one in rivals], mode
-    )
-    winner = next(one for one in rivals if one.number == said.winner)
+    finalists = [comparison.Finalist(one.number, one.errors[metric], one.bytes) for one in rivals]
+    return comparison.verdict(finalists, job.study.objective.mode)
+
+
+def _final(
+    job: Job,
+    said: Verdict,
+    judged: Sequence[_Finalist],
+    winner: _Finalist,
+    baselines: dict[str, Judged],
+    errors: dict[str, Errors],
+) -> Final:
+    metric = job.study.system.metrics[job.study.objective.metric].measure
 
     def behind(other: NDArray[np.float64]) -> Interval:
         return comparison.difference(other, winner.errors[metric])
@@ -173,7 +182,7 @@ def _final(
             score=comparison.estimate(one.errors[metric]),
             behind=None if one is winner else behind(one.errors[metric]),
             bytes=one.bytes,
-            seconds_per_psf=one.seconds_per_psf,
+            seconds=one.seconds,
         )
         for one in judged
     )
@@ -182,30 +191,18 @@ def _final(
             score=float(errors[name][metric].mean()),
             behind=behind(errors[name][metric]),
             bytes=one.bytes,
-            seconds_per_psf=one.seconds_per_psf,
+            seconds=one.seconds,
         )
         for name, one in baselines.items()
     }
-    final = Final(
+    return Final(
         metric=metric, finalists=finalists, winner=said.winner, tied=said.tied, verdict=said.text, baselines=against
     )
-    return final, winner
 
 
-def _timed(model: CVAE, held_out: PsfSplit) -> tuple[torch.Tensor, float]:
-    """Kernels at the test positions, and seconds for each on one thread of the CPU."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        kernels, seconds = fastest(lambda: predict(model, held_out.points))
-        return kernels, seconds / len(held_out)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _as_arrays(trainings: Sequence[dict[str, torch.Tensor]]) -> Errors:
+def _as_arrays(trainings: Sequence[Judged]) -> Errors:
     """[S, P] of every metric."""
-    return {name: np.stack([one[name].double().numpy() for one in trainings]) for name in trainings[0]}
+    return {name: np.stack([one.errors[name].double().numpy() for one in trainings]) for name in trainings[0].errors}
 
 
 def _count_states(trials: list[TrialRecord]) -> dict[str, int]:
@@ -215,18 +212,11 @@ def _count_states(trials: list[TrialRecord]) -> dict[str, int]:
     return counts
 
 
-def _draw(
-    job: Job, model: CVAE, held_out: PsfSplit, trials: list[TrialRecord], test: dict[str, dict[str, float]]
-) -> Path:
-    points = held_out.points.numpy()
-    shown = centre_to_corner(points)
-    generated = predict(model, held_out.points[shown]).numpy()
-    figures, objective = job.directory.figures, job.study.objective
-    figures.mkdir(parents=True, exist_ok=True)
-    psf_grid_figure(held_out.kernels[shown].numpy(), generated, points[shown]).savefig(figures / "psfs.png", dpi=150)
-    name = objective.metric.removeprefix("val/")
-    baselines = {"cubic RBF (test)": test["rbf_cubic"][name]} if name in test["rbf_cubic"] else None
-    history_figure(
-        trials, metric=objective.metric, mode=objective.mode, rungs=job.budget.rungs(), baselines=baselines
-    ).savefig(figures / "history.png", dpi=150)
-    return figures
+def _draw_history(job: Job, trials: list[TrialRecord], test: dict[str, dict[str, float]]) -> None:
+    objective, system = job.study.objective, job.study.system
+    measure = system.metrics[objective.metric].measure
+    yardsticks = {f"{one.title} (test)": test[one.name][measure] for one in system.baselines[-1:]}
+    figure = history_figure(
+        trials, metric=objective.metric, mode=objective.mode, rungs=job.budget.rungs(), baselines=yardsticks
+    )
+    figure.savefig(job.directory.figures / "history.png", dpi=150)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
 
-from deeplens_workers.lens_file import LENSES, LensFile, find_lens
 from results.run_directory import RunDirectory, default_name, validate_name
 from results.run_directory import find as find_run
-from spaces.loading import SpaceError, nearest, override
+from spaces.errors import SpaceError, nearest
+from spaces.loading import override
 from spaces.study import Budget, Study
+from spaces.system import Source
 
 if TYPE_CHECKING:
     from search.warm_start import WarmStart
@@ -29,7 +30,7 @@ SPARE_CPUS = 1
 
 @dataclass(frozen=True)
 class Job:
-    """A checked run: the study, the chosen budget, the lens file and where everything goes.
+    """A checked run: the study, the chosen budget, what its data is made of, and where everything goes.
 
     `budget` is the preset's, with no more trials than a grid has points.
     """
@@ -37,7 +38,8 @@ class Job:
     study: Study
     preset: str
     budget: Budget
-    lens: LensFile
+    source: Source
+    """What the data is made of, such as the lens file."""
     directory: RunDirectory
     resume: bool = False
     changes: tuple[str, ...] = ()
@@ -75,7 +77,7 @@ def new(
         learn_from: another run whose trials the sampler shall know.
 
     Raises:
-        SpaceError: unknown preset, an override of another one, bad lens, bad or taken name.
+        SpaceError: unknown preset, an override of another one, bad or missing data, bad or taken name.
     """
     presets = study.presets()
     if preset not in presets:
@@ -89,29 +91,27 @@ def new(
         raise SpaceError(
             f"--name {directory.name}: {directory.path} exists; choose another, or --resume {directory.name}"
         )
-    lens = find_lens(study.data.lens)
+    preparation = study.system.make_preparation()
+    source = preparation.find(study.data)
     _check_compiler(study)
     # As recorded, a study stands alone: no default that may change later, no path relative to today's folder.
     fixed = {name: value for name, value in study.trial({}).model_dump().items() if name not in study.search}
-    data = study.data.model_copy(
-        update={"lens": lens.name if lens.path.is_relative_to(LENSES) else str(lens.path.resolve())}
-    )
-    study = study.model_copy(update={"fixed": fixed, "data": data})
+    study = study.model_copy(update={"fixed": fixed, "data": preparation.resolved(study.data, source)})
     earlier = None
     if learn_from is not None:
-        source = find_run(learn_from, out)
+        learnt_from = find_run(learn_from, out)
         # Reading another run takes Optuna, which a run without it need not import yet.
         from search.warm_start import warm_start
 
-        earlier = warm_start(source, study)
-    return Job(study, preset, _budget(study, preset), lens, directory, warm_start=earlier)
+        earlier = warm_start(learnt_from, study)
+    return Job(study, preset, _budget(study, preset), source, directory, warm_start=earlier)
 
 
 def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     """Plan the continuation of a run as it was recorded, with `overrides` of what may change: `RANGES`, `LIMITS` and resources.
 
     Raises:
-        SpaceError: no such run, its record is damaged, its lens file has changed, or an override makes another run of it.
+        SpaceError: no such run, its record is damaged, what its data is made of has changed, or an override makes another run of it.
     """
     directory = find_run(run, out)
     record = directory.read_record()
@@ -121,11 +121,13 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     study = override(copy.deepcopy(record.study), overrides, str(directory.record)) if overrides else before
     _check_numbers_stay(study, before, directory.name)
     _check_compiler(study)
-    lens = find_lens(study.data.lens)
-    if lens.sha256 != record.lens.sha256:
-        raise SpaceError(f"{lens.path}: changed since run {directory.name} began; start a new run for the new lens")
+    source = study.system.make_preparation().find(study.data)
+    if source.sha256 != record.source.sha256:
+        raise SpaceError(
+            f"{source.path}: changed since run {directory.name} began; start a new run for the new {study.system.what}"
+        )
     return Job(
-        study, record.preset, _budget(study, record.preset), lens, directory, resume=True, changes=tuple(overrides)
+        study, record.preset, _budget(study, record.preset), source, directory, resume=True, changes=tuple(overrides)
     )
 
 
@@ -222,7 +224,7 @@ def fit_machine(study: Study, trials: int) -> Shape:
     even = cpus // (need.lanes * need.workers_per_trial) if need.lanes is not None else 1
     each = need.cpus_per_worker or max(1, even)
     lanes = _lanes(study, trials, cpus, each, gpus, "this machine has")
-    return _shape(study, lanes, lanes, each, cpus if need.render_actors is None else need.render_actors)
+    return _shape(study, lanes, lanes, each, _actors(study, cpus))
 
 
 def fit_cluster(study: Study, trials: int, cpus: float, gpus: float) -> Shape:
@@ -232,12 +234,18 @@ def fit_cluster(study: Study, trials: int, cpus: float, gpus: float) -> Shape:
         SpaceError: the cluster cannot hold it; says what was asked, and what there is.
     """
     need = study.resources
-    left = int(cpus) - SPARE_CPUS - (1 if need.render_actors is None else need.render_actors)
+    left = int(cpus) - SPARE_CPUS - _actors(study, 1)
     each = need.cpus_per_worker or 1
     lanes = _lanes(study, trials, left, each, gpus, f"beside rendering and {SPARE_CPUS} spare CPU the cluster has")
-    spare = left + 1 - lanes * need.workers_per_trial * each
-    actors = spare if need.render_actors is None else need.render_actors
-    return _shape(study, lanes, need.lanes or max(lanes, trials), each, actors)
+    spare = left + _actors(study, 1) - lanes * need.workers_per_trial * each
+    return _shape(study, lanes, need.lanes or max(lanes, trials), each, _actors(study, spare))
+
+
+def _actors(study: Study, most: int) -> int:
+    """Ray actors that make the data: as asked for, or so many where the system uses any."""
+    if study.resources.render_actors is not None:
+        return study.resources.render_actors
+    return most if study.data.uses_actors else 0
 
 
 def unused_gpus(study: Study) -> str | None:
@@ -271,14 +279,14 @@ def _lanes(study: Study, trials: int, cpus: int, each_cpus: int, gpus: float, ow
 
 
 def _shape(study: Study, lanes: int, most: int, each_cpus: int, render_actors: int) -> Shape:
-    if study.data.stream is not None and render_actors == 0:
-        raise SpaceError("resources.render_actors: data.stream needs at least 1, but got 0")
+    if study.data.streams and render_actors == 0:
+        raise SpaceError("resources.render_actors: a stream needs at least 1, but got 0")
     training = lanes * study.resources.workers_per_trial * each_cpus
     return Shape(lanes, most, each_cpus, render_actors, training + render_actors + SPARE_CPUS)
 
 
 def describe(job: Job, shape: Shape | None) -> str:
-    """The resolved configuration, what there is to render and an estimate of the work, for `--dry-run`."""
+    """The resolved configuration, what its data is and an estimate of the work, for `--dry-run`."""
     from io import StringIO
 
     text = StringIO()
@@ -286,7 +294,8 @@ def describe(job: Job, shape: Shape | None) -> str:
     yaml.default_flow_style = None
     yaml.width = 120
     yaml.dump(job.study.model_dump(mode="json", exclude_none=True), text)
-    data, budget = job.study.data, job.budget
+    budget = job.budget
+    made_of = job.study.system.make_preparation().describe(job.study.data, job.source)
     most = budget.trials * budget.steps
     finals = final_steps(budget)
     stopping, least = {
@@ -301,18 +310,10 @@ def describe(job: Job, shape: Shape | None) -> str:
     lanes = "the cluster's lanes" if shape is None else f"{shape.lanes} lanes"
     cpus = (need.cpus_per_worker or 1) if shape is None else shape.cpus_per_worker
     gpus = f" and {need.gpus_per_worker:g} GPU" if need.gpus_per_worker else ""
-    counts = ", ".join(f"{count} {name}" for name, count in data.kernels().items())
     return "\n".join(
         (
             text.getvalue(),
-            f"lens       {job.lens.path} (sha256 {job.lens.sha256[:12]})",
-            f"data set   {counts} positions x {len(data.wavelengths_um)} channels, {data.rays_total():.3g} rays "
-            "(those already in the cache are not traced again)",
-            *(
-                [f"stream     {data.stream.kernels} fresh kernels, each drawn {data.stream.reuse} times on average"]
-                if data.stream
-                else []
-            ),
+            *(f"{heading:10} {line}" for heading, line in made_of.items()),
             f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, {stopping}",
             f"work       {f'{least:,} to ' if least < most else ''}{most:,} optimizer steps"
             f"{f' and up to {finals:,} of the finals' if finals else ''} on "

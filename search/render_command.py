@@ -17,11 +17,11 @@ from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
+from deeplens_workers.telemetry import rates
 from results.run_directory import RunError
-from search.display import rates
 from search.plan import check_writable
 from search.process import start_ray
-from spaces.loading import SpaceError, check
+from spaces.errors import SpaceError, check
 
 
 def render(
@@ -95,7 +95,7 @@ def render(
     except (OSError, RuntimeError) as error:
         raise RunError(f"{out}: {error}") from None
     from deeplens_workers.dataset import sampling_warnings
-    from results.plots import save_contact_sheet
+    from trainables.psf.figures import save_contact_sheet
 
     sheet = out.with_name(out.name + ".png")  # not only another suffix: a picture of that name may be somebody's
     save_contact_sheet(sheet, file.kernels.kernels, data.grid[0] if points is None else None)

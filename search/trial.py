@@ -15,6 +15,7 @@ from results.run_directory import RunDirectory
 from spaces.seeding import named_seed
 from spaces.study import Budget, Scalar, Study
 from trainables.lanes.board import BOARD, Assignment, Report
+from trainables.training.task import TrainingTask
 
 # Bookkeeping only: the lanes' workers hold the CPUs that train. Tune needs a request above zero.
 TRIAL_CPUS = 0.01
@@ -24,42 +25,41 @@ TRIAL_CPUS = 0.01
 class TrialSettings:
     """What all trials of a search share: how to train a configuration, and where its files go.
 
-    Paths are absolute; `data` maps train and validation to data set directories.
+    Paths are absolute; `sets` maps the data sets' names to their directories.
     """
 
     study: Study
     budget: Budget
     directory: RunDirectory
-    data: dict[str, str]
+    sets: dict[str, str]
 
-    def of_trial(self, number: int, params: dict[str, Scalar]) -> dict[str, Any]:
+    def of_trial(self, number: int, params: dict[str, Scalar]) -> TrainingTask:
         """What a lane is asked to train for a trial."""
         seed = named_seed(self.study.seed, "trial", number)
-        return self._payload(params, seed, self.directory.trial(number), self.directory.events(number))
+        return self._task(params, seed, self.directory.trial(number), self.directory.events(number))
 
-    def of_finalist(self, number: int, params: dict[str, Scalar], seed: int) -> dict[str, Any]:
+    def of_finalist(self, number: int, params: dict[str, Scalar], seed: int) -> TrainingTask:
         """The same with the finals' seed number `seed`, which all finalists share."""
         directory = self.directory.finalist(number, seed)
         events = self.directory.tensorboard / directory.name
-        return self._payload(params, named_seed(self.study.seed, "finalist", seed), directory, events)
+        return self._task(params, named_seed(self.study.seed, "finalist", seed), directory, events)
 
-    def _payload(self, params: dict[str, Scalar], seed: int, directory: Path, events: Path) -> dict[str, Any]:
-        """Plain data for `trainables.training.work.train_assignment`."""
-        return {
-            "trial": self.study.trial(params).model_dump(mode="json"),
-            "params": params,
-            "seed": seed,
-            "steps": self.budget.steps,
-            "report_steps": self.budget.report_steps(),
-            "image_steps": self.budget.rungs(),  # and its last
-            "metric": self.study.objective.metric,
-            "mode": self.study.objective.mode,
-            "compile": self.study.resources.compile,
-            "directory": str(directory),
-            "events": str(events),
-            "data": self.data,
-            "stream": self.study.data.stream is not None,
-        }
+    def _task(self, params: dict[str, Scalar], seed: int, directory: Path, events: Path) -> TrainingTask:
+        return TrainingTask(
+            system=self.study.model,
+            trial=self.study.trial(params),
+            seed=seed,
+            steps=self.budget.steps,
+            report_steps=tuple(self.budget.report_steps()),
+            directory=str(directory),
+            metric=self.study.objective.metric,
+            mode=self.study.objective.mode,
+            sets=self.sets,
+            compile=self.study.resources.compile,
+            events=str(events),
+            params=params,
+            picture_steps=tuple(self.budget.rungs()),
+        )
 
 
 def run_trial(config: dict[str, Any], settings: TrialSettings) -> None:
@@ -70,8 +70,8 @@ def run_trial(config: dict[str, Any], settings: TrialSettings) -> None:
     board = ray.get_actor(BOARD)
     attempt = uuid.uuid4().hex
     try:
-        payload = settings.of_trial(config["number"], config["params"])
-        ray.get(board.submit.remote(Assignment(attempt, config["number"], payload)))
+        task = settings.of_trial(config["number"], config["params"])
+        ray.get(board.submit.remote(Assignment(attempt, config["number"], task)))
         while True:
             report: Report = ray.get(board.next_report.remote(attempt))
             steps = [report.step]

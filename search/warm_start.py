@@ -11,9 +11,9 @@ from results.distributions import distributions
 from results.records import read_trials
 from results.run_directory import RunDirectory, read_json, write_json
 from search.sampler import MODELS, Experience, at_levels, fair_ranks
-from spaces.loading import SpaceError
+from spaces.errors import SpaceError
+from spaces.frozen import Frozen
 from spaces.study import Study
-from spaces.trial import Frozen
 
 
 class EarlierTrial(Frozen):

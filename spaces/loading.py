@@ -3,47 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from spaces.metrics import METRICS, OBJECTIVES
+from spaces.errors import Problem, SpaceError, first_problem, nearest
 from spaces.study import Study
-from spaces.trial import TRIALS
+from spaces.system import SYSTEMS, System, system
 
 SPACES = Path(__file__).parent
+SUFFIXES = (".yaml", ".yml")
 LARGEST_GRID = 10_000
 """Points of the sampler `grid`, which lists them all."""
-
-
-class SpaceError(ValueError):
-    """Bad input: the message is one line for the user, naming file, key and what would be valid."""
-
-
-@dataclass(frozen=True)
-class _Problem(Exception):
-    key: str
-    message: str
-
-    def told(self, where: str) -> SpaceError:
-        return SpaceError(f"{where}: {self.key}{': ' if self.key else ''}{self.message}")
 
 
 def available() -> list[str]:
     """Names of the shipped spaces."""
     return sorted(path.stem for path in SPACES.glob("*.yaml"))
-
-
-def nearest(name: str, valid: list[str] | tuple[str, ...]) -> str:
-    """A hint for a misspelt name: the nearest valid one, or all of them."""
-    close = get_close_matches(name, valid, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(valid)}"
 
 
 def find(space: str) -> Path:
@@ -56,19 +36,47 @@ def find(space: str) -> Path:
     if path.is_file():
         return path
     path = Path(space)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
+    if path.suffix in SUFFIXES and path.is_file():
         return path
     raise SpaceError(f"--space {space}: no such space; {nearest(space, available())}")
 
 
 def load(space: str, overrides: list[str] | tuple[str, ...] = ()) -> Study:
-    """Read a space by name or path and apply `key.path=value` overrides.
+    """Read a space by name or path, with what it is based on, and apply `key.path=value` overrides.
 
     Raises:
         SpaceError: one line naming file, key and the nearest valid name.
     """
     path = find(space)
-    return override(_parse(path.read_text(), _shown(path)), overrides, _shown(path))
+    return override(_tree(path), overrides, _shown(path))
+
+
+def _tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What a space file holds. One with `base:` holds what that space does, with its own keys over it; null takes a key away."""
+    tree: dict[str, Any] = parse(path.read_text(), _shown(path))
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if path in above:
+        raise SpaceError(f"{_shown(path)}: base: the space is based on itself")
+    try:
+        beside = path.parent / str(base)
+        below = beside if beside.suffix in SUFFIXES and beside.is_file() else find(str(base))
+    except SpaceError:
+        raise SpaceError(f"{_shown(path)}: base: no such space '{base}'; {nearest(str(base), available())}") from None
+    return _over(_tree(below, (*above, path)), tree)
+
+
+def _over(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in tree.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _over(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def override(tree: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> Study:
@@ -82,28 +90,16 @@ def override(tree: dict[str, Any], overrides: list[str] | tuple[str, ...], where
         key, equals, text = one.partition("=")
         if not equals or not key:
             raise SpaceError(f"--set {one}: expected key.path=value")
-        _assign(tree, key, _parse(text, f"--set {one}", scalar=True), one)
+        _assign(tree, key, parse(text, f"--set {one}", scalar=True), one)
         origin[key] = f"--set {one}"
     try:
         study = _validate(tree)
         _check_names(study)
         _check_budgets(study)
-    except _Problem as problem:
+    except Problem as problem:
         source = next((name for key, name in origin.items() if _related(key, problem.key)), where)
-        raise problem.told(source) from None
+        raise problem.at(source) from None
     return study
-
-
-def check[M: BaseModel](model: type[M], values: dict[str, Any], where: str) -> M:
-    """A configuration model of `values`.
-
-    Raises:
-        SpaceError: one line naming `where`, the key and what is valid.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise _first_problem(error, model).told(where) from None
 
 
 def _shown(path: Path) -> str:
@@ -116,7 +112,7 @@ def _related(override: str, key: str) -> bool:
     return (key + ".").startswith(override + ".") or (override + ".").startswith(key + ".")
 
 
-def _parse(text: str, where: str, scalar: bool = False) -> Any:
+def parse(text: str, where: str, scalar: bool = False) -> Any:
     """YAML 1.2: `1e-4` is a number, `no` is a string, a key given twice is an error."""
     try:
         tree = YAML(typ="safe", pure=True).load(text)
@@ -145,100 +141,52 @@ def _assign(tree: dict[str, Any], key: str, value: Any, override: str) -> None:
 
 
 def _validate(tree: dict[str, Any]) -> Study:
-    _check_hyperparameters(tree)
+    """In two parts: what a data section has, only the system knows."""
+    if "model" not in tree:
+        raise Problem("model", "missing")
+    try:
+        declared = system(str(tree["model"]))
+    except LookupError as error:
+        raise Problem(
+            "model", f"{error}; {nearest(str(tree['model']), list(SYSTEMS))}, or a module with a SYSTEM"
+        ) from None
+    _check_hyperparameters(tree, declared)
+    try:
+        tree = {**tree, "data": declared.data.model_validate(tree["data"])} if "data" in tree else tree
+    except ValidationError as error:
+        raise first_problem(error, declared.data, ("data",)) from None
     try:
         return Study.model_validate(tree)
     except ValidationError as error:
-        raise _first_problem(error, Study) from None
+        raise first_problem(error, Study) from None
 
 
-def _check_hyperparameters(tree: dict[str, Any]) -> None:
+def _check_hyperparameters(tree: dict[str, Any], declared: System) -> None:
     """A misspelt hyperparameter is told as such, before what its entry lacks."""
-    model = TRIALS.get(str(tree.get("model")))
-    if model is None:
-        return  # the schema will say so
+    names = list(declared.trial.model_fields)
     for section in ("search", "fixed"):
         for name in tree[section] if isinstance(tree.get(section), dict) else ():
-            if name not in model.model_fields:
-                hint = nearest(name, list(model.model_fields))
-                raise _Problem(f"{section}.{name}", f"unknown hyperparameter of {tree['model']}; {hint}")
-
-
-def _first_problem(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> _Problem:
-    errors = error.errors()
-    # A misspelt key is also a missing one: name the misspelling.
-    first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
-    loc = tuple(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = f"unknown key; {nearest(loc[-1], _keys_at(model, loc[:-1]))}"
-    elif first["type"] == "missing":
-        message = "missing"
-    elif first["type"] == "literal_error" and loc[-1] == "[key]":
-        loc, message = loc[:-1], f"unknown key; {nearest(loc[-2], _literal_keys(first))}"
-    elif first["type"] != "value_error":
-        message = f"{message[0].lower()}{message[1:]}, but got {first['input']!r}"
-    return _Problem(".".join(prefix + _without_union_tags(loc)), message)
-
-
-def _literal_keys(first: Any) -> list[str]:
-    return [name.strip("' ") for name in first["ctx"]["expected"].replace(" or ", ", ").split(",")]
-
-
-def _without_union_tags(loc: tuple[str, ...]) -> tuple[str, ...]:
-    """pydantic names the tried type of a union as a last part of the location (`low.int`)."""
-    return tuple(part for part in loc if part not in ("int", "float", "str", "bool") and "[" not in part)
-
-
-def _keys_at(model: type[BaseModel], loc: tuple[str, ...]) -> list[str]:
-    """Valid keys of the mapping at `loc` inside a model."""
-    annotation: Any = model
-    for part in loc:
-        annotation = _without_none(annotation)
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            annotation = annotation.model_fields[part].annotation
-        else:  # dict[str, X] or tuple[X, ...]
-            annotation = get_args(annotation)[0 if get_origin(annotation) is tuple else 1]
-    return list(_without_none(annotation).model_fields)
-
-
-def _without_none(annotation: Any) -> Any:
-    """`X` of `X | None`."""
-    members = [member for member in get_args(annotation) if member is not type(None)]
-    return members[0] if len(members) == 1 and type(None) in get_args(annotation) else annotation
+            if name not in names:
+                raise Problem(f"{section}.{name}", f"unknown hyperparameter of {declared.name}; {nearest(name, names)}")
 
 
 def _check_names(study: Study) -> None:
-    """No name is both searched and fixed, every value is valid for the model, the metric is known."""
-    if study.objective.metric not in OBJECTIVES:
-        raise _Problem(
-            "objective.metric",
-            f"unknown metric '{study.objective.metric}'; {nearest(study.objective.metric, OBJECTIVES)}",
-        )
-    held_out = tuple(name for name in METRICS if name.startswith("val/"))
-    others = [(f"further_objectives.{i}.metric", one.metric) for i, one in enumerate(study.further_objectives)]
-    others += [(f"constraints.{i}.metric", one.metric) for i, one in enumerate(study.constraints)]
-    for key, metric in others:
-        if metric not in held_out:
-            raise _Problem(key, f"unknown metric '{metric}'; {nearest(metric, held_out)}")
+    """No name is both searched and fixed, every value is valid for the model, the metrics are known."""
+    _check_metrics(study)
     if study.sampler == "grid" and (size := study.grid_size()) > LARGEST_GRID:
-        raise _Problem(
-            "sampler", f"the grid has {size:,} points, at most {LARGEST_GRID:,} are searched; fix parameters"
-        )
-    model = TRIALS[study.model]
+        raise Problem("sampler", f"the grid has {size:,} points, at most {LARGEST_GRID:,} are searched; fix parameters")
+    model = study.system.trial
     names = list(model.model_fields)
     for name, parameter in study.search.items():
         if name in study.fixed:
-            raise _Problem(f"fixed.{name}", "is searched as well; keep one of the two")
+            raise Problem(f"fixed.{name}", "is searched as well; keep one of the two")
         for other in parameter.when:
             if other not in names:
-                raise _Problem(f"search.{name}.when.{other}", f"unknown hyperparameter; {nearest(other, names)}")
+                raise Problem(f"search.{name}.when.{other}", f"unknown hyperparameter; {nearest(other, names)}")
             if other in study.search and list(study.search).index(other) >= list(study.search).index(name):
-                raise _Problem(f"search.{name}.when.{other}", f"`{other}` must be listed before `{name}`")
+                raise Problem(f"search.{name}.when.{other}", f"`{other}` must be listed before `{name}`")
         if parameter.step is not None and study.is_integer(name) and parameter.step != int(parameter.step):
-            raise _Problem(
-                f"search.{name}.step", f"must be a whole number like the parameter, but got {parameter.step}"
-            )
+            raise Problem(f"search.{name}.step", f"must be a whole number like the parameter, but got {parameter.step}")
         edges = parameter.choices or tuple(edge for edge in (parameter.low, parameter.high) if edge is not None)
         for value in (*edges, parameter.recommended):
             _check_value(model, name, value, f"search.{name}")
@@ -246,25 +194,52 @@ def _check_names(study: Study) -> None:
         for name, value in point.items():
             key = f"points_to_evaluate.{index}.{name}"
             if name not in study.search:
-                raise _Problem(key, f"is not searched; {nearest(name, list(study.search))}")
+                raise Problem(key, f"is not searched; {nearest(name, list(study.search))}")
             if name not in values:
-                raise _Problem(key, f"`search.{name}.when` does not hold in this trial")
+                raise Problem(key, f"`search.{name}.when` does not hold in this trial")
             _check_value(model, name, value, key)
             try:
                 study.search[name].check(value, name)
             except ValueError as error:
-                raise _Problem(key, str(error)) from None
+                raise Problem(key, str(error)) from None
     try:
         study.trial({})
     except ValidationError as error:
-        raise _first_problem(error, model, ("fixed",)) from None
+        raise first_problem(error, model, ("fixed",)) from None
+
+
+def _check_metrics(study: Study) -> None:
+    metrics, objectives, measured = study.system.metrics, study.system.objectives, study.system.measured
+    if study.objective.metric in metrics and study.objective.metric not in objectives:
+        raise Problem(
+            "objective.metric",
+            f"'{study.objective.metric}' has no value for each held-out item, which the finals' intervals need; "
+            f"valid: {', '.join(objectives)}",
+        )
+    named = [("objective.metric", study.objective.metric, objectives)]
+    named += [
+        (f"further_objectives.{i}.metric", one.metric, measured) for i, one in enumerate(study.further_objectives)
+    ]
+    named += [(f"constraints.{i}.metric", one.metric, measured) for i, one in enumerate(study.constraints)]
+    for key, metric, valid in named:
+        if metric not in valid:
+            raise Problem(key, f"unknown metric '{metric}'; {nearest(metric, valid)}")
+    for key, one in (
+        ("objective", study.objective),
+        *((f"further_objectives.{i}", one) for i, one in enumerate(study.further_objectives)),
+    ):
+        mode = metrics[one.metric].mode
+        if mode is None:
+            raise Problem(f"{key}.metric", f"'{one.metric}' is a diagnostic: it is better neither small nor large")
+        if one.mode != mode:
+            raise Problem(f"{key}.mode", f"{one.metric} is better {mode}, but got (mode={one.mode})")
 
 
 def _check_value(model: type[BaseModel], name: str, value: Any, key: str) -> None:
     try:
         model.model_validate({name: value})
     except ValidationError as error:
-        raise _Problem(key, _first_problem(error, model).message) from None
+        raise Problem(key, first_problem(error, model).message) from None
 
 
 def _check_budgets(study: Study) -> None:
@@ -276,7 +251,7 @@ def _check_budgets(study: Study) -> None:
         longest = max(float(edge) for edge in warmup.choices or (warmup.high,) if edge is not None)
     for preset, budget in study.budget.items():
         if budget.grace_steps < longest * budget.steps:
-            raise _Problem(
+            raise Problem(
                 f"budget.{preset}.grace_steps",
                 "`grace_steps >= kl_warmup * steps` must hold, so that rungs compare trials after warm-up, "
                 f"but got (grace_steps={budget.grace_steps}, kl_warmup={longest}, steps={budget.steps})",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from deeplens_workers.psf_data import PsfData
-from spaces.metrics import METRICS, OBJECTIVES
-from spaces.trial import TRIALS, Frozen
+from spaces.frozen import Frozen
+from spaces.metrics import Mode
+from spaces.system import DataSection, System, system
+from spaces.trial import Trial
 
 Scalar = bool | int | float | str
 Impact = Literal["High", "Medium", "Low"]
@@ -102,14 +103,8 @@ class Parameter(Frozen):
 class Objective(Frozen):
     """What the search optimises: a metric on held-out data that contains no swept weight."""
 
-    metric: str = "val/prior_rel_l2"
-    mode: Literal["min", "max"] = "min"
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.metric in OBJECTIVES and self.mode != METRICS[self.metric].mode:
-            raise ValueError(f"{self.metric} is better {METRICS[self.metric].mode}, but got (mode={self.mode})")
-        return self
+    metric: str
+    mode: Mode
 
 
 class Constraint(Frozen):
@@ -196,12 +191,12 @@ class Study(Frozen):
 
     space: str
     description: str
-    model: Literal["cvae_psf"]
+    model: str = Field(description="a system: a shipped name, or a module that has one (docs/add-a-model.md)")
     search: dict[str, Parameter]
     fixed: dict[str, Any] = {}
     points_to_evaluate: tuple[dict[str, Scalar], ...] = ()
-    data: PsfData
-    objective: Objective = Objective()
+    data: SerializeAsAny[DataSection]
+    objective: Objective
     further_objectives: tuple[Objective, ...] = Field((), description="with these, a search for the Pareto front")
     constraints: tuple[Constraint, ...] = ()
     sampler: Literal["auto", "tpe", "random", "gp", "cmaes", "nsga2", "grid"] = Field(
@@ -212,6 +207,22 @@ class Study(Frozen):
     budget: dict[Literal["quick", "standard", "full"], Budget]
     resources: Resources = Resources()
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @field_validator("model")
+    @classmethod
+    def _model(cls, name: str) -> str:
+        try:
+            system(name)
+        except LookupError as error:
+            raise ValueError(str(error)) from None
+        return name
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data(cls, value: Any, info: ValidationInfo) -> Any:
+        """The system says what a data section has. A model that is not valid is told as such."""
+        section = system(info.data["model"]).data if "model" in info.data else None
+        return value if section is None or isinstance(value, section) else section.model_validate(value)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -233,6 +244,11 @@ class Study(Frozen):
         if self.sampler == "grid" and (given := [name for name, one in self.search.items() if one.when]):
             raise ValueError(f"the sampler grid knows no conditions, but `search.{given[0]}` has `when`")
         return self
+
+    @property
+    def system(self) -> System:
+        """What is trained."""
+        return system(self.model)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -258,9 +274,9 @@ class Study(Frozen):
         """The budgets by name."""
         return {str(name): budget for name, budget in self.budget.items()}
 
-    def trial(self, values: dict[str, Any]) -> Frozen:
+    def trial(self, values: dict[str, Any]) -> Trial:
         """The typed hyperparameters of one trial: `values` over `fixed` over the model's defaults."""
-        return TRIALS[self.model].model_validate({**self.fixed, **values})
+        return self.system.trial.model_validate({**self.fixed, **values})
 
     def recommended(self) -> dict[str, Scalar]:
         """The source documents' value of every searched parameter whose condition holds: the first trial."""
@@ -281,12 +297,12 @@ class Study(Frozen):
         """Whether a conditional parameter is part of a trial that has `values` so far."""
         if not parameter.when:
             return True  # at once: every suggestion asks this of every parameter
-        known = {**TRIALS[self.model]().model_dump(), **self.fixed, **values}
+        known = {**self.system.trial().model_dump(), **self.fixed, **values}
         return all(known[name] in allowed for name, allowed in parameter.when.items())
 
     def is_integer(self, name: str) -> bool:
         """Whether a searched range holds whole numbers."""
-        return TRIALS[self.model].model_fields[name].annotation is int
+        return self.system.trial.model_fields[name].annotation is int
 
     def edge(self, name: str, value: Scalar, share: float = 0.05) -> Literal["lower", "upper"] | None:
         """The end of its range that a value lies within `share` of the range from (on a log range: of its logarithm)."""

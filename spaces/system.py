@@ -51,8 +51,8 @@ class Source:
     """What a data set is made of, such as a lens file. `sha256` is that of its content."""
 
     name: str
-    sha256: str
     path: Path
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ class System:
         item: what one held-out item is called, such as "PSF".
         what: what its data sets are made of, such as "lens".
         preparation, learner: `module:class` of its two parts.
+        doing: what is shown while its data is prepared.
     """
 
     name: str
@@ -155,6 +156,7 @@ class System:
     what: str
     preparation: str
     learner: str
+    doing: str = "preparing data"
 
     def make_preparation(self) -> Preparation[Any]:
         """Its preparation."""

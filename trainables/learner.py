@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spaces.card import Card
+from spaces.study import Study
 from spaces.trial import Trial
 from trainables.training.losses import Ranks
 
@@ -99,13 +101,9 @@ class Learner[T: Trial, D, N: Network, H](ABC):
     def baselines(self, sets: Mapping[str, str], test: H, winner: N) -> dict[str, Judged]:
         """What a user would do without the model, by the name that the system declares."""
 
-    def figures(self, network: N, sets: Mapping[str, str], test: H, directory: Path) -> None:
-        """Write PNG pictures of a run's winner to an existing directory."""
+    def figures(self, network: N, sets: Mapping[str, str], test: H, directory: Path) -> None:  # noqa: B027
+        """Write PNG pictures of a run's winner to an existing directory; none unless a system has some."""
 
     @abstractmethod
-    def usage(self, path: str, study: Any) -> str:
-        """Lines of Python that use the exported model, for its card."""
-
-    def card(self, study: Any) -> dict[str, list[str]]:
-        """The model card's own sections by title: lines of Markdown."""
-        return {}
+    def card(self, study: Study, source: str) -> Card:
+        """What the card of an exported model says; `source` is the name of what its data is made of."""

@@ -5,7 +5,7 @@ from deeplens_workers import cache
 from deeplens_workers.dataset import positions, render_dataset, sampling_warnings
 from deeplens_workers.kernels import Kernels
 from deeplens_workers.psf_data import PsfData
-from spaces.loading import SpaceError
+from spaces.errors import SpaceError
 
 
 def small(**changes) -> PsfData:

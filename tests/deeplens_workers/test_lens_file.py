@@ -6,7 +6,7 @@ import pytest
 
 from deeplens_workers import glasses
 from deeplens_workers.lens_file import LENSES, available, find_lens
-from spaces.loading import SpaceError
+from spaces.errors import SpaceError
 
 
 def test_shipped_lenses_are_found_by_name_and_by_path():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from results.run_directory import RunDirectory, RunError, default_name, find, runs, validate_name
-from spaces.loading import SpaceError
+from spaces.errors import SpaceError
 from tests.results.conftest import RunMaker, record_of, summary_of
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from results.run_directory import RunError
 from search import plan
-from spaces.loading import SpaceError
+from spaces.errors import SpaceError
 from spaces.study import Resources, Study
 from tests.search.small import PRESET, STEPS, edited, run_of, small
 

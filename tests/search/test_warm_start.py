@@ -10,7 +10,7 @@ from search import warm_start
 from search.sampler import MODELS
 from search.searcher import ask, open_ledger
 from search.warm_start import EarlierTrial, WarmStart
-from spaces.loading import SpaceError
+from spaces.errors import SpaceError
 from tests.search.small import NAMES, PRESET, edited, open_at, run_of, small
 
 PSNR = {"metric": "val/prior_psnr", "mode": "max"}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spaces.loading import SPACES, SpaceError, available, load
+from spaces.errors import SpaceError
+from spaces.loading import SPACES, available, load
 
 SHIPPED = (SPACES / "cvae_psf.yaml").read_text()
 

@@ -13,7 +13,7 @@ from deeplens_workers.psf_data import PsfData
 from spaces.loading import load
 from spaces.metrics import METRICS, OBJECTIVES
 from spaces.study import Budget, Constraint, Objective, Parameter, Study
-from spaces.trial import CvaePsfTrial
+from trainables.psf.trial import CvaePsfTrial
 
 
 def budget(**changes) -> Budget:

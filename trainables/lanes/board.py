@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from trainables.lanes.task import Task
 from trainables.lanes.telemetry import LaneTelemetry
 
 BOARD = "lane-board"
@@ -25,10 +25,6 @@ BOARD = "lane-board"
 
 NO_LANE = "no lane is left"
 """How the failure of an attempt begins that could not be trained at all."""
-
-# Called on every rank at every report step, `report(step, metrics, last)`; True to go on. Rank 0 has the metrics, and it
-# alone may know that the report is the last; then the answer is False on every rank.
-ReportFunction = Callable[[int, dict[str, float], bool], bool]
 
 # An assignment that has ended in an error so often, without a new report between, is given up: the trial fails, the lane
 # goes on with the next one.
@@ -42,7 +38,7 @@ class Assignment:
     attempt: str
     trial: int
     """Its number; negative for what is no trial of the search."""
-    payload: dict[str, Any]
+    task: Task
     name: str = ""
     """For logs; `trial N` unless given."""
 

@@ -12,13 +12,15 @@ import logging
 import socket
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import ray
 
-from trainables.lanes.board import BOARD, Assignment, ReportFunction
+from trainables.lanes.board import BOARD, Assignment
+from trainables.lanes.task import TrialFailure, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -29,30 +31,6 @@ HEARTBEAT = 60.0
 # Of glibc's malloc.h: bytes above which a block comes from the kernel and goes back to it, and above which free memory does.
 M_MMAP_THRESHOLD, LARGEST_BLOCK = -3, 2**25  # older versions refuse more
 M_TRIM_THRESHOLD, MOST_KEPT = -1, 2**30
-
-
-class TrialFailure(Exception):
-    """The trial cannot succeed and every rank knows it (e.g. a non-finite loss): no retry, the lane goes on."""
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Where a piece of work runs: its place in the lane's process group."""
-
-    rank: int
-    world_size: int
-    device: str
-
-
-# Trains one assignment: (payload, report, worker). Called on every rank.
-Work = Callable[[dict[str, Any], ReportFunction, Worker], None]
-
-
-def training() -> Work:
-    """The work of a search's lanes. Called on the lanes' workers, so that what it imports is loaded there, once."""
-    from trainables.training.work import train_assignment
-
-    return train_assignment
 
 
 def collective_backend(workers: int, gpus: float) -> Literal["nccl", "gloo"]:
@@ -79,7 +57,7 @@ def serve(config: dict[str, Any]) -> None:
     where = f"{socket.gethostname()} (node {ray.get_runtime_context().get_node_id()[:8]})"
     logger.info("%s starts on %s, device %s, threads %d", lane, where, worker.device, torch.get_num_threads())
     try:
-        _serve(lane, ray.get_actor(BOARD, namespace=config["namespace"]), config["load_work"](), worker)
+        _serve(lane, ray.get_actor(BOARD, namespace=config["namespace"]), worker)
     except Exception:
         logger.exception("%s ends with an error", lane)
         raise
@@ -98,64 +76,64 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
-def _serve(lane: str, board: Any, work: Work, worker: Worker) -> None:
-    import torch.distributed as dist
-
-    def ask(call: Callable[[], Any]) -> Any:
-        """What rank 0 is told, on every rank."""
-        box = [call() if worker.rank == 0 else None]
-        if worker.world_size > 1:
-            dist.broadcast_object_list(box, src=0)
-        return box[0]
-
+def _serve(lane: str, board: Any, worker: Worker) -> None:
     while True:
-        taken = ask(lambda: ray.get(board.take.remote(lane, HEARTBEAT)))
+        taken = _asked(worker, lambda: ray.get(board.take.remote(lane, HEARTBEAT)))
         if taken == "close":
             return
         if taken == "wait":
             continue
         assert isinstance(taken, Assignment)
-        trial, attempt, metric = str(taken), taken.attempt, taken.payload.get("metric")
-        ending = "ended without a report"
+        trial, attempt = str(taken), taken.attempt
         if worker.rank == 0:
             logger.info("%s taken (attempt %s)", trial, attempt)
-
-        def report(
-            step: int,
-            metrics: dict[str, float],
-            last: bool,
-            trial: str = trial,
-            attempt: str = attempt,
-            metric: str | None = metric,
-        ) -> bool:
-            nonlocal ending
-
-            def tell() -> bool:
-                logger.info("%s: %s", trial, _progress(step, metrics, metric))
-                return ray.get(board.report.remote(lane, attempt, step, metrics, last)) and not last
-
-            go_on = bool(ask(tell))
-            ending = "ended" if last else "left before its last report" if go_on else "stopped"
-            return go_on
-
         try:
-            work(taken.payload, report, worker)
+            ending = _work_on(taken, lane, board, worker)
         except TrialFailure as failure:
             ending = f"failed: {failure}"
-            reason = str(failure)
-            ask(lambda attempt=attempt, reason=reason: ray.get(board.fail.remote(attempt, reason)))  # type: ignore[misc]
+            _asked(worker, partial(_tell, board.fail, attempt, str(failure)))
         except Exception as error:
-            ray.get(board.crashing.remote(attempt, "".join(traceback.format_exception_only(error)).strip()))
+            _tell(board.crashing, attempt, "".join(traceback.format_exception_only(error)).strip())
             if worker.world_size > 1:
                 raise  # the ranks no longer agree: Ray Train restarts the group
             logger.exception("%s: attempt %s", trial, attempt)
             continue  # the board gives it to this lane again, from its checkpoint, until it has failed too often
         if worker.rank == 0:
             logger.info("%s %s", trial, ending)
-        ask(lambda: ray.get(board.release.remote(lane)))
+        _asked(worker, partial(_tell, board.release, lane))
 
 
-def _progress(step: int, metrics: dict[str, float], metric: str | None) -> str:
+def _work_on(taken: Assignment, lane: str, board: Any, worker: Worker) -> str:
+    """Do what an assignment asks for until its last report or until told to stop; how it ended, in words."""
+    with closing(taken.task.reports(worker)) as reports:
+        for progress in reports:
+            step, metrics, last = progress.step, progress.metrics, progress.last
+
+            def tell(step: int = step, metrics: dict[str, float] = metrics, last: bool = last) -> tuple[bool, bool]:
+                logger.info("%s: %s", taken, _described(step, metrics, taken.task.metric))
+                return bool(ray.get(board.report.remote(lane, taken.attempt, step, metrics, last))), last
+
+            go_on, last = _asked(worker, tell)
+            if last or not go_on:
+                return "ended" if last else "stopped"
+    return "ended without its last report"
+
+
+def _asked(worker: Worker, call: Callable[[], Any]) -> Any:
+    """What rank 0 is told, on every rank."""
+    box = [call() if worker.rank == 0 else None]
+    if worker.world_size > 1:
+        import torch.distributed as dist
+
+        dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _tell(method: Any, *arguments: Any) -> None:
+    ray.get(method.remote(*arguments))
+
+
+def _described(step: int, metrics: dict[str, float], metric: str) -> str:
     parts = [f"step {step}"]
     if metric in metrics:
         parts.append(f"{metric} {metrics[metric]:.4g}")
@@ -166,7 +144,7 @@ def _progress(step: int, metrics: dict[str, float], metric: str | None) -> str:
 
 def open_log(path: str | None, worker: Worker) -> None:
     """Append what `trainables` logs in this process to a file, line by line; to none where it cannot be opened."""
-    package = logging.getLogger(__package__)
+    package = logging.getLogger("trainables")
     package.setLevel(logging.INFO)
     if path is None:
         return

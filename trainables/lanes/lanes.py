@@ -15,7 +15,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.lanes.board import BOARD, NO_LANE, Assignment, LaneBoard, Report
-from trainables.lanes.lane import Work, collective_backend, serve
+from trainables.lanes.lane import collective_backend, serve
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,6 @@ class Lanes:
     dropped; another lane goes on with what it trained. It is started again once a whole lane has room, and so are more.
 
     Args:
-        load_work: returns the function that trains an assignment; called once on every worker, before its first trial.
         lanes: to start with.
         workers, cpus, gpus: workers per lane, and what one worker gets.
         storage: directory where Ray Train keeps its own files.
@@ -56,7 +55,6 @@ class Lanes:
 
     def __init__(
         self,
-        load_work: Callable[[], Work],
         *,
         lanes: int,
         workers: int,
@@ -69,7 +67,6 @@ class Lanes:
         told: Callable[[str, int], None] = lambda line, lanes: None,
         poll: float = POLL,
     ) -> None:
-        self._load_work = load_work
         self._first = lanes
         self._workers, self._cpus, self._gpus = workers, cpus, gpus
         self._each = {"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})
@@ -211,7 +208,6 @@ class Lanes:
             serve,
             train_loop_config={
                 "lane": name,
-                "load_work": self._load_work,
                 "threads": self._cpus,
                 "namespace": ray.get_runtime_context().namespace,
                 "log": str(self._logs / f"{name}.log") if self._logs is not None else None,

@@ -2,8 +2,8 @@
 
 In one's own rendering code:
 
-    from trainables.psf.cvae import load_exported
-    model = load_exported("results/runs/NAME/model")
+    from results import load_model
+    model = load_model("results/runs/NAME/model")
     kernels = model.predict(torch.tensor([[0.0, 0.5]]))  # x, y in [-1, 1] -> [1, C, K, K], unit sum per channel
 
 Shape legend: B = batch, C = channel, K = kernel side in pixels, L = latent dimension, P = neighbour pairs,
@@ -12,21 +12,18 @@ d = condition dimension: x, y, then what else the model knows of depth and focus
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from spaces.trial import CvaePsfTrial
+from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, gaussian_kl
 from trainables.networks.mlp import MLP, FourierEncoding, GaussianMLP, LearnedVariance, constrain, scale_conditions
-from trainables.training.losses import Terms, squared_distance
-
-FORMAT = 2
+from trainables.psf.losses import Terms
+from trainables.psf.trial import CvaePsfTrial
+from trainables.training.losses import squared_distance
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class CvaeConfig:
         return ["x", "y", *self.diopter_ranges]
 
 
-class CVAE(nn.Module):
+class CVAE(Network):
     """CVAE with a learned prior. All methods take field points in physical units: x, y in [-1, 1], mm < 0."""
 
     def __init__(self, config: CvaeConfig) -> None:
@@ -87,6 +84,10 @@ class CVAE(nn.Module):
         self.decoder = MLP((latent, code), hidden, layers, elements)
         if config.learned_variance:
             self.variance = LearnedVariance()
+
+    @property
+    def config_dict(self) -> dict[str, Any]:
+        return asdict(self.config)
 
     def condition(self, points: Tensor) -> Tensor:
         """Points [B, d] -> their encoding [B, E].
@@ -162,7 +163,9 @@ class CVAE(nn.Module):
             smooth = squared_distance(ends[:count], ends[count:])
         mse = (output - kernels).square().flatten(1).mean(dim=1)
         logvar = self.variance() if self.config.learned_variance else None
-        return Terms(mse=mse, kl=gaussian_kl(posterior, prior), smooth=smooth, logvar=logvar)
+        return Terms(
+            mse=mse, kl=gaussian_kl(posterior, prior), smooth=smooth, elements=kernels[0].numel(), logvar=logvar
+        )
 
     def _posterior(self, kernels: Tensor, code: Tensor) -> Gaussian:
         # A unit-sum kernel's elements are near 1 / K^2; times K they are of the order of one, like the code.
@@ -173,27 +176,3 @@ class CVAE(nn.Module):
     def _kernels(self, z: Tensor, code: Tensor) -> Tensor:
         raw = self.decoder(torch.cat([z, code], dim=1)).to(code.dtype)  # autocast's bfloat16 ends here
         return constrain(raw.unflatten(1, (self.config.channels, self.config.kernel_px, self.config.kernel_px)))
-
-
-def export(model: CVAE, directory: Path) -> None:
-    """Write `model.safetensors` and `config.json`; `load_exported` reads them, with nothing of the run."""
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: value.cpu().contiguous() for name, value in model.state_dict().items()}, directory / "model.safetensors"
-    )
-    (directory / "config.json").write_text(json.dumps({"format": FORMAT, **asdict(model.config)}, indent=2) + "\n")
-
-
-def load_exported(directory: str | Path, device: str | torch.device = "cpu") -> CVAE:
-    """The model in a directory that `export` wrote: frozen, in evaluation mode.
-
-    Raises:
-        ValueError: another format than this version writes.
-    """
-    directory = Path(directory)
-    values = json.loads((directory / "config.json").read_text())
-    if values.pop("format", None) != FORMAT:
-        raise ValueError(f"{directory / 'config.json'}: expected format {FORMAT}")
-    model = CVAE(CvaeConfig.from_dict(values))
-    model.load_state_dict(load_file(directory / "model.safetensors"))
-    return model.to(device).eval().requires_grad_(False)

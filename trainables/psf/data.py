@@ -6,9 +6,10 @@ x, y in [-1, 1], object depth in mm, negative, and, if given, focus distance in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -42,6 +43,16 @@ class PsfSplit:
         return cls(kernels.to(device), points.to(device))
 
 
+class Refresher(Protocol):
+    """What keeps a train set fresh while it is drawn from."""
+
+    def refresh(self, drawn: int) -> None:
+        """Between two steps; `drawn`: kernels that the step drew, on all ranks."""
+
+    def fresh_share(self) -> float | None:
+        """Fresh kernels per kernel drawn since the last call. None: none drawn."""
+
+
 @dataclass(frozen=True)
 class PsfTensors:
     """What one trial trains on."""
@@ -52,8 +63,8 @@ class PsfTensors:
     """[P, 2, d] points of neighbours on the grid."""
     diopter_ranges: dict[str, tuple[float, float]]
     """Lowest and highest vergence of the train set in 1/m, of each distance that varies."""
-    refresh: Callable[[int], None] = lambda drawn: None
-    """Called between steps with how many kernels all ranks drew: may put others in their place. A grid stays as it is."""
+    fresh: Refresher | None = None
+    """What puts other kernels in the place of those drawn, between steps. A grid stays as it is."""
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trainables.networks.mlp import diopters, scale_conditions
 from trainables.psf.data import PsfSplit, grid_index
-from trainables.psf.metrics import fastest
+from trainables.timing import fastest
 
 # Beyond so many grid points the RBF's dense solve is slow. Far points no longer matter, so the nearest ones are used.
 RBF_DENSE = 2000

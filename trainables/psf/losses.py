@@ -31,21 +31,21 @@ class Terms(NamedTuple):
     """[B, L] nats, KL(q(z|K,c) || p(z|c)) per dimension."""
     smooth: Tensor
     """[P] squared distance or nats per neighbour pair."""
+    elements: int
+    """D."""
     logvar: Tensor | None = None
     """Scalar, log of the decoder's variance per element, if it is learned."""
 
 
-def cvae_loss(
-    trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, elements: int, ranks: Ranks
-) -> dict[str, Tensor]:
+def cvae_loss(trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
     """The minimised sum, `loss`, and its unweighted terms by name; scalars with gradient.
 
     `decoder_variance` is that of the Gaussian decoder, per element; `effective_beta` that of trainables/training/losses.py.
 
     Args:
         terms: this rank's part of a batch of `trial.batch_size` samples and `trial.smooth_pairs` pairs.
-        elements: D.
     """
+    elements = terms.elements
     mse = ranks.mean(terms.mse, trial.batch_size)
     smooth = ranks.mean(terms.smooth, trial.smooth_pairs)
     penalty, values = kl_loss(trial, terms.kl, kl_weight, ranks)

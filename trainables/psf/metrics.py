@@ -1,12 +1,9 @@
-"""Metrics of predicted kernels, the same for models and for interpolation; names as in spaces/metrics.py.
+"""Metrics of predicted kernels, the same for models and for interpolation; names as in trainables/psf/system.py.
 
 Shape legend: N = kernels, C = channel, K = kernel side in pixels, L = latent dimension.
 """
 
 from __future__ import annotations
-
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -74,16 +71,6 @@ def kernel_metrics(predicted: Tensor, true: Tensor) -> dict[str, float]:
 def predict(model: CVAE, points: Tensor) -> Tensor:
     """`model.predict` in chunks of bounded memory: points [N, d] -> kernels [N, C, K, K]."""
     return torch.cat([model.predict(chunk) for chunk in points.split(CHUNK)])
-
-
-def fastest[Result](call: Callable[[], Result]) -> tuple[Result, float]:
-    """What a call returns, and wall-clock seconds of the fastest of three: the first allocates, others share the machine."""
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        result = call()
-        seconds.append(time.perf_counter() - began)
-    return result, min(seconds)
 
 
 @torch.no_grad()

@@ -17,14 +17,15 @@ import logging
 import os
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from safetensors.torch import load, save
 from torch import Tensor
 
-from trainables.psf.cvae import CVAE, CvaeConfig
+from spaces.system import system
+from trainables.learner import Network
 from trainables.training.state import with_prefix, without_prefix
 
 logger = logging.getLogger(__name__)
@@ -45,19 +46,22 @@ class Checkpoint:
     """Best value of the objective up to and including this step."""
     best_step: int
     """The step of it."""
-    config: CvaeConfig
+    system: str
+    """What was trained."""
+    config: dict[str, Any]
+    """Of the network, as JSON."""
     tensors: dict[str, Tensor]
     ended: bool = False
     """Its report is the trial's last."""
 
-    def model(self) -> CVAE:
+    def model(self) -> Network:
         """The model as it was, on the CPU."""
-        model = CVAE(self.config)
+        model: Network = system(self.system).make_learner().rebuild(self.config)
         model.load_state_dict(without_prefix("model.", self.tensors))
         return model
 
 
-def model_tensors(model: CVAE) -> dict[str, Tensor]:
+def model_tensors(model: Network) -> dict[str, Tensor]:
     """A model's weights as checkpoint tensors."""
     return with_prefix("model.", model.state_dict())
 
@@ -76,7 +80,9 @@ def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None
         "best": checkpoint.best,
         "best_step": checkpoint.best_step,
         "ended": checkpoint.ended,
-        "config": asdict(checkpoint.config),
+        "system": checkpoint.system,
+        "system_version": system(checkpoint.system).version,
+        "config": checkpoint.config,
         "sha256": hashlib.sha256(tensors).hexdigest(),
     }
     path = directory / f"{kind}-{checkpoint.step:08d}.json"
@@ -143,9 +149,11 @@ def _read(path: Path) -> Checkpoint:
     data = path.with_suffix(".safetensors").read_bytes()
     if hashlib.sha256(data).hexdigest() != record["sha256"]:
         raise ValueError("its tensors do not match their SHA-256")
-    config = CvaeConfig.from_dict(record["config"])
-    values = {name: record[name] for name in ("step", "metrics", "best", "best_step", "ended")}
-    return Checkpoint(**values, config=config, tensors=load(data))
+    version = system(record["system"]).version
+    if record["system_version"] != version:
+        raise ValueError(f"version {record['system_version']} of {record['system']}, this is {version}")
+    values = {name: record[name] for name in ("step", "metrics", "best", "best_step", "system", "config", "ended")}
+    return Checkpoint(**values, tensors=load(data))
 
 
 def _newest_first(directory: Path, kind: Kind) -> list[Path]:

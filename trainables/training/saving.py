@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
+from spaces.metrics import sign
 from trainables.training.checkpoints import Checkpoint, model_tensors, save_checkpoint
 from trainables.training.state import TrainingState
+from trainables.training.task import TrainingTask
 
 SHARE = 0.02
 """Of the time between two checkpoints, what the first of them took to write: 0.25 s for the CVAE's defaults, so they are 12 s
@@ -26,13 +26,12 @@ class Saver:
     Both are written together, so that a trial that goes on from `last` finds the `best` it had by then.
 
     Args:
-        directory: of the checkpoints.
-        metric, mode: of the objective.
+        task: whose checkpoints, and by which metric they are the best.
     """
 
-    def __init__(self, directory: Path, metric: str, mode: Literal["min", "max"]) -> None:
-        self._directory, self._metric = directory, metric
-        self._sign = 1 if mode == "min" else -1
+    def __init__(self, task: TrainingTask) -> None:
+        self._task, self._directory = task, task.checkpoints
+        self._sign = sign(task.mode)
         self._best = math.inf
         self.best_step = 0
         """The step of the best report, 0 before the first."""
@@ -46,7 +45,7 @@ class Saver:
 
     def note(self, step: int, metrics: dict[str, float], state: TrainingState) -> int:
         """Keep the evaluated model if it is the best so far; the step of the best."""
-        value = self._sign * metrics[self._metric]
+        value = self._sign * metrics[self._task.metric]
         if value < self._best:
             self._best, self.best_step = value, step
             tensors = {name: tensor.clone() for name, tensor in model_tensors(state.evaluated).items()}
@@ -73,4 +72,6 @@ class Saver:
     def _checkpoint(
         self, step: int, metrics: dict[str, float], state: TrainingState, tensors: dict[str, Tensor]
     ) -> Checkpoint:
-        return Checkpoint(step, metrics, self._sign * self._best, self.best_step, state.model.config, tensors)
+        return Checkpoint(
+            step, metrics, self._sign * self._best, self.best_step, self._task.system, state.model.config_dict, tensors
+        )

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from spaces.seeding import named_seed
-from spaces.trial import CvaePsfTrial
-from trainables.psf.cvae import CVAE, CvaeConfig
+from spaces.trial import Trial
+from trainables.learner import Network
 
 BETAS = (0.9, 0.99)
 """Adam's and AdamW's. 0.99 and not 0.999: a trial has some thousand steps, in which gradients fall a hundredfold (0.015 against 0.022
@@ -27,7 +27,7 @@ FARTHEST = 10.0
 """Of that logarithm from 0: a target that cannot be reached, such as one below the free bits, must not drown the rest."""
 
 # What a trial may name as its optimizer.
-OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], CvaePsfTrial], Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], Trial], Optimizer]] = {
     "adamw": lambda weights, trial: torch.optim.AdamW(
         weights, lr=trial.learning_rate, betas=BETAS, weight_decay=trial.weight_decay, fused=True
     ),
@@ -41,12 +41,16 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], CvaePsfTrial], Optimizer
 
 
 class TrainingState:
-    """State of one trial's training on one device; `tensors` and `restore` make it a checkpoint and back."""
+    """State of one trial's training on one device; `tensors` and `restore` make it a checkpoint and back.
 
-    def __init__(self, trial: CvaePsfTrial, config: CvaeConfig, seed: int, device: torch.device) -> None:
+    Args:
+        build: makes the network, with random weights from torch's global generator.
+    """
+
+    def __init__(self, trial: Trial, build: Callable[[], Network], seed: int, device: torch.device) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = CVAE(config).to(device)
+            self.model = build().to(device)
         self.optimizer = OPTIMIZERS[trial.optimizer](self.model.parameters(), trial)
         # Its own stream, not the initial weights'.
         self.generator = torch.Generator(device).manual_seed(named_seed(seed, "batches"))
@@ -54,11 +58,11 @@ class TrainingState:
         self._log_kl_factor = torch.zeros((), device=device) if trial.target_rate else None
 
     @property
-    def evaluated(self) -> CVAE:
+    def evaluated(self) -> Network:
         """The model that is validated, kept as best and exported: the moving average if the trial has one."""
         if self._average is None:
             return self.model
-        assert isinstance(self._average.module, CVAE)
+        assert isinstance(self._average.module, Network)
         return self._average.module
 
     def update(self, step: int, learning_rate: float) -> None:
@@ -111,7 +115,7 @@ class TrainingState:
         return self
 
 
-def moving_average(model: CVAE, width: float) -> AveragedModel:
+def moving_average(model: Network, width: float) -> AveragedModel:
     """Average of the weights over the last part of all steps so far, weighted by a power of the step.
 
     It needs neither warm-up nor tuning to the budget, and it takes most of the noise of the learning rate out of what is

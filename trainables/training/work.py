@@ -1,83 +1,69 @@
-"""What a lane does with one assignment: load the data (once per lane), train, log, checkpoint, report."""
+"""What a lane does for a training: open the data (once per process), train, write TensorBoard's events, report."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Generator
+from contextlib import closing
 from functools import lru_cache
 from typing import Any
 
-import ray
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from deeplens_workers.stream import STREAM
-from spaces.trial import CvaePsfTrial
-from trainables.lanes.board import ReportFunction
-from trainables.lanes.lane import TrialFailure, Worker
-from trainables.psf.cvae import CVAE
-from trainables.psf.data import PsfTensors
-from trainables.psf.pictures import psf_image
-from trainables.psf.stream import StreamReader
-from trainables.training.loop import NonFiniteError, TrialTask, train_trial
+from spaces.system import system
+from trainables.lanes.task import Progress, Worker
+from trainables.learner import Learner
+from trainables.training.loop import Evaluation, train
+from trainables.training.task import TrainingTask
+
+AnyLearner = Learner[Any, Any, Any, Any]
 
 
-def train_assignment(payload: dict[str, Any], report: ReportFunction, worker: Worker) -> None:
-    """The `Work` of a search's lanes. `payload` is built by `search.trial.TrialSettings`.
+def train_and_log(task: TrainingTask, worker: Worker) -> Generator[Progress]:
+    """`train` for a lane.
 
     Raises:
-        TrialFailure: the loss became non-finite.
+        NonFiniteError: the loss became non-finite.
     """
-    task = TrialTask(
-        trial=CvaePsfTrial.model_validate(payload["trial"]),
-        seed=payload["seed"],
-        steps=payload["steps"],
-        report_steps=tuple(payload["report_steps"]),
-        directory=payload["directory"],
-        metric=payload["metric"],
-        mode=payload["mode"],
-        compile=payload["compile"],
-    )
-    data, reader = load_data(payload["data"]["train"], payload["data"]["validation"], payload["stream"], worker.device)
-    if reader is not None:
-        reader.fresh_share()  # of this trial, not of those before
-    writer = SummaryWriter(payload["events"]) if worker.rank == 0 else None
-    if writer is not None:
-        # Not add_hparams(): it would log a value of the metric before there is one.
-        for summary in hparams(payload["params"], {task.metric: 0.0}):
-            writer._get_file_writer().add_summary(summary)
-        writer.flush()
-
-    evaluated: CVAE | None = None  # while the report of the checkpoint that the trial goes on from is repeated
-
-    def look(step: int, model: CVAE) -> None:
-        nonlocal evaluated
-        evaluated = model
-
-    def log_and_report(step: int, metrics: dict[str, float], last: bool) -> bool:
-        if reader is not None and metrics and (share := reader.fresh_share()) is not None:
-            metrics = {**metrics, "train/fresh_share": share}
-        if writer is not None:
-            for name, value in metrics.items():
-                writer.add_scalar(name, value, step)
-            if evaluated is not None and (last or step in payload["image_steps"]):
-                writer.add_image("psfs", psf_image(evaluated, data.validation), step)
-            writer.flush()
-        return report(step, metrics, last)
-
+    learner, data = _open(task.system, tuple(sorted(task.sets.items())), worker.device)
+    learner.since_last(data)  # of this trial, not of those before
+    events = _Events(task, learner, data) if worker.rank == 0 and task.events is not None else None
     try:
-        train_trial(task, data, log_and_report, look=look, rank=worker.rank, world_size=worker.world_size)
-    except NonFiniteError as error:
-        raise TrialFailure(str(error)) from error
+        with closing(train(task, learner, data, rank=worker.rank, world_size=worker.world_size)) as reports:
+            for report in reports:
+                metrics = report.metrics | (learner.since_last(data) if report.metrics else {})
+                if events is not None:
+                    events.write(report, metrics)
+                yield Progress(report.step, metrics, report.last)
     finally:
-        if writer is not None:
-            writer.close()
+        if events is not None:
+            events.close()
 
 
 @lru_cache(maxsize=2)
-def load_data(train: str, validation: str, stream: bool, device: str) -> tuple[PsfTensors, StreamReader | None]:
-    """What a lane trains on: the grid, or the running stream and what reads it. Loaded once per process."""
-    data = PsfTensors.load(train, validation, device)
-    if not stream:
-        return data, None
-    reader = StreamReader(ray.get_actor(STREAM), data.conditions, device)
-    return replace(data, train=reader.train, refresh=reader.refresh), reader
+def _open(name: str, sets: tuple[tuple[str, str], ...], device: str) -> tuple[AnyLearner, Any]:
+    learner: AnyLearner = system(name).make_learner()
+    return learner, learner.open(dict(sets), device)
+
+
+class _Events:
+    """TensorBoard's files of one trial: its hyperparameters, its metrics, and pictures at some reports."""
+
+    def __init__(self, task: TrainingTask, learner: AnyLearner, data: Any) -> None:
+        self._task, self._learner, self._data = task, learner, data
+        self._writer = SummaryWriter(task.events)
+        # Not add_hparams(): it would log a value of the metric before there is one.
+        for summary in hparams(dict(task.params), {task.metric: 0.0}):
+            self._writer._get_file_writer().add_summary(summary)
+        self._writer.flush()
+
+    def write(self, report: Evaluation, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, report.step)
+        if report.network is not None and (report.last or report.step in self._task.picture_steps):
+            for tag, picture in self._learner.pictures(report.network, self._data).items():
+                self._writer.add_image(tag, picture, report.step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from spaces.trial import CvaePsfTrial
 from tests.trainables.psf.synthetic import newest, tensors
 from tests.trainables.training.test_loop import Reports, task
 from trainables.psf.data import PsfTensors
+from trainables.psf.trial import CvaePsfTrial
 from trainables.training.loop import train_trial
 from trainables.training.state import without_prefix
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from spaces.metrics import METRICS
-from spaces.trial import CvaePsfTrial
 from tests.trainables.psf.synthetic import newest, state_of, tensors
 from trainables.psf.data import PsfSplit, PsfTensors
 from trainables.psf.interpolation import predict_baseline
 from trainables.psf.metrics import evaluate, kernel_metrics
+from trainables.psf.trial import CvaePsfTrial
 from trainables.training import saving
 from trainables.training.checkpoints import load_checkpoint
 from trainables.training.loop import NonFiniteError, TrialTask, train_trial

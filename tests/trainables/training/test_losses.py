@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from spaces.trial import CvaePsfTrial
 from tests.trainables.psf.synthetic import grid
 from trainables.networks.gaussian import Gaussian, gaussian_kl
 from trainables.psf.data import neighbour_pairs
+from trainables.psf.trial import CvaePsfTrial
 from trainables.training.losses import Terms, free_bits, gaussian_nll, squared_distance, weighted_loss
 
 

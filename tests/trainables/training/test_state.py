@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from spaces.trial import CvaePsfTrial
 from trainables.psf.cvae import CVAE, CvaeConfig
+from trainables.psf.trial import CvaePsfTrial
 from trainables.training.state import AVERAGE_EVERY, TrainingState, moving_average
 
 CONFIG = CvaeConfig(1, 5, {"depth_mm": (0.1, 2.0)}, latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)

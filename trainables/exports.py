@@ -1,0 +1,63 @@
+"""A network on its own: `model.safetensors` and `config.json`, with nothing of the run that trained it.
+
+    {"format": 3, "system": "cvae_psf", "system_version": 2, "config": {...}}
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from spaces.errors import SpaceError
+from spaces.system import system
+from trainables.learner import Network
+
+FORMAT = 3
+# Exports of format 2 did not name their system: there was one.
+BEFORE_SYSTEMS = {"system": "cvae_psf", "system_version": 2}
+
+
+def export(network: Network, name: str, directory: Path) -> None:
+    """Write a network of the system `name`; `load_model` reads it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+    save_file(weights, directory / "model.safetensors")
+    record = {"format": FORMAT, "system": name, "system_version": system(name).version, "config": network.config_dict}
+    (directory / "config.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def load_model(directory: str | Path, device: str | torch.device = "cpu") -> Network:
+    """The network in a directory that `export` wrote: frozen, in evaluation mode.
+
+    Raises:
+        SpaceError: no export, a damaged one, or one of a format or version that this program does not read.
+    """
+    directory = Path(directory)
+    try:
+        record = _record(directory / "config.json")
+        network: Network = system(record["system"]).make_learner().rebuild(record["config"])
+        network.load_state_dict(load_file(directory / "model.safetensors"))
+    except FileNotFoundError as error:
+        raise SpaceError(f"{error.filename or directory}: missing; this is not the directory of an exported model") from None
+    except LookupError as error:
+        raise SpaceError(f"{directory / 'config.json'}: {error}") from None
+    except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise SpaceError(f"{directory}: not an exported model of this version: {str(error).splitlines()[0]}") from None
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(path.read_text())
+    if record.get("format") == 2:
+        record = BEFORE_SYSTEMS | {"config": {key: value for key, value in record.items() if key != "format"}}
+    elif record.get("format") != FORMAT:
+        raise ValueError(f"expected format {FORMAT} or 2, but got {record.get('format')}")
+    version = system(record["system"]).version
+    if record["system_version"] != version:
+        raise ValueError(f"version {record['system_version']} of {record['system']}, this program has {version}")
+    return record

@@ -1,0 +1,77 @@
+"""What the card of an exported CVAE says of kernels, units and limits."""
+
+from __future__ import annotations
+
+from deeplens_workers.psf_data import PsfData
+from spaces.card import Card
+
+
+def psf_card(data: PsfData, lens: str) -> Card:
+    """The card of a model of a lens' kernels."""
+    return Card(
+        title=f"PSF model of {lens}",
+        intro="A conditional VAE that gives the point spread function of this lens at any field position, trained on "
+        f"ray-traced kernels at {_grid(data)}.",
+        usage=(f"kernels = model.predict({_example(data)})",),
+        units=_units(data),
+        test=f"Means over {data.kernels()['test']} sealed positions off the training grid, each traced with "
+        f"{data.held_out_rays:,} rays per wavelength.",
+        remark="Centroid and radius errors are in kernel pixels.",
+        limits=_limits(data),
+    )
+
+
+def _grid(data: PsfData) -> str:
+    between = data.stream is not None
+    places = "random field points" if between else f"{data.grid[0]} x {data.grid[1]} field points"
+    focus = f", focused at {_listed(data.focus_mm, between)} mm" if data.focus_mm else ""
+    return f"{places} and object depth {_listed(data.depths_mm, between)} mm{focus}"
+
+
+def _listed(distances: tuple[float, ...], between: bool) -> str:
+    if between and len(distances) > 1:
+        return f"between {min(distances):g} and {max(distances):g}"
+    return ", ".join(f"{distance:g}" for distance in distances)
+
+
+def _example(data: PsfData) -> str:
+    distances = {"depth_mm": data.depths_mm, "focus_mm": data.focus_mm}
+    point = ["0.0", "0.5", *(f"{distances[name][0]:.1f}" for name in data.conditions[2:])]
+    return f"torch.tensor([[{', '.join(point)}]])"
+
+
+def _units(data: PsfData) -> tuple[str, ...]:
+    pixel = data.pixel_pitch_um * data.trace_px / data.kernel_px
+    wavelengths = ", ".join("+".join(f"{wavelength:g}" for wavelength, _ in channel) for channel in data.channels())
+    return (
+        f"in: field points [N, {len(data.conditions)}] = {', '.join(data.conditions)}; x right and y up, normalised to "
+        f"half the sensor's width and height, in [-1, 1]{'; distances in mm, negative' if data.conditions[2:] else ''}",
+        f"out: kernels [N, {len(data.wavelengths_um)}, {data.kernel_px}, {data.kernel_px}], each channel sums to one; "
+        f"channels at {wavelengths} um, in this order",
+        f"one kernel pixel is {pixel:.4g} um on the sensor ({data.trace_px} sensor pixels of {data.pixel_pitch_um:g} um, "
+        f"area-pooled to {data.kernel_px}); row 0 is the top (+y) of the upright image",
+    )
+
+
+def _limits(data: PsfData) -> tuple[str, ...]:
+    ranges = []
+    for what, distances in (("object depth", data.depths_mm), ("focus distance", data.focus_mm)):
+        if len(distances) > 1:
+            ranges.append(
+                f"Each {what} between {min(distances):g} and {max(distances):g} mm; outside, it extrapolates."
+            )
+        else:
+            one = f"{distances[0]:g} mm" if distances else "as in the lens file"
+            ranges.append(f"One {what} ({one}); others are not modelled.")
+    optics = (
+        "Geometric rays: no diffraction." if data.psf_model == "geometric" else f"DeepLens' {data.psf_model} model."
+    )
+    centre = "chief ray of the primary wavelength, so" if data.recenter else "ideal image point:"
+    place = "is not in them" if data.recenter else "shifts them"
+    return (
+        f"One lens as designed: no tolerances, no other aperture. {optics}",
+        *ranges,
+        "Field points in [-1, 1]; outside, it extrapolates.",
+        f"Kernels are centred on the {centre} distortion {place}, and light outside the traced window is left out.",
+        "`predict` is the mean path decode(mu_prior(c)); spread between `sample` draws is no measure of its error.",
+    )

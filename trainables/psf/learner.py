@@ -1,0 +1,104 @@
+"""What the CVAE of kernels computes: batches, losses, errors, interpolation of its grid.
+
+Shape legend: B = batch, C = channel, K = kernel side in pixels, L = latent dimension, P = neighbour pairs, N = held-out
+points, d = condition dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from torch import Tensor
+
+from deeplens_workers.psf_data import PsfData
+from spaces.card import Card
+from spaces.study import Study
+from trainables.learner import Judged, Learner
+from trainables.psf.card import psf_card
+from trainables.psf.cvae import CVAE, CvaeConfig
+from trainables.psf.data import PsfSplit, PsfTensors
+from trainables.psf.figures import save_psf_grid
+from trainables.psf.interpolation import predict_baselines
+from trainables.psf.losses import Terms, cvae_loss
+from trainables.psf.metrics import evaluate, kernel_errors, predict
+from trainables.psf.pictures import psf_image
+from trainables.psf.stream import StreamReader
+from trainables.psf.trial import CvaePsfTrial
+from trainables.timing import fastest, one_thread
+from trainables.training.losses import Ranks
+
+
+class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
+    """The learner of `cvae_psf`."""
+
+    def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> PsfTensors:
+        """The grid, or the running stream whose actor `sets["stream"]` names, and what reads it."""
+        data = PsfTensors.load(sets["train"], sets["validation"], device)
+        if "stream" not in sets:
+            return data
+        reader = StreamReader(ray.get_actor(sets["stream"]), data.conditions, device)
+        return replace(data, train=reader.train, fresh=reader)
+
+    def build(self, trial: CvaePsfTrial, data: PsfTensors) -> CVAE:
+        _, channels, kernel_px, _ = data.train.kernels.shape
+        return CVAE(CvaeConfig.of(trial, channels=channels, kernel_px=kernel_px, diopter_ranges=data.diopter_ranges))
+
+    def rebuild(self, config: dict[str, Any]) -> CVAE:
+        return CVAE(CvaeConfig.from_dict(config))
+
+    def draw(self, trial: CvaePsfTrial, data: PsfTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Indices [B] of kernels, noise [B, L] of the posterior, indices [P] of neighbour pairs."""
+        device = data.device
+        return (
+            torch.randint(len(data.train), (trial.batch_size,), generator=generator, device=device),
+            torch.randn(trial.batch_size, trial.latent_dim, generator=generator, device=device),
+            torch.randint(len(data.pairs), (trial.smooth_pairs,), generator=generator, device=device),
+        )
+
+    def inputs(self, trial: CvaePsfTrial, data: PsfTensors, drawn: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        batch, noise, pairs = drawn
+        kernels, points, neighbours = data.train.kernels[batch], data.train.points[batch], data.pairs[pairs]
+        if data.fresh is not None:
+            data.fresh.refresh(trial.batch_size)
+        return kernels, points, noise, neighbours.movedim(1, 0), trial.smooth_term
+
+    def loss(self, trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
+        return cvae_loss(trial, terms, kl_weight, ranks)
+
+    def evaluate(self, network: CVAE, data: PsfTensors) -> dict[str, float]:
+        return evaluate(network, data.validation)
+
+    def pictures(self, network: CVAE, data: PsfTensors) -> dict[str, Tensor]:
+        return {"psfs": psf_image(network, data.validation)}
+
+    def since_last(self, data: PsfTensors) -> dict[str, float]:
+        share = data.fresh.fresh_share() if data.fresh is not None else None
+        return {} if share is None else {"train/fresh_share": share}
+
+    def open_test(self, sets: Mapping[str, str]) -> PsfSplit:
+        return PsfSplit.load(sets["test"], PsfTensors.load(sets["train"], sets["validation"]).conditions)
+
+    def judge(self, network: CVAE, test: PsfSplit) -> Judged:
+        with one_thread():
+            kernels, seconds = fastest(lambda: predict(network, test.points))
+        size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+        return Judged(kernel_errors(kernels, test.kernels), size, seconds / len(test))
+
+    def baselines(self, sets: Mapping[str, str], test: PsfSplit, winner: CVAE) -> dict[str, Judged]:
+        grid = PsfSplit.load(sets["train"], winner.config.conditions)
+        return {
+            name: Judged(kernel_errors(one.kernels, test.kernels), one.bytes, one.seconds_per_psf)
+            for name, one in predict_baselines(grid, test.points).items()
+        }
+
+    def figures(self, network: CVAE, sets: Mapping[str, str], test: PsfSplit, directory: Path) -> None:
+        save_psf_grid(directory / "psfs.png", network, test)
+
+    def card(self, study: Study, source: str) -> Card:
+        assert isinstance(study.data, PsfData)
+        return psf_card(study.data, source)
