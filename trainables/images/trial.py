@@ -61,9 +61,9 @@ class VaeImageTrial(Trial):
     network: Literal["mlp", "conv", "resnet"] = "conv"
     latent_dim: int = Field(32, ge=1)
     base_width: int = Field(
-        16, ge=1, description="conv and resnet: channels at the full resolution, doubled at each level"
+        16, ge=1, description="of conv and resnet: channels at half the resolution, doubled at a quarter"
     )
-    hidden_dim: int = Field(400, ge=1, description="mlp: width of its two hidden layers")
+    hidden_dim: int = Field(400, ge=1, description="units of the hidden linear layers")
 
     @model_validator(mode="after")
     def _check_bound(self) -> Self:
