@@ -210,7 +210,7 @@ def _check_names(study: Study) -> None:
 
 def _check_metrics(study: Study) -> None:
     metrics, objectives, measured = study.system.metrics, study.system.objectives, study.system.measured
-    if study.objective.metric in metrics and study.objective.metric not in objectives:
+    if study.objective.metric in measured and study.objective.metric not in objectives:
         raise Problem(
             "objective.metric",
             f"'{study.objective.metric}' has no value for each held-out item, which the finals' intervals need; "
@@ -229,10 +229,8 @@ def _check_metrics(study: Study) -> None:
         *((f"further_objectives.{i}", one) for i, one in enumerate(study.further_objectives)),
     ):
         mode = metrics[one.metric].mode
-        if mode is None:
-            raise Problem(f"{key}.metric", f"'{one.metric}' is a diagnostic: it is better neither small nor large")
-        if one.mode != mode:
-            raise Problem(f"{key}.mode", f"{one.metric} is better {mode}, but got (mode={one.mode})")
+        if mode is not None and one.mode != mode:  # of a diagnostic, such as the rate, both can be wanted
+            raise Problem(key, f"{one.metric} is better {mode}, but got (mode={one.mode})")
 
 
 def _check_value(model: type[BaseModel], name: str, value: Any, key: str) -> None:

@@ -15,7 +15,7 @@ from optuna.study import StudyDirection
 from sqlalchemy import Engine, event
 
 from results.comparison import Interval
-from results.run_directory import DataSets, LensRecord, RunDirectory, RunRecord
+from results.run_directory import RunDirectory, RunRecord, SourceRecord
 from results.summary import BaselineResult, Final, FinalistResult, Summary, Training, Winner
 from spaces.loading import load
 from spaces.study import Objective, Study
@@ -46,8 +46,8 @@ def record_of(name: str, overrides: Sequence[str] = ()) -> RunRecord:
         started=datetime(2026, 11, 21, 14, 30, tzinfo=UTC),
         command=("search/run.py", "--space", "cvae_psf"),
         study=load("cvae_psf", [*BUDGET, *overrides]).model_dump(mode="json"),
-        data=DataSets(train="../../data/train", validation="../../data/validation", test="../../data/test"),
-        lens=LensRecord(name="cooke_triplet_50mm", sha256="0" * 64),
+        data={name: f"../../data/{name}" for name in ("train", "validation", "test")},
+        source=SourceRecord(name="cooke_triplet_50mm", sha256="0" * 64),
         versions={"python": "3.12"},
     )
 
@@ -167,11 +167,11 @@ def final_of() -> Final:
             score=score,
             behind=behind,
             bytes=size,
-            seconds_per_psf=4.51e-5,
+            seconds=4.51e-5,
         )
 
     def baseline(score: float, half: float) -> BaselineResult:
-        return BaselineResult(score=score, behind=around(score - 0.02, half), bytes=1_080_000, seconds_per_psf=3.2e-6)
+        return BaselineResult(score=score, behind=around(score - 0.02, half), bytes=1_080_000, seconds=3.2e-6)
 
     return Final(
         metric="prior_rel_l2",
@@ -201,7 +201,7 @@ def summary_of(name: str) -> Summary:
         name=name,
         space="cvae_psf",
         preset="quick",
-        objective=Objective(),
+        objective=Objective(metric="val/prior_rel_l2", mode="min"),
         trials={"COMPLETE": 2, "PRUNED": 1},
         best=Winner(
             number=2, params={"learning_rate": 1e-3, "lr_schedule": "one_cycle"}, value=0.021, step=1800, seed=1
@@ -209,7 +209,7 @@ def summary_of(name: str) -> Summary:
         test={method: {"prior_rel_l2": error, "prior_psnr": 30.0} for method, error in errors.items()},
         final=final,
         ended="trials: all 18 have ended",
-        rays_traced=0,
+        prepared={"rays traced": 0},
         steps=4000,
         seconds=100.0,
         lane_seconds=150.0,

@@ -56,7 +56,7 @@ def test_constraints_are_read_from_the_study(make_run: RunMaker):
 
 
 def test_the_front_holds_what_is_not_dominated(trials):
-    objectives = (Objective(), Objective(metric="val/prior_psnr", mode="max"))
+    objectives = (Objective(metric="val/prior_rel_l2", mode="min"), Objective(metric="val/prior_psnr", mode="max"))
 
     first: TrialRecord = trials[0]
 
@@ -148,9 +148,9 @@ def test_efficiency_of_a_run(make_run: RunMaker, trials):
     ],
 )
 def test_standing_follows_the_metrics_direction(metric, behind, better, ahead):
-    baseline = BaselineResult(score=1.0, behind=behind, bytes=1, seconds_per_psf=1.0)
+    baseline = BaselineResult(score=1.0, behind=behind, bytes=1, seconds=1.0)
     final = final_of().model_copy(update={"metric": metric, "baselines": {"rbf_cubic": baseline}})
-    (found,) = standings(final)
+    (found,) = standings(final, load("cvae_psf").system)
     assert found.better == better
     assert found.ahead.low < found.ahead.mean == ahead < found.ahead.high
 

@@ -8,7 +8,11 @@ import pytest
 
 from results.export import export_model, model_card
 from results.run_directory import RunError
+from spaces.loading import load
 from tests.results.conftest import RunMaker, summary_of
+from trainables.psf.card import psf_card
+
+CARD = psf_card(load("cvae_psf").data, "cooke_triplet_50mm")
 
 
 def test_an_export_replaces_the_earlier_one_whole(make_run: RunMaker):
@@ -44,7 +48,7 @@ def test_a_failed_export_keeps_the_earlier_one(make_run: RunMaker):
 
 
 def test_the_card_says_units_test_numbers_and_limits(make_run: RunMaker):
-    card = model_card(make_run(), summary_of("a-run"))
+    card = model_card(make_run(), summary_of("a-run"), CARD)
     for text in (
         "# PSF model of cooke_triplet_50mm",
         "trial 2 of run `a-run`",
@@ -57,7 +61,7 @@ def test_the_card_says_units_test_numbers_and_limits(make_run: RunMaker):
         "| cubic RBF | 0.015 | 30 | 1.08 | 3.2 |",
         "| documents' values | 0.4 | 30 | 3.30 | 45.1 |",
         "- rel. L2 of this trial: 0.0200 [0.0188, 0.0212], a 95 % interval from 2 training seeds",
-        "at the test positions its rel. L2 is 0.0204.",  # of seed 1, not the mean
+        "at the test set its rel. L2 is 0.0204.",  # of seed 1, not the mean
         "- Trials 2 and 4 are tied within noise: take the smaller, 2 (1.23 MB against 4.56 MB).",
         "- Cubic RBF is better than the winner by 0.00500 [0.00420, 0.00580] in rel. L2.",
         "when the 2 finalists had been trained, and decided between them",
@@ -80,9 +84,10 @@ def test_the_card_of_a_model_that_the_search_itself_trained(make_run: RunMaker):
                 "final": summary.final.model_copy(update={"finalists": (alone,)}),
             }
         ),
+        CARD,
     )
     assert "fresh seed" not in card
-    assert "They were read only after this trial had been chosen." in card
+    assert "It was read only after this trial had been chosen." in card
     assert "| **this model** | 0.02 | 30 | 1.23 | 45.1 |" in card
     assert "| documents' values | 0.4 | 30 | - | - |" in card
-    assert "from one training seed and the test positions" in card
+    assert "from one training seed and the test set" in card

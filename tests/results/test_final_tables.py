@@ -11,6 +11,7 @@ from results.final_tables import comparison_table, final_sentences, final_table
 from results.summary import BaselineResult, Final
 from tests.results.conftest import around, final_of, summary_of
 from tests.results.test_tables import drawn
+from trainables.psf.system import SYSTEM
 
 
 def of(final: Final, **changes: Any) -> Final:
@@ -18,14 +19,14 @@ def of(final: Final, **changes: Any) -> Final:
 
 
 def test_the_comparison_has_every_method_and_the_best_values():
-    lines = drawn(comparison_table(summary_of("a-run").test)).splitlines()
+    lines = drawn(comparison_table(summary_of("a-run").test, final_of(), SYSTEM)).splitlines()
     first = ["documents'", "winner", "nearest", "bilinear", "bicubic", "PCA", "cubic"]
     assert [line.split()[0] for line in lines[2:9]] == first
     assert lines[3].split() == ["winner", "0.02", "30", "20.0"]
 
 
 def test_finalists_and_baselines_stand_side_by_side():
-    table = final_table(final_of())
+    table = final_table(final_of(), SYSTEM)
     lines = drawn(table).splitlines()
     assert "#2         0.0200 [0.0188, 0.0212]                             - 1.23   45.1" in lines
     assert "           0.0196, 0.0204" in [line.rstrip() for line in lines]  # each seed's value
@@ -47,33 +48,33 @@ def test_the_widest_finalists_table_fits(metric, scale, seeds):
                 "score": around(scale * one.score.mean, 1e-4 * scale),
                 "behind": one.behind and around(-scale * one.behind.mean, 1e-4 * scale),
                 "bytes": 100 * one.bytes,
-                "seconds_per_psf": 0.123,
+                "seconds": 0.123,
             }
         )
         for one in final.finalists
     )
-    drawn(final_table(of(final, metric=metric, finalists=finalists)))
+    drawn(final_table(of(final, metric=metric, finalists=finalists), SYSTEM))
 
 
 def test_one_training_is_not_listed_twice():
     alone = tuple(one.model_copy(update={"trainings": one.trainings[:1]}) for one in final_of().finalists)
-    text = drawn(final_table(of(final_of(), finalists=alone)))
+    text = drawn(final_table(of(final_of(), finalists=alone), SYSTEM))
     assert "0.0196" not in text
     assert "the value of" not in text
 
 
 def against(metric: str, **behind: float) -> list[str]:
     baselines = {
-        method: BaselineResult(score=1.0, behind=around(mean, 0.5), bytes=1, seconds_per_psf=1e-6)
+        method: BaselineResult(score=1.0, behind=around(mean, 0.5), bytes=1, seconds=1e-6)
         for method, mean in behind.items()
     }
     final = of(final_of(), metric=metric, baselines=baselines)
-    return final_sentences(final, standings(final))[1:]
+    return final_sentences(final, standings(final, SYSTEM), SYSTEM)[1:]
 
 
 def test_the_verdict_comes_first_and_then_cubic_rbf():
     final = final_of()
-    assert final_sentences(final, standings(final)) == [
+    assert final_sentences(final, standings(final, SYSTEM), SYSTEM) == [
         "Trials 2 and 4 are tied within noise: take the smaller, 2 (1.23 MB against 4.56 MB).",
         "Cubic RBF is better than the winner by 0.00500 [0.00420, 0.00580] in rel. L2.",
         "Also better than the winner: bicubic.",

@@ -149,7 +149,7 @@ def test_trials_outside_the_constraints_are_marked(make_run: RunMaker):
 
 def test_the_gain_is_a_note_only_until_the_comparison_says_it(make_run: RunMaker):
     run = make_run(12)
-    assert "times less (validation positions" in shown(run)
+    assert "times less (validation set" in shown(run)
     run.write_summary(summary_of(run.name))
     text = shown(run)
     assert "times less" not in text

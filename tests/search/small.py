@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from deeplens_workers.lens_file import find_lens
-from results.run_directory import LensRecord, RunDirectory
+from results.run_directory import RunDirectory, SourceRecord
 from search.ledger import Ledger
 from search.sampler import Experience
 from search.searcher import ask, open_ledger
@@ -66,7 +66,7 @@ def run_of(path: Path, space: Study, trials: int = 0) -> RunDirectory:
     record = record_of(run.name).model_copy(
         update={
             "study": space.model_dump(mode="json", exclude_none=True),
-            "lens": LensRecord(name=lens.name, sha256=lens.sha256),
+            "source": SourceRecord(name=lens.name, sha256=lens.sha256),
         }
     )
     run.create(record)

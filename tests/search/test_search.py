@@ -69,7 +69,7 @@ def test_it_ends_with_a_summary_that_compares(first):
     assert summary["final"]["baselines"].keys() == methods
     assert summary["ended"] == f"trials: all {TRIALS} have ended"
     assert all(0 < scores["prior_rel_l2"] < 2 for scores in summary["test"].values())
-    assert summary["rays_traced"] == 3 * 320 * (3 + 12)  # wavelengths; rays of a map; radii of the grid and held out
+    assert summary["prepared"]["rays traced"] == 3 * 320 * (3 + 12)  # wavelengths; rays of a map; radii of the grid and held out
     assert summary["seconds"] > 0
 
 
@@ -87,12 +87,12 @@ def test_every_trial_is_in_the_study_once_with_its_end(first, root):
 def test_the_exported_model_works_on_its_own(first):
     _, run = first
     torch = pytest.importorskip("torch")
-    from trainables.psf.cvae import load_exported
+    from trainables.exports import load_model
 
-    kernels = load_exported(run / "model").predict(torch.tensor([[0.0, 0.5], [-1.0, 1.0]]))
+    kernels = load_model(run / "model").predict(torch.tensor([[0.0, 0.5], [-1.0, 1.0]]))
     assert kernels.shape == (2, 3, 15, 15)
     assert np.allclose(kernels.sum((2, 3)), 1, atol=1e-5)
-    assert "load_exported" in (run / "model" / "card.md").read_text()
+    assert "load_model" in (run / "model" / "card.md").read_text()
 
 
 def test_tensorboard_has_hparams_scalars_and_images(first):
@@ -109,7 +109,7 @@ def test_tensorboard_has_hparams_scalars_and_images(first):
 
 def test_the_terminal_shows_the_search_and_nothing_of_the_libraries(first):
     printed, run = first
-    assert "At the test positions" in printed
+    assert "At the test set" in printed
     assert str(run / "summary.json") in printed.replace("\n", "") or "summary" in printed
     assert "raylet" not in printed
     assert "WARNING" not in printed
@@ -183,7 +183,7 @@ def test_interrupted_and_resumed(first, root):
     assert all(trial.state.is_finished() for trial in after)
     for trial in ended:
         assert after[trial.number].value == trial.value
-    assert json.loads((root / "runs" / "second" / "summary.json").read_text())["rays_traced"] == 0
+    assert json.loads((root / "runs" / "second" / "summary.json").read_text())["prepared"]["rays traced"] == 0
     assert done.stdout.count("warning: checkpoints take more than resources.checkpoints_gb=1e-06") == 1
     complete = sorted((trial.value, trial.number) for trial in after if trial.state.name == "COMPLETE")
     kept = {int(path.parts[-3]) for path in (root / "runs" / "second" / "trials").rglob("last-*.json")}
@@ -223,14 +223,14 @@ def test_ctrl_c_ends_a_rendering_with_its_actors_and_leaves_no_file(tmp_path):
 @pytest.mark.slow
 def test_a_search_over_depths_and_focus_distances_trains_on_a_stream(tmp_path):
     torch = pytest.importorskip("torch")
-    from trainables.psf.cvae import load_exported
+    from trainables.exports import load_model
 
     data = ["data.depths_mm=[-10000, -2000]", "data.focus_mm=[-10000, -3000]", "data.stream={kernels: 512, reuse: 1}"]
     done = subprocess.run(
         new_run(tmp_path, "streamed", *data, trials=3), capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    model = load_exported(tmp_path / "runs" / "streamed" / "model")
+    model = load_model(tmp_path / "runs" / "streamed" / "model")
     assert model.config.conditions == ["x", "y", "depth_mm", "focus_mm"]
     assert model.predict(torch.tensor([[0.0, 0.5, -5000.0, -4000.0]])).shape == (1, 3, 15, 15)
     # How many come while so few steps are made is the machine's affair.

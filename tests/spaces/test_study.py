@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from deeplens_workers.psf_data import PsfData
 from spaces.loading import load
-from spaces.metrics import METRICS, OBJECTIVES
 from spaces.study import Budget, Constraint, Objective, Parameter, Study
 from trainables.psf.trial import CvaePsfTrial
 
@@ -120,9 +119,10 @@ def test_configuration_is_immutable():
 
 
 def test_only_held_out_metrics_with_a_direction_may_be_optimised():
-    assert "val/prior_rel_l2" in OBJECTIVES
-    assert all(name.startswith("val/") and METRICS[name].mode for name in OBJECTIVES)
-    assert "val/kl" not in OBJECTIVES
+    system = load("cvae_psf").system
+    assert "val/prior_rel_l2" in system.objectives
+    assert all(name.startswith("val/") and system.metrics[name].mode for name in system.objectives)
+    assert "val/kl" not in system.objectives
 
 
 @pytest.mark.parametrize(
