@@ -1,10 +1,10 @@
 """Checkpoints of one trial: safetensors + JSON, atomic, checked by hash, never pickle.
 
     checkpoints/last-00000400.safetensors   model, moving average, optimizer moments, generator state
-    checkpoints/last-00000400.json          step, metrics, best so far, model configuration, SHA-256 of the tensors
+    checkpoints/last-00000400.json          step, metrics, best so far, system and network configuration, SHA-256 of all
     checkpoints/best-00000200.*             the same for the best report so far, the evaluated model only
 
-The JSON is written after its tensors and names their hash, so a checkpoint whose JSON exists and matches is complete.
+The JSON is written after its tensors and has the hash of both, so a checkpoint whose JSON exists and matches is complete.
 The newest two of each kind are kept: should the newest be damaged, the one before it takes its place. A search deletes
 those of ended trials when all together pass its quota (search/quota.py).
 """
@@ -74,7 +74,7 @@ def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None
     """
     directory.mkdir(parents=True, exist_ok=True)
     tensors = save({name: value.cpu().contiguous() for name, value in checkpoint.tensors.items()})
-    record = {
+    record: dict[str, Any] = {
         "step": checkpoint.step,
         "metrics": checkpoint.metrics,
         "best": checkpoint.best,
@@ -83,8 +83,8 @@ def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None
         "system": checkpoint.system,
         "system_version": system(checkpoint.system).version,
         "config": checkpoint.config,
-        "sha256": hashlib.sha256(tensors).hexdigest(),
     }
+    record["sha256"] = _digest(record, tensors)
     path = directory / f"{kind}-{checkpoint.step:08d}.json"
     _write(path.with_suffix(".safetensors"), tensors)
     _write(path, json.dumps(record, indent=2).encode())
@@ -139,21 +139,28 @@ def load_checkpoint(directory: Path, kind: Kind) -> Checkpoint | None:
     for path in _newest_first(directory, kind):
         try:
             return _read(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             logger.warning("checkpoint %s is damaged (%s); using the one before it", path, error)
     return None
 
 
 def _read(path: Path) -> Checkpoint:
     record: dict[str, Any] = json.loads(path.read_text())
-    data = path.with_suffix(".safetensors").read_bytes()
-    if hashlib.sha256(data).hexdigest() != record["sha256"]:
-        raise ValueError("its tensors do not match their SHA-256")
     version = system(record["system"]).version
     if record["system_version"] != version:
         raise ValueError(f"version {record['system_version']} of {record['system']}, this is {version}")
+    data = path.with_suffix(".safetensors").read_bytes()
+    if _digest({name: value for name, value in record.items() if name != "sha256"}, data) != record["sha256"]:
+        raise ValueError("it does not match its SHA-256")
     values = {name: record[name] for name in ("step", "metrics", "best", "best_step", "system", "config", "ended")}
     return Checkpoint(**values, tensors=load(data))
+
+
+def _digest(record: dict[str, Any], tensors: bytes) -> str:
+    """SHA-256 in hexadecimal of all that a checkpoint says, the same before and after a way through JSON."""
+    digest = hashlib.sha256(json.dumps(record).encode())
+    digest.update(tensors)
+    return digest.hexdigest()
 
 
 def _newest_first(directory: Path, kind: Kind) -> list[Path]:

@@ -1,12 +1,17 @@
 """Checkpoints: what is saved comes back, damage is seen, disk space stays bounded."""
 
+import json
 import logging
 import os
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tests.trainables.psf.synthetic import newest
+from spaces.system import system
+from tests.trainables.psf.synthetic import model_of, newest
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.training.checkpoints import (
     Checkpoint,
@@ -21,18 +26,51 @@ CONFIG = CvaeConfig(1, 5, {"depth_mm": (0.1, 2.0)}, latent_dim=3, hidden_dim=8, 
 
 def checkpoint(step: int) -> Checkpoint:
     torch.manual_seed(step)
-    return Checkpoint(step, {"val/prior_rel_l2": 1 / step}, 1 / step, step, CONFIG, model_tensors(CVAE(CONFIG)))
+    model = CVAE(CONFIG)
+    metrics = {"val/prior_rel_l2": 1 / step}
+    return Checkpoint(step, metrics, 1 / step, step, "cvae_psf", model.config_dict, model_tensors(model))
+
+
+def written(directory: Path, step: int) -> dict[str, Any]:
+    """The JSON of a checkpoint."""
+    record: dict[str, Any] = json.loads((directory / f"last-{step:08d}.json").read_text())
+    return record
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     saved = checkpoint(10)
     save_checkpoint(tmp_path, "last", saved)
     loaded = newest(tmp_path)
-    assert (loaded.step, loaded.metrics, loaded.config) == (10, saved.metrics, CONFIG)
+    assert (loaded.step, loaded.metrics, loaded.system) == (10, saved.metrics, "cvae_psf")
     assert (loaded.best, loaded.best_step) == (saved.best, 10)
+    assert model_of(loaded).config == CONFIG
     points = torch.tensor([[0.1, 0.2, -800.0]])
-    assert torch.equal(loaded.model().predict(points), saved.model().predict(points))
+    assert torch.equal(model_of(loaded).predict(points), model_of(saved).predict(points))
     assert load_checkpoint(tmp_path, "best") is None
+
+
+def test_a_checkpoint_names_its_system_and_the_version_of_that(tmp_path):
+    save_checkpoint(tmp_path, "last", checkpoint(1))
+    record = written(tmp_path, 1)
+    assert (record["system"], record["system_version"]) == ("cvae_psf", system("cvae_psf").version)
+    assert CvaeConfig.from_dict(record["config"]) == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"system_version": 99}, r"version 99 of cvae_psf, this is \d+"),
+        ({"system": "cvae_of_psfs"}, "no system 'cvae_of_psfs'"),
+        ({"system": None}, "'system'"),
+    ],
+)
+def test_a_checkpoint_of_another_system_or_version_gives_way_to_the_one_before(tmp_path, caplog, change, why):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, "last", checkpoint(step))
+    record = {name: value for name, value in (written(tmp_path, 2) | change).items() if value is not None}
+    (tmp_path / "last-00000002.json").write_text(json.dumps(record))
+    assert newest(tmp_path).step == 1
+    assert re.search(f"last-00000002.json is damaged .*{why}", caplog.text)
 
 
 def test_the_newest_two_of_a_kind_are_kept_and_nothing_else(tmp_path):
