@@ -46,7 +46,7 @@ class Evaluation:
 def train(
     task: TrainingTask, learner: Learner[Any, Any, Any, Any], data: Any, *, rank: int = 0, world_size: int = 1
 ) -> Generator[Evaluation]:
-    """Train one trial on this rank's part of every batch: each `next` goes on to the following report, `close` ends it.
+    """Train one trial on this rank's part of every batch: each `next` goes on to the following report, `close` ends it early.
 
     W workers with a global batch B train the same model as one worker with batch B (on a stream, each rank has its own copy of
     the buffer, and its part of a batch is drawn from that). Checkpoints are written at some reports, before they are made
@@ -122,6 +122,8 @@ def _reports(
             last = task.ends(step, saver.note(step, metrics, state))
             saver.save(step, metrics, state, last=last)
         yield Evaluation(step, metrics, last, state.evaluated if rank == 0 else None)
+        if last:  # other ranks cannot know: whoever iterates closes theirs
+            return
         totals, since, clock = _Totals(take_step.world_size), step, time.perf_counter()
 
 

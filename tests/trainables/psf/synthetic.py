@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainables.psf.cvae import CVAE
 from trainables.psf.data import PsfTensors
 from trainables.training.checkpoints import Checkpoint, load_checkpoint
 
@@ -57,6 +58,13 @@ def newest(directory: Path, kind: Literal["last", "best"] = "last") -> Checkpoin
     checkpoint = load_checkpoint(directory, kind)
     assert checkpoint is not None
     return checkpoint
+
+
+def model_of(checkpoint: Checkpoint) -> CVAE:
+    """The CVAE of a checkpoint."""
+    model = checkpoint.model()
+    assert isinstance(model, CVAE)
+    return model
 
 
 def state_of(trial: Path) -> dict[str, torch.Tensor]:

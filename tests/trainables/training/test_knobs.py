@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from tests.trainables.psf.synthetic import newest, tensors
-from tests.trainables.training.test_loop import Reports, task
+from tests.trainables.training.small import METRIC, task, trained
 from trainables.psf.data import PsfTensors
 from trainables.psf.trial import CvaePsfTrial
-from trainables.training.loop import train_trial
 from trainables.training.state import without_prefix
 
 # Hyperparameter -> the values that it needs of others to act, and what it is changed to from TRIAL's value.
@@ -56,8 +55,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PsfTensors:
 
 def outcome(directory: Path, data: PsfTensors, **changes: Any) -> tuple[list[int], dict[str, torch.Tensor]]:
     """Steps reported, and the weights of the evaluated model of the last report that was the best."""
-    reports = Reports()
-    train_trial(task(directory, **changes), data, reports)
+    reports = trained(task(directory, **changes), data)
     return reports.steps, without_prefix("model.", newest(directory / "checkpoints", "best").tensors)
 
 
@@ -78,16 +76,14 @@ def test_a_hyperparameter_changes_the_result(tmp_path, data, name, value):
 
 def test_a_trial_on_a_plateau_ends_with_a_last_report(tmp_path, data):
     still: dict[str, Any] = {"learning_rate": 1e-30, "ema_width": 0.0}
-    reports, again = Reports(), Reports()
-    train_trial(task(tmp_path, plateau=0.5, **still), data, reports)
+    reports = trained(task(tmp_path, plateau=0.5, **still), data)
     assert reports.steps == [10, 20, 30]  # the first is the best, half the budget later none was better
     assert reports.last == 30
-    train_trial(task(tmp_path, plateau=0.5, **still), data, again)
+    again = trained(task(tmp_path, plateau=0.5, **still), data)
     assert (again.steps, again.last) == ([30], 30)
 
 
 def test_the_rate_comes_to_its_target(tmp_path, data):
-    free, steered = Reports(), Reports()
     settings: dict[str, Any] = {
         "steps": 900,
         "every": 300,
@@ -95,28 +91,25 @@ def test_the_rate_comes_to_its_target(tmp_path, data):
         "learning_rate": 1e-3,
         "kl_warmup": 0.0,
     }
-    train_trial(task(tmp_path / "free", **settings), data, free)
-    train_trial(task(tmp_path / "steered", **settings, target_rate=1.0), data, steered)
+    free = trained(task(tmp_path / "free", **settings), data)
+    steered = trained(task(tmp_path / "steered", **settings, target_rate=1.0), data)
     assert free.metrics[900]["train/kl"] < 0.3
     assert steered.metrics[900]["train/kl"] == pytest.approx(1.0, rel=0.3)
     assert steered.metrics[900]["train/kl_weight"] < 0.5 * free.metrics[900]["train/kl_weight"]
 
 
 def test_the_learned_variance_comes_to_the_squared_error(tmp_path, data):
-    reports = Reports()
-    changes = {"decoder_variance": "learned", "learning_rate": 1e-2, "kl_weight": 1.0}
-    train_trial(task(tmp_path, steps=1000, every=200, **changes), data, reports)  # type: ignore[arg-type]
-    last = reports.metrics[1000]
+    changes: dict[str, Any] = {"decoder_variance": "learned", "learning_rate": 1e-2, "kl_weight": 1.0}
+    last = trained(task(tmp_path, steps=1000, every=200, **changes), data).metrics[1000]
     assert last["train/decoder_variance"] == pytest.approx(last["train/mse"], rel=0.5)
-    assert newest(tmp_path / "checkpoints", "best").config.learned_variance
+    assert newest(tmp_path / "checkpoints", "best").config["learned_variance"]
 
 
 def test_bfloat16_trains_nearly_as_well(tmp_path, data):
     errors = []
     for precision in ("float32", "bfloat16"):
-        reports = Reports()
-        train_trial(task(tmp_path / precision, steps=300, every=300, precision=precision), data, reports)
-        errors.append(reports.metrics[300]["val/prior_rel_l2"])
+        reports = trained(task(tmp_path / precision, steps=300, every=300, precision=precision), data)
+        errors.append(reports.metrics[300][METRIC])
         weights = newest(tmp_path / precision / "checkpoints").tensors
         assert weights["model.decoder.0.weight"].dtype == torch.float32
     assert errors[1] == pytest.approx(errors[0], rel=0.2)

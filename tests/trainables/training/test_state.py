@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.learner import Network
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.trial import CvaePsfTrial
 from trainables.training.state import AVERAGE_EVERY, TrainingState, moving_average
@@ -12,12 +13,17 @@ CONFIG = CvaeConfig(1, 5, {"depth_mm": (0.1, 2.0)}, latent_dim=3, hidden_dim=8, 
 
 
 def state(ema_width: float = 0.1, seed: int = 3) -> TrainingState:
-    return TrainingState(CvaePsfTrial(ema_width=ema_width), CONFIG, seed, torch.device("cpu"))
+    return TrainingState(CvaePsfTrial(ema_width=ema_width), lambda: CVAE(CONFIG), seed, torch.device("cpu"))
+
+
+def cvae(network: Network) -> CVAE:
+    assert isinstance(network, CVAE)
+    return network
 
 
 def step(training: TrainingState, number: int = AVERAGE_EVERY) -> None:
     training.optimizer.zero_grad()
-    training.model.predict(torch.rand((4, 3), generator=training.generator) - 1).square().sum().backward()
+    cvae(training.model).predict(torch.rand((4, 3), generator=training.generator) - 1).square().sum().backward()
     training.update(number, 1e-2)
 
 
@@ -46,7 +52,7 @@ def test_the_average_trails_the_model_and_needs_no_gradient():
     training = state()
     for _ in range(5):
         step(training)
-    assert not torch.equal(training.evaluated.decoder.head.weight, training.model.decoder.head.weight)
+    assert not torch.equal(cvae(training.evaluated).decoder.head.weight, cvae(training.model).decoder.head.weight)
     assert not any(parameter.requires_grad for parameter in training.evaluated.parameters())
 
 
