@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spaces.metrics import METRICS
+from spaces.system import system
 from tests.trainables.psf.synthetic import blobs, grid, tensors
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.metrics import centroid, evaluate, kernel_errors, kernel_metrics, rms_radius
@@ -68,7 +68,7 @@ def test_a_model_reports_every_validation_metric_of_the_table(tmp_path):
     torch.manual_seed(0)
     model = CVAE(CvaeConfig(2, 9, {}, latent_dim=4, hidden_dim=16, num_layers=2, fourier_bands=2))
     values = evaluate(model, data.validation)
-    assert set(values) == {name for name in METRICS if name.startswith("val/")}
+    assert set(values) == {name for name in system("cvae_psf").metrics if name.startswith("val/")}
     assert values["val/prior_gap"] == pytest.approx(values["val/prior_rel_l2"] - values["val/posterior_rel_l2"])
     direct = kernel_metrics(model.predict(data.validation.points).detach(), data.validation.kernels)
     assert values["val/prior_rel_l2"] == pytest.approx(direct["prior_rel_l2"])
