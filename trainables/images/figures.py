@@ -86,7 +86,7 @@ def interpolation_figure(network: VAE, split: ImageSplit) -> Figure:
         interpolations(network, split),
         "From one test image to another",
         ["linear", "spherical"] * PAIRS,
-        columns=["from", *(f"{step / (STEPS - 1):.2g}" for step in range(STEPS)), "to"],
+        columns=["from", *(f"{step / (STEPS - 1):.0%}" for step in range(STEPS)), "to"],
         note="between posterior means; the outer columns are the images themselves",
         breaks=[2 * pair for pair in range(1, PAIRS)],
         walls=[1, STEPS + 1],
@@ -101,7 +101,7 @@ def traversal_figure(network: VAE, split: ImageSplit) -> Figure:
         tiles,
         "The most active latent dimensions, one moved at a time",
         [f"z{dimension}" for dimension in dimensions.tolist()],
-        columns=[f"{step:+.2g}" if step else "0" for step in steps],
+        columns=[f"{step:+g}" if step else "0" for step in steps],
         note="in standard deviations of the prior; the other dimensions are those of the first test image",
     )
 

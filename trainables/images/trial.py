@@ -50,12 +50,8 @@ class VaeImageTrial(Trial):
     # Loss
     kl_weight: float = Field(1.0, ge=0, description="weight of the KL term; 1: the evidence lower bound")
     likelihood: Likelihood = "bernoulli"
-    gaussian_variance: float = Field(
-        0.01, gt=0, description="gaussian_fixed: variance of a pixel, its values in [0, 1]"
-    )
-    charbonnier_eps: float = Field(
-        1e-3, gt=0, description="charbonnier: where its square becomes its line, in grey values"
-    )
+    decoder_variance: float = Field(0.01, gt=0, description="gaussian_fixed: of a pixel, its values in [0, 1]")
+    charbonnier_epsilon: float = Field(1e-3, gt=0, description="charbonnier: error below which it is quadratic")
     train_samples: int = Field(1, ge=1, description="samples of z per image in the loss; above 1: the IWAE bound")
     # Network
     network: Literal["mlp", "conv", "resnet"] = "conv"

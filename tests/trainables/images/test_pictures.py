@@ -1,0 +1,119 @@
+import pytest
+import torch
+from matplotlib.image import imread
+
+from tests.trainables.images.test_evaluation import images, network
+from trainables.images.figures import save_figures
+from trainables.images.pictures import (
+    GAP_PX,
+    STEPS,
+    TEMPERATURES,
+    interpolations,
+    linear,
+    moved,
+    one_of_each,
+    plane,
+    prior_samples,
+    reconstruction_image,
+    reconstructions,
+    sample_image,
+    spherical,
+    tiled,
+    traversals,
+)
+
+SHARES = torch.linspace(0, 1, 5)
+
+
+def test_an_arc_keeps_the_norm_and_ends_at_its_ends():
+    a, b = torch.tensor([3.0, 0.0, 4.0]), torch.tensor([0.0, 5.0, 0.0])
+    points = spherical(a, b, SHARES)
+    torch.testing.assert_close(points.norm(dim=1), torch.full((5,), 5.0))
+    torch.testing.assert_close(points[[0, -1]], torch.stack([a, b]))
+    assert linear(a, b, SHARES)[2].norm() < 4
+
+
+def test_an_arc_between_parallel_points_is_a_line():
+    a = torch.tensor([1.0, 2.0])
+    torch.testing.assert_close(spherical(a, 2 * a, SHARES), linear(a, 2 * a, SHARES))
+    assert spherical(torch.zeros(2), a, SHARES).isfinite().all()
+
+
+def test_a_traversal_moves_one_coordinate():
+    z = torch.tensor([0.1, 0.2, 0.3])
+    copies = moved(z, torch.tensor([2, 0]), torch.tensor([-1.0, 1.0]))
+    assert copies.tolist() == [
+        [pytest.approx([0.1, 0.2, -1]), pytest.approx([0.1, 0.2, 1])],
+        [pytest.approx([-1, 0.2, 0.3]), pytest.approx([1, 0.2, 0.3])],
+    ]
+
+
+def test_dimensions_are_taken_by_how_much_they_vary():
+    model, split = network(), images()
+    tiles, dimensions = traversals(model, split, count=2)
+    variances = model.encode(split.fixed_pixels("binary")).mu.var(dim=0)
+    assert tiles.shape == (2, STEPS, 1, 4, 4)
+    assert dimensions.tolist() == variances.argsort(descending=True)[:2].tolist()
+
+
+def test_images_shown_are_of_all_classes_in_turn():
+    split = images(30)
+    assert split.labels[one_of_each(split, 10)].tolist() == list(range(10))
+    assert len(set(one_of_each(split, 25).tolist())) == 25
+
+
+def test_two_latents_are_shown_as_they_are_and_more_by_their_principal_components():
+    mu = torch.randn(50, 2)
+    assert plane(mu)[0] is mu or torch.equal(plane(mu)[0], mu)
+    assert plane(mu[:, :1])[0].tolist() == [[one, 0.0] for one in mu[:, 0].tolist()]
+    flat = torch.randn(50, 2) @ torch.randn(2, 5)
+    points, share = plane(flat)
+    assert share == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(torch.pdist(points), torch.pdist(flat))
+
+
+def test_interpolations_begin_and_end_with_the_images():
+    split = images(20)
+    rows = interpolations(network(), split, pairs=2)
+    assert rows.shape == (4, STEPS + 2, 1, 4, 4)
+    shown = split.fixed_pixels("binary")[one_of_each(split, 4)]
+    torch.testing.assert_close(rows[[0, 2], 0], shown[0::2])
+    torch.testing.assert_close(rows[[1, 3], -1], shown[1::2])
+
+
+def test_samples_are_the_same_draws_at_every_temperature():
+    model = network()
+    tiles = prior_samples(model, columns=3)
+    assert tiles.shape == (len(TEMPERATURES), 3, 1, 4, 4)
+    torch.testing.assert_close(tiles, prior_samples(model, columns=3), rtol=0, atol=0)
+
+
+def test_tiles_become_one_image():
+    tiles = torch.zeros(2, 3, 1, 42, 42)
+    tiles[1, 2] = 1
+    image = tiled(tiles)
+    side = 84 + GAP_PX
+    assert image.shape == (3, 2 * side + GAP_PX, 3 * side + GAP_PX)
+    assert (image[:, side + GAP_PX : 2 * side, 2 * side + GAP_PX : 3 * side] == 1).all()
+    assert (image[:, GAP_PX:side, GAP_PX:side] == 0).all()
+
+
+def test_images_for_tensorboard_are_in_range():
+    model, split = network(), images()
+    for image in (reconstruction_image(model, split), sample_image(model)):
+        assert image.shape[0] == 3
+        assert 0 <= image.min() <= image.max() <= 1
+    assert reconstructions(model, split).shape == (2, 10, 1, 4, 4)
+
+
+def test_every_figure_is_written(tmp_path):
+    save_figures(network(), images(), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "interpolations.png",
+        "latents.png",
+        "reconstructions.png",
+        "samples.png",
+        "traversals.png",
+    ]
+    for path in tmp_path.iterdir():
+        assert imread(path).std() > 0.01
