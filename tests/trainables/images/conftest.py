@@ -4,6 +4,7 @@ import gzip
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,14 +35,14 @@ def write_mnist(
     return arrays
 
 
-def cifar_batch(count: int, seed: int) -> dict[str, object]:
+def cifar_batch(count: int, seed: int) -> dict[str, Any]:
     images = some_images(count, (3072,), seed)
     labels = [int(label) for label in np.random.default_rng(seed).integers(0, 10, count)]
     names = [f"{i}.png" for i in range(count)]
     return {"batch_label": "training batch", "labels": labels, "data": images, "filenames": names}
 
 
-def write_cifar(folder: Path, count: int = 10, protocol: int = 2) -> list[dict[str, object]]:
+def write_cifar(folder: Path, count: int = 10, protocol: int = 2) -> list[dict[str, Any]]:
     """Six batches of the Python version."""
     folder.mkdir(parents=True, exist_ok=True)
     batches = [cifar_batch(count, seed) for seed in range(6)]

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 from pydantic import ValidationError
 
@@ -6,7 +8,7 @@ from trainables.images.trial import SPACES, Likelihood, VaeImageTrial
 
 
 def test_every_likelihood_says_which_pixels_it_is_one_of():
-    assert set(SPACES) == set(Likelihood.__args__)
+    assert set(SPACES) == set(get_args(Likelihood))
 
 
 @pytest.mark.parametrize("likelihood", list(SPACES))

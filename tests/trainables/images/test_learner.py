@@ -10,10 +10,13 @@ from spaces.system import system
 from tests.trainables.images.conftest import write_mnist
 from trainables.images.image_data import ImageData
 from trainables.images.learner import ImageLearner
+from trainables.images.system import METRICS
 from trainables.images.trial import SPACES, VaeImageTrial
 from trainables.networks.vae import VaeConfig, VaeTerms
 from trainables.training.likelihoods import LIKELIHOODS, LikelihoodOptions
+from trainables.training.loop import train
 from trainables.training.losses import Ranks, kl_loss
+from trainables.training.task import TrainingTask
 
 LEARNER = ImageLearner()
 SMALL = {"network": "mlp", "latent_dim": 4, "hidden_dim": 16, "batch_size": 16, "learning_rate": 3e-3}
@@ -45,6 +48,15 @@ def test_both_tables_of_spaces_say_the_same():
 
 def test_a_trial_says_all_of_the_network_that_the_data_does_not():
     assert {one.name for one in dataclasses.fields(VaeConfig)} - set(VaeImageTrial.model_fields) == {"channels", "px"}
+
+
+def test_a_training_reports_just_what_the_system_declares(opened, tmp_path):
+    _, data = opened()
+    trial = VaeImageTrial(**SMALL, ema_width=0.05)
+    task = TrainingTask("vae_image", trial, 0, 20, (10, 20), str(tmp_path / "trial"), "val/nll", "min")
+    reports = list(train(task, LEARNER, data))
+    assert [one.step for one in reports] == [10, 20]
+    assert set(reports[-1].metrics) == {name for name in METRICS if not name.startswith("test/")}
 
 
 @pytest.mark.parametrize("likelihood", list(SPACES))
@@ -156,6 +168,7 @@ def test_the_baselines_are_those_that_the_system_declares(opened):
 
 def test_the_shipped_space_is_one_that_fits_its_data():
     study = load("vae_mnist")
+    assert isinstance(study.data, ImageData)
     for values in study.first_trials():
         study.data.check(study.trial(values))
     assert study.objective.metric in study.system.objectives

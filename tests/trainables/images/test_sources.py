@@ -1,5 +1,6 @@
 import pickletools
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def test_the_package_with_the_digits_is_named_where_it_is_missing(monkeypatch):
 
 
 def test_the_data_section_names_just_the_sources():
-    assert set(ImageData.model_fields["images"].annotation.__args__) == set(SOURCES)
+    assert set(get_args(ImageData.model_fields["images"].annotation)) == set(SOURCES)
     assert {*COLOURED, *SHIPPED} <= set(SOURCES)
 
 
