@@ -280,7 +280,7 @@ def _lanes(study: Study, trials: int, cpus: int, each_cpus: int, gpus: float, ow
 
 def _shape(study: Study, lanes: int, most: int, each_cpus: int, render_actors: int) -> Shape:
     if study.data.streams and render_actors == 0:
-        raise SpaceError("resources.render_actors: a stream needs at least 1, but got 0")
+        raise SpaceError("resources.render_actors: data.stream needs at least 1, but got 0")
     training = lanes * study.resources.workers_per_trial * each_cpus
     return Shape(lanes, most, each_cpus, render_actors, training + render_actors + SPARE_CPUS)
 

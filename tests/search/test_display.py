@@ -14,7 +14,7 @@ def test_plain_lines_tell_the_course_of_a_search():
     out = io.StringIO()
     budget = study.budget["quick"].model_copy(update={"trials": 18})
     with Display(study, budget=budget, console=Console(file=out, width=200)) as display:
-        display.rendered(1, 2, 3 * 4096)
+        display.prepared(1, 2, "9 PSFs/s")
         display.search_started(ended_before=0, lanes=2)
         display.trial_started(0, study.recommended())
         display.trial_reported(0, 200, 0.5)

@@ -9,7 +9,6 @@ from results.run_directory import RunDirectory
 from search.finalists import candidates, train_finalists
 from search.trial import TrialSettings
 from tests.search.small import PRESET, small
-from trainables.lanes.lane import training
 from trainables.lanes.lanes import Lanes
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.training.checkpoints import Checkpoint, model_tensors, save_checkpoint
@@ -73,7 +72,7 @@ def test_without_finals_the_best_trial_is_judged_as_the_search_trained_it():
 def test_a_training_that_came_to_no_end_is_not_judged(tmp_path, ended):
     run, (one, *_) = RunDirectory(tmp_path), candidates([trial(0, 0.5), trial(1, 0.3)], small(), budget(finalists=1))
     model = CVAE(CvaeConfig(1, 5, {}, latent_dim=2, hidden_dim=4, num_layers=1, fourier_bands=0))
-    checkpoint = Checkpoint(10, {}, 0.3, 10, model.config, model_tensors(model))
+    checkpoint = Checkpoint(10, {}, 0.3, 10, "cvae_psf", model.config_dict, model_tensors(model))
     save_checkpoint(one.checkpoints(run, 0), "best", checkpoint)
     save_checkpoint(one.checkpoints(run, 0), "last", replace(checkpoint, ended=ended))
     assert (one.best(run, 0) is not None) == ended
@@ -83,7 +82,7 @@ def test_an_own_training_without_a_checkpoint_is_said_and_no_crash(tmp_path):
     study, said = small(), list[str]()
     settings = TrialSettings(study, budget(finalists=0), RunDirectory(tmp_path), {})
     found = candidates([trial(0, 0.5), trial(1, 0.3)], study, budget(finalists=0))
-    lanes = Lanes(training, lanes=1, workers=1, cpus=1, gpus=0, storage=tmp_path)  # not started: nothing to train
+    lanes = Lanes(lanes=1, workers=1, cpus=1, gpus=0, storage=tmp_path)  # not started: nothing to train
     train_finalists(found, settings, lanes, said.append, lambda: None)
     assert [line.partition("; ")[2] for line in said] == [
         f"trial {number} is judged without it, if at all" for number in (1, 0)

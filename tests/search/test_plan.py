@@ -152,7 +152,7 @@ def test_a_mistake_in_a_change_is_told_as_such(run, override, says):
 def test_a_lens_that_has_changed_makes_another_run(tmp_path):
     run = run_of(tmp_path / "a-run", small())
     record = json.loads(run.record.read_text())
-    record["lens"]["sha256"] = "0" * 64
+    record["source"]["sha256"] = "0" * 64
     run.record.write_text(json.dumps(record))
     assert "changed since run a-run began; start a new run for the new lens" in refusal(run)
 

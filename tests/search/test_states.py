@@ -1,7 +1,10 @@
 """Every end a trial can have, through a real Tune run on a real lane: one row in the study, with its reason."""
 
 import math
+import os
+import signal
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -15,8 +18,10 @@ from search.observer import Observer
 from search.searcher import open_ledger
 from search.trial import TrialSettings
 from spaces.loading import load
+from tests.processes import kill
 from tests.results.conftest import record_of
 from trainables.lanes.lanes import Lanes
+from trainables.lanes.task import Progress, TrialFailure
 
 METRIC = "val/prior_rel_l2"
 STEPS, EVERY = 40, 10
@@ -35,21 +40,20 @@ FATES = {
 }
 
 
-def load_fateful_work():
-    """Work whose course depends on the trial's number. What happens once leaves a mark in the trial's folder."""
+@dataclass(frozen=True)
+class FatefulTask:
+    """A task whose course depends on the trial's number. What happens once leaves a mark in the trial's folder."""
 
-    def work(payload, report, worker):
-        import os
-        import signal
+    number: int
+    directory: Path
+    metric: str = METRIC
 
-        from tests.processes import kill
-        from trainables.lanes.lane import TrialFailure
-
-        fate = FATES[int(Path(payload["directory"]).name)]
-        mark = Path(payload["directory"]) / "mark"
+    def reports(self, worker):
+        fate = FATES[self.number]
+        mark = self.directory / "mark"
         mark.parent.mkdir(parents=True, exist_ok=True)
         first = not mark.exists()
-        for step in payload["report_steps"]:
+        for step in range(EVERY, STEPS + 1, EVERY):
             if step > 2 * EVERY and fate.endswith("once") and first:
                 mark.touch()
                 if fate.startswith("out of memory"):
@@ -71,10 +75,14 @@ def load_fateful_work():
             elif fate == "comes to a plateau":
                 value = 0.001
             last = step == (2 * EVERY if fate == "comes to a plateau" else STEPS)
-            if not report(step, {METRIC: value, "val/kl": 1.0}, last):
+            yield Progress(step, {METRIC: value, "val/kl": 1.0}, last)
+            if last:
                 return
 
-    return work
+
+class FatefulSettings(TrialSettings):
+    def of_trial(self, number, params):
+        return FatefulTask(number, self.directory.trial(number))
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +103,12 @@ def trials(ray_session, tmp_path_factory):
     run = RunDirectory(tmp_path_factory.mktemp("runs") / "fates")
     run.create(record_of("fates"))
     with (
-        Lanes(load_fateful_work, lanes=1, workers=1, cpus=1, gpus=0, storage=run.lanes) as lanes,
+        Lanes(lanes=1, workers=1, cpus=1, gpus=0, storage=run.lanes) as lanes,
         closing(open_ledger(run.storage_url, run.name, space, budget)) as ledger,
     ):
         lanes.wait_ready()
         limits = Limits(budget, "min", ledger)
-        tune_trials(TrialSettings(space, budget, run, {}), ledger, lanes, Observer(), limits, trials=len(FATES))
+        tune_trials(FatefulSettings(space, budget, run, {}), ledger, lanes, Observer(), limits, trials=len(FATES))
     patch.undo()
     found = read_trials(run)
     assert [trial.number for trial in found] == list(FATES)  # one row each
