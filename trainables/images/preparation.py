@@ -1,7 +1,7 @@
 """Image sets as a search prepares them: files read, split and binarised once, then found in the cache by their content.
 
-This is done in the driver's process: it takes about a second (`benchmarks/` and docs say of what), and a Ray task as long
-to start, so actors would gain nothing at any size that fits a lane's memory.
+This is done in the driver's process. 5,000 digits take 0.4 s and Fashion-MNIST's 70,000 images 1.0 s, most of it their
+decompression, and a Ray actor takes as long to start; found in the cache and checked they take 0.06 s at most.
 """
 
 from __future__ import annotations
