@@ -163,9 +163,8 @@ class CVAE(Network):
             smooth = squared_distance(ends[:count], ends[count:])
         mse = (output - kernels).square().flatten(1).mean(dim=1)
         logvar = self.variance() if self.config.learned_variance else None
-        return Terms(
-            mse=mse, kl=gaussian_kl(posterior, prior), smooth=smooth, elements=kernels[0].numel(), logvar=logvar
-        )
+        elements = kernels.shape[1:].numel()  # not of the first: a rank may have no part of a small batch
+        return Terms(mse=mse, kl=gaussian_kl(posterior, prior), smooth=smooth, elements=elements, logvar=logvar)
 
     def _posterior(self, kernels: Tensor, code: Tensor) -> Gaussian:
         # A unit-sum kernel's elements are near 1 / K^2; times K they are of the order of one, like the code.

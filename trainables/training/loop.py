@@ -165,4 +165,6 @@ def _found(task: TrainingTask, rank: int, world_size: int) -> Checkpoint | None:
 
 
 def _not_finite(means: dict[str, float]) -> str | None:
-    return next((f"train/{name} is {value}" for name, value in means.items() if not math.isfinite(value)), None)
+    """What is to blame: a term before the sum that it is in, and that before its gradient."""
+    names = sorted(means, key=lambda name: name in ("loss", "grad_norm"))
+    return next((f"train/{name} is {means[name]}" for name in names if not math.isfinite(means[name])), None)
