@@ -18,12 +18,12 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from results.run_directory import RunError
+from search.api import CACHE
 from spaces.errors import SpaceError
 
 if TYPE_CHECKING:
     from deeplens_workers.cache import Entry
 
-CACHE = Path("results/cache")
 WIDE = 120  # columns of the table where the output is no terminal, so that nothing is wrapped in a file or a pipe
 
 app = typer.Typer(no_args_is_help=True, help="List, verify and clear the rendered kernels that searches share.")

@@ -18,7 +18,8 @@ from typer.exceptions import TyperException
 
 from results.run_directory import ROOT, RunError
 from results.run_directory import find as find_run
-from search.cache_command import CACHE
+from search import plan
+from search.api import CACHE, plan_search
 from search.cache_command import app as cache_app
 from search.render_command import render
 from spaces.errors import SpaceError
@@ -84,55 +85,35 @@ def run(
     list_spaces: Annotated[bool, typer.Option("--list-spaces", help="List the shipped spaces, and stop.")] = False,
 ) -> None:
     """Render the data set, search, compare the winner at the sealed test positions, export it."""
-    from search import plan
-
     console = Console(markup=False)
     if list_spaces:
         for shipped in available():
             console.print(f"{shipped:16} {load(shipped).description}", highlight=False)
         return
-    settings = list(overrides or [])
-    budget = {"trials": trials, "max_hours": max_hours, "target": target}
+    studies = {"data.lens": lens, "seed": seed, "sampler": sampler, "scheduler": scheduler}
     if resume is not None:
-        given = {
-            "--space": space,
-            "--lens": lens,
-            "--name": name,
-            "--preset": preset,
-            "--seed": seed,
-            "--sampler": sampler,
-            "--scheduler": scheduler,
-            "--warm-start": warm_start,
-        }
-        if clash := [option for option, value in given.items() if value is not None]:
+        new = {"--space": space, "--lens": lens, "--name": name, "--preset": preset, "--seed": seed}
+        new |= {"--sampler": sampler, "--scheduler": scheduler, "--warm-start": warm_start}
+        if clash := [option for option, value in new.items() if value is not None]:
             raise SpaceError(f"{clash[0]}: goes with a new run, not with --resume, which keeps the run's own")
-        chosen = find_run(resume, out).read_record().preset
-        settings += [f"budget.{chosen}.{key}={value}" for key, value in budget.items() if value is not None]
-        job = plan.resumed(resume, out, settings)
-    else:
-        if space is None:
-            raise SpaceError(f"--space: missing; valid: {', '.join(available())}, or a YAML file")
-        chosen = preset or "standard"
-        studies = {"data.lens": lens, "seed": seed, "sampler": sampler, "scheduler": scheduler}
-        settings += [f"{key}={value}" for key, value in studies.items() if value is not None]
-        study = load(space, settings)
-        # An unknown preset is told as such, not as an override of it.
-        limits = [f"budget.{chosen}.{key}={value}" for key, value in budget.items() if value is not None]
-        if limits and chosen in study.presets():
-            study = load(space, settings + limits)
-        job = plan.new(study, space, chosen, settings, name, out, warm_start)
+    job = plan_search(
+        space,
+        preset=preset,
+        overrides=[*(overrides or []), *(f"{key}={value}" for key, value in studies.items() if value is not None)],
+        limits={"trials": trials, "max_hours": max_hours, "target": target},
+        name=name,
+        resume=resume,
+        warm_start=warm_start,
+        out=out,
+    )
     shape = plan.fit_machine(job.study, job.budget.trials) if address is None else None
     if dry_run:
         console.print(plan.describe(job, shape), highlight=False, soft_wrap=True)
         return
-    plan.check_writable("--out", out)
-    plan.check_writable("--cache", cache)
-    if address is not None:
-        plan.check_reachable(address)
+    # What it takes to show a search, such as tables, is loaded once the input has been found good.
+    from search.terminal import run_in_terminal
 
-    from search.driver import run_search
-
-    sys.exit(run_search(job, cache=cache, address=address, dashboard=dashboard))
+    sys.exit(run_in_terminal(job, cache=cache, address=address, dashboard=dashboard))
 
 
 @app.command()

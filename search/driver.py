@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import shlex
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
@@ -16,18 +16,16 @@ from pathlib import Path
 
 import ray
 from optuna.trial import TrialState
-from rich.console import Console
 
 from results.records import check_database, read_trials
 from results.run_directory import RunRecord, SourceRecord
 from search import warm_start
-from search.display import Display
 from search.finalists import candidates, train_finalists
 from search.ledger import Ledger
 from search.limits import Limits
 from search.observer import Observer, Observers
 from search.plan import SPARE_CPUS, Job, Shape, fit_cluster, fit_machine, unused_gpus
-from search.process import library_output_to, signals, start_ray
+from search.process import start_ray
 from search.quota import Quota
 from search.sampler import rehearse
 from search.scheduler import EarlyStopping, rule
@@ -50,48 +48,23 @@ TUNE_ENVIRONMENT = {
 }
 
 
-def run_search(job: Job, *, cache: Path, address: str | None, dashboard: bool) -> int:
-    """Run or go on with a search; returns the exit code: 0, 1 (failed), 130 or 143 (interrupted).
+def run(job: Job, *, cache: Path, address: str | None, dashboard: bool, observer: Observer) -> None:
+    """Run or go on with a search, to its end.
 
     Raises:
         SpaceError: the run is in use or damaged, or the cluster cannot hold its shape.
     """
     began = time.monotonic()
-    directory = job.directory
-    log = directory.logs / "driver.log"
-    with directory.lock(), signals() as interruption, library_output_to(log) as terminal:
-        console = Console(file=terminal, markup=False)
-        try:
-            with Display(job.study, budget=job.budget, console=console) as display:
-                display.note("starting Ray")
-                shape = _start_ray(job, address, dashboard, display)
-                _record_start(job, cache, display)
-                data, ended = _search(job, shape, cache, display)
-                display.note("judging the finalists at the sealed test set")
-                from search.finish import finish
+    with job.directory.lock(), _joined_ray(job, address, dashboard, observer) as shape:
+        _record_start(job, cache, observer)
+        data, ended = _search(job, shape, cache, observer)
+        observer.note("judging the finalists at the sealed test set")
+        from search.finish import finish
 
-                outcome = finish(job, data, seconds=time.monotonic() - began, ended=ended)
-            console.print(outcome)
-            return 0
-        except SpaceError:
-            raise
-        except BaseException as error:
-            # Ray's native calls may wrap what a signal handler raises: the handler's own note tells.
-            if interruption.number is None and not isinstance(error, Exception):
-                raise
-            logger.exception("the search ended early")
-            why = "interrupted" if interruption.number is not None else f"failed: {error}; {log} says more"
-            if directory.record.exists():
-                why += f"\nEvery reported result is saved. Go on with:\n  {_resume_command(job, cache, address)}"
-            else:
-                why += "\nThe run had not begun: nothing is saved, its name is free"
-            console.print(why, highlight=False, soft_wrap=True)
-            return 1 if interruption.number is None else 128 + interruption.number
-        finally:
-            ray.shutdown()
+        finish(job, data, seconds=time.monotonic() - began, ended=ended)
 
 
-def _search(job: Job, shape: Shape, cache: Path, display: Display) -> tuple[Prepared, str]:
+def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Prepared, str]:
     """Prepare the data, search, train the finalists; the data, and what ended the search."""
     config, resources, directory = job.study, job.study.resources, job.directory.absolute()
     preparation = config.system.make_preparation()
@@ -106,48 +79,48 @@ def _search(job: Job, shape: Shape, cache: Path, display: Display) -> tuple[Prep
         spare_cpus=shape.render_actors + SPARE_CPUS,
         storage=directory.lanes,
         logs=directory.logs,
-        told=display.lanes_changed,
+        told=observer.lanes_changed,
     ) as lanes:
         made_of = (config.data, job.source, config.seed)
-        data = preparation.prepare(*made_of, cache, shape.render_actors, display.prepared)
+        data = preparation.prepare(*made_of, cache, shape.render_actors, observer.prepared)
         for warning in data.warnings:
-            display.say(f"warning: {warning}")
+            observer.say(f"warning: {warning}")
         earlier = warm_start.read(directory)
         experience = earlier.experience(config) if earlier is not None else None
         with closing(open_ledger(directory.storage_url, directory.name, config, job.budget, experience)) as ledger:
             if config.data.streams:
-                display.note("filling the stream of fresh data")
+                observer.note("filling the stream of fresh data")
             with preparation.supply(*made_of, shape.render_actors) as supply:
                 known = {name: path for name, path in data.sets.items() if name != "test"}
                 settings = TrialSettings(config, job.budget, directory, {**known, **supply.sets})
-                quota = Quota(settings, ledger, display.say)
+                quota = Quota(settings, ledger, observer.say)
                 quota.enforce()  # a resumed run may have another one
-                ended = _trials(job, settings, ledger, lanes, display, quota)
+                ended = _trials(job, settings, ledger, lanes, observer, quota)
                 found = candidates(read_trials(directory), config, job.budget)
-                train_finalists(found, settings, lanes, display.say, quota.enforce)
+                train_finalists(found, settings, lanes, observer.say, quota.enforce)
                 data = replace(data, work={name: done + supply.work().get(name, 0) for name, done in data.work.items()})
                 if (failure := supply.failure()) is not None:
-                    display.say(f"warning: {failure}")
+                    observer.say(f"warning: {failure}")
         return data, ended
 
 
-def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, display: Display, quota: Quota) -> str:
+def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, observer: Observer, quota: Quota) -> str:
     """Run the trials that are left; what ended the search."""
     budget = job.budget
     finished = sum(trial.state.is_finished() for trial in ledger.trials)
     if finished >= budget.trials:
         return f"trials: all {finished} have ended"
     job.directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
-    display.note("waiting for the lanes (they start once, in about a minute on two cores)")
+    observer.note("waiting for the lanes (they start once, in about a minute on two cores)")
     rehearse(job.study, len(ledger.trials))
     lanes.wait_ready()
     complete = {trial.number: trial.values[0] for trial in ledger.trials if trial.state is TrialState.COMPLETE}
-    display.search_started(finished, lanes.count, complete)
+    observer.search_started(finished, lanes.count, complete)
     limits = Limits(budget, job.study.objective.mode, ledger)
-    observers = Observers(display, quota)
+    observers = Observers(observer, quota)
     tune_trials(settings, ledger, lanes, observers, limits, trials=budget.trials - finished)
     if limits.reason is not None:
-        display.say(f"the search ends: {limits.reason}")
+        observer.say(f"the search ends: {limits.reason}")
         return limits.reason
     return f"trials: all {sum(trial.state.is_finished() for trial in ledger.trials)} have ended"
 
@@ -193,42 +166,55 @@ def tune_trials(
         raise LanesLost(searcher.no_lane)
 
 
-def _start_ray(job: Job, address: str | None, dashboard: bool, display: Display) -> Shape:
+@contextmanager
+def _joined_ray(job: Job, address: str | None, dashboard: bool, observer: Observer) -> Iterator[Shape]:
+    """Ray while a search runs, and its shape there. One that the process has joined already is left running."""
     os.environ.update(TUNE_ENVIRONMENT)
+    if ray.is_initialized():
+        yield _fit_cluster(job)
+        return
+    observer.note("starting Ray")
+    try:
+        yield _start_ray(job, address, dashboard, observer)
+    finally:
+        ray.shutdown()
+
+
+def _fit_cluster(job: Job) -> Shape:
+    there = ray.cluster_resources()
+    return fit_cluster(job.study, job.budget.trials, there.get("CPU", 0), there.get("GPU", 0))
+
+
+def _start_ray(job: Job, address: str | None, dashboard: bool, observer: Observer) -> Shape:
     namespace = f"psf-search-{job.directory.name}"
     if address is not None:
         try:
             start_ray(address, namespace=namespace)
         except ConnectionError as error:
+            hint = "; does the cluster ask for a token? Then set RAY_AUTH_MODE=token"
             raise SpaceError(
-                f"--address {address}: {str(error).splitlines()[0]}"
-                + (
-                    ""
-                    if "RAY_AUTH_MODE" in os.environ
-                    else "; does the cluster ask for a token? Then set RAY_AUTH_MODE=token"
-                )
+                f"--address {address}: {str(error).splitlines()[0]}{'' if 'RAY_AUTH_MODE' in os.environ else hint}"
             ) from error
-        there = ray.cluster_resources()
-        return fit_cluster(job.study, job.budget.trials, there.get("CPU", 0), there.get("GPU", 0))
+        return _fit_cluster(job)
     shape = fit_machine(job.study, job.budget.trials)
     if (unused := unused_gpus(job.study)) is not None:
-        display.say(f"note: {unused}")
+        observer.say(f"note: {unused}")
     context = start_ray(
         namespace=namespace, num_cpus=shape.logical_cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1"
     )
     if dashboard:
-        display.say(
+        observer.say(
             f"Ray dashboard: http://{context.dashboard_url} (`ray get-auth-token` prints the token it asks for)"
         )
     return shape
 
 
-def _record_start(job: Job, cache: Path, display: Display) -> None:
+def _record_start(job: Job, cache: Path, observer: Observer) -> None:
     """Write down how the run was started, or what is changed now that it goes on."""
     study = job.study.model_dump(mode="json", exclude_none=True)
     if job.resume:
         for change in job.changes:
-            display.say(f"changed: {change}; trials so far keep the values they had")
+            observer.say(f"changed: {change}; trials so far keep the values they had")
         record = job.directory.read_record()
         if study != record.study:
             changes = (*record.changes, *job.changes)
@@ -250,11 +236,3 @@ def _record_start(job: Job, cache: Path, display: Display) -> None:
     if job.warm_start is not None:
         warm_start.write(job.directory, job.warm_start)
     job.directory.create(record)  # last: a run that has its record can be resumed
-
-
-def _resume_command(job: Job, cache: Path, address: str | None) -> str:
-    directory = job.directory
-    options = ["--out", str(directory.path.parent), "--cache", str(cache)]
-    return shlex.join(
-        ["psf-search", "run", "--resume", directory.name, *options, *(["--address", address] if address else [])]
-    )

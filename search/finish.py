@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Group, RenderableType
-from rich.text import Text
 
 from results import comparison
-from results.analysis import analyze
 from results.comparison import Interval, Verdict
 from results.export import export_model, model_card
 from results.plots import history_figure
 from results.records import TrialRecord, read_trials
 from results.summary import BaselineResult, Final, FinalistResult, Summary, Training, Winner
-from results.tables import analysis_tables
 from search.finalists import Candidate, candidates
 from search.plan import Job
 from spaces.metrics import Mode, sign
@@ -56,8 +51,8 @@ class _Finalist:
         return int(np.argmin([sign(mode) * checkpoint.best for checkpoint in self.checkpoints]))
 
 
-def finish(job: Job, data: Prepared, seconds: float, ended: str) -> RenderableType:
-    """Judge the finalists, export and picture the winner; returns what to show. The test set is read here, and only here.
+def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
+    """Judge the finalists, export and picture the winner. The test set is read here, and only here.
 
     Args:
         seconds: wall-clock time of the search so far.
@@ -112,15 +107,6 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> RenderableTy
     learner.figures(model, data.sets, test, directory.figures)
     _draw_history(job, trials, means)
     directory.write_summary(summary)  # last: its presence says that the run has ended
-    paths: dict[str, Path] = {
-        "model": directory.model,
-        "pictures": directory.figures,
-        "TensorBoard": directory.tensorboard,
-    }
-    return Group(
-        analysis_tables(analyze(directory)),
-        Text("\n".join(f"{name:12} {path}" for name, path in {**paths, "summary": directory.summary}.items())),
-    )
 
 
 def _judge(job: Job, learner: AnyLearner, trials: list[TrialRecord], test: Any) -> list[_Finalist]:

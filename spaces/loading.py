@@ -47,8 +47,18 @@ def load(space: str, overrides: list[str] | tuple[str, ...] = ()) -> Study:
     Raises:
         SpaceError: one line naming file, key and the nearest valid name.
     """
+    tree, where = read(space)
+    return override(tree, overrides, where)
+
+
+def read(space: str) -> tuple[dict[str, Any], str]:
+    """What a space by name or path holds, with what it is based on, not yet checked; and what to call it in errors.
+
+    Raises:
+        SpaceError: there is no such space, or it is not YAML.
+    """
     path = find(space)
-    return override(_tree(path), overrides, _shown(path))
+    return _tree(path), _shown(path)
 
 
 def _tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:

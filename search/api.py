@@ -1,0 +1,146 @@
+"""Searches from Python: `run_search` plans and runs one, and the command line is made of the same two steps.
+
+    from search import run_search
+
+    run = run_search("cvae_psf", preset="quick", overrides={"search.kl_weight.high": 1e-2}, name="mine")
+    run.best.params, run.trials_dataframe(), run.model()
+
+Nothing here prints, touches signals or the process' files: `observer` hears what there is to say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from results.run import Run, open_run
+from results.run_directory import ROOT
+from results.run_directory import find as find_run
+from search import plan
+from search.observer import Observer
+from search.plan import Job
+from spaces.errors import SpaceError
+from spaces.loading import available, override, read
+
+CACHE = Path("results/cache")
+PRESET = "standard"
+
+
+def run_search(
+    space: str | None = None,
+    *,
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    resume: str | None = None,
+    warm_start: str | None = None,
+    out: str | Path = ROOT,
+    cache: str | Path = CACHE,
+    address: str | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Run a search to its end, or go on with an interrupted one.
+
+    A Ray that the process has joined already is used and left running; else one is started here, or `address` is joined.
+
+    Args:
+        space: a shipped space's name, or a YAML file.
+        preset: quick, standard (unless given) or full.
+        overrides: of any key of the space, `{"search.kl_weight.high": 1e-2}`.
+        name: of the run; the space and the time unless given.
+        resume: name or directory of a run to go on with, in place of a space.
+        warm_start: another run, whose trials the sampler learns from.
+        out, cache: directories of the runs and of prepared data.
+        observer: hears of the course; `search.display.Display` shows it.
+
+    Raises:
+        SpaceError: bad input, before any work starts.
+        KeyboardInterrupt: as it comes; every reported result is saved, and `resume` goes on.
+    """
+    job = plan_search(
+        space,
+        preset=preset,
+        overrides=_as_settings(overrides or {}),
+        name=name,
+        resume=resume,
+        warm_start=warm_start,
+        out=out,
+    )
+    check_places(job, cache, address)
+    execute(job, cache=cache, address=address, observer=observer)
+    return open_run(job.directory.path)
+
+
+def plan_search(
+    space: str | None = None,
+    *,
+    preset: str | None = None,
+    overrides: Iterable[str] = (),
+    limits: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    resume: str | None = None,
+    warm_start: str | None = None,
+    out: str | Path = ROOT,
+) -> Job:
+    """Check a search without starting anything.
+
+    Args:
+        overrides: `KEY=VALUE`.
+        limits: of the preset's budget, by key.
+
+    Raises:
+        SpaceError: one line for the user.
+    """
+    settings, out = list(overrides), Path(out)
+    if resume is not None:
+        chosen = find_run(resume, out).read_record().preset
+        return plan.resumed(resume, out, settings + _of_budget(chosen, limits))
+    if space is None:
+        raise SpaceError(f"--space: missing; valid: {', '.join(available())}, or a YAML file")
+    chosen = preset or PRESET
+    tree, where = read(space)
+    presets = tree.get("budget")
+    if not isinstance(presets, dict) or chosen in presets:  # else it is told as such, not as an override of it
+        settings += _of_budget(chosen, limits)
+    return plan.new(override(tree, settings, where), space, chosen, settings, name, out, warm_start)
+
+
+def check_places(job: Job, cache: str | Path, address: str | None) -> None:
+    """See that a planned search can write where it has to, and that its cluster answers.
+
+    Raises:
+        SpaceError: it cannot, or does not.
+    """
+    plan.check_writable("--out", job.directory.path.parent)
+    plan.check_writable("--cache", Path(cache))
+    if address is not None:
+        plan.check_reachable(address)
+
+
+def execute(
+    job: Job,
+    *,
+    cache: str | Path = CACHE,
+    address: str | None = None,
+    dashboard: bool = False,
+    observer: Observer | None = None,
+) -> None:
+    """Run a planned search to its end.
+
+    Raises:
+        SpaceError: the run is in use or damaged, or the cluster cannot hold its shape.
+    """
+    from search.driver import run  # which takes Ray, that planning does without
+
+    run(job, cache=Path(cache), address=address, dashboard=dashboard, observer=observer or Observer())
+
+
+def _of_budget(preset: str, limits: Mapping[str, Any] | None) -> list[str]:
+    return [f"budget.{preset}.{key}={value}" for key, value in (limits or {}).items() if value is not None]
+
+
+def _as_settings(overrides: Mapping[str, Any]) -> list[str]:
+    """As on the command line; JSON is YAML."""
+    return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]

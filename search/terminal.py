@@ -1,0 +1,130 @@
+"""A search as the command line runs it: shown on the terminal, ended in order by signals, libraries' output in a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from rich.console import Console
+
+from results.analysis import analyze
+from results.run_directory import RunDirectory
+from results.tables import analysis_tables
+from search.api import check_places, execute
+from search.display import Display
+from search.plan import Job
+from spaces.errors import SpaceError
+
+logger = logging.getLogger(__name__)
+
+
+def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bool) -> int:
+    """Run or go on with a search; returns the exit code: 0, 1 (failed), 130 or 143 (interrupted).
+
+    Raises:
+        SpaceError: the run is in use or damaged, or the cluster cannot hold its shape.
+    """
+    check_places(job, cache, address)
+    directory = job.directory
+    log = directory.logs / "driver.log"
+    with signals() as interruption, library_output_to(log) as terminal:
+        console = Console(file=terminal, markup=False)
+        try:
+            with Display(job.study, budget=job.budget, console=console) as display:
+                execute(job, cache=cache, address=address, dashboard=dashboard, observer=display)
+            console.print(analysis_tables(analyze(directory)))
+            console.print(_places(directory), highlight=False, soft_wrap=True)
+            return 0
+        except SpaceError:
+            raise
+        except BaseException as error:
+            # Ray's native calls may wrap what a signal handler raises: the handler's own note tells.
+            if interruption.number is None and not isinstance(error, Exception):
+                raise
+            logger.exception("the search ended early")
+            why = "interrupted" if interruption.number is not None else f"failed: {error}; {log} says more"
+            if directory.record.exists():
+                why += f"\nEvery reported result is saved. Go on with:\n  {_resume_command(job, cache, address)}"
+            else:
+                why += "\nThe run had not begun: nothing is saved, its name is free"
+            console.print(why, highlight=False, soft_wrap=True)
+            return 1 if interruption.number is None else 128 + interruption.number
+
+
+def _places(run: RunDirectory) -> str:
+    paths = {"model": run.model, "pictures": run.figures, "TensorBoard": run.tensorboard, "summary": run.summary}
+    return "\n".join(f"{name:12} {path}" for name, path in paths.items())
+
+
+def _resume_command(job: Job, cache: Path, address: str | None) -> str:
+    directory = job.directory
+    options = ["--out", str(directory.path.parent), "--cache", str(cache)]
+    return shlex.join(
+        ["psf-search", "run", "--resume", directory.name, *options, *(["--address", address] if address else [])]
+    )
+
+
+class Interrupted(BaseException):
+    """Raised where the search is when a signal asks it to end."""
+
+
+@dataclass
+class Interruption:
+    """Which signal, if any, has asked the search to end."""
+
+    number: int | None = None
+
+
+@contextmanager
+def signals() -> Iterator[Interruption]:
+    """The first SIGINT or SIGTERM raises `Interrupted`; while the search then ends, a second one is not waited for."""
+    interruption = Interruption()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interruption.number = number
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_DFL)
+        raise Interrupted
+
+    before = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interruption
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+@contextmanager
+def library_output_to(log: Path) -> Iterator[TextIO]:
+    """Send all that libraries log or print, native code included, to a file; yields the terminal, for the search."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    root = logging.getLogger()
+    with log.open("a") as file, os.fdopen(os.dup(saved[0]), "w", buffering=1) as terminal:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        try:
+            yield terminal
+        finally:
+            root.removeHandler(handler)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, kept in enumerate(saved, start=1):
+                os.dup2(kept, descriptor)
+                os.close(kept)
