@@ -1,6 +1,6 @@
 """A network on its own: `model.safetensors` and `config.json`, with nothing of the run that trained it.
 
-    {"format": 3, "system": "cvae_psf", "system_version": 2, "config": {...}}
+{"format": 3, "system": "cvae_psf", "system_version": 2, "config": {...}}
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ def load_model(directory: str | Path, device: str | torch.device = "cpu") -> Net
         record = _record(directory / "config.json")
         network: Network = system(record["system"]).make_learner().rebuild(record["config"])
         network.load_state_dict(load_file(directory / "model.safetensors"))
-    except FileNotFoundError as error:
-        raise SpaceError(f"{error.filename or directory}: missing; this is not the directory of an exported model") from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SpaceError(
+            f"{error.filename or directory}: missing; this is not the directory of an exported model"
+        ) from None
     except LookupError as error:
         raise SpaceError(f"{directory / 'config.json'}: {error}") from None
     except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
@@ -52,7 +54,9 @@ def load_model(directory: str | Path, device: str | torch.device = "cpu") -> Net
 
 
 def _record(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.read_text())
+    record: Any = json.loads(path.read_text())
+    if not isinstance(record, dict):
+        raise ValueError(f"{path.name} is no mapping")
     if record.get("format") == 2:
         record = BEFORE_SYSTEMS | {"config": {key: value for key, value in record.items() if key != "format"}}
     elif record.get("format") != FORMAT:

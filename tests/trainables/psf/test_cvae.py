@@ -1,12 +1,10 @@
-"""The model: constraints, sizes, conditions, export."""
-
-import json
+"""The model: constraints, sizes, conditions."""
 
 import pytest
 import torch
 
 from trainables.networks.mlp import FourierEncoding, constrain, scale_conditions
-from trainables.psf.cvae import CVAE, CvaeConfig, export, load_exported
+from trainables.psf.cvae import CVAE, CvaeConfig
 
 SMALL = CvaeConfig(2, 7, {}, latent_dim=5, hidden_dim=16, num_layers=2, fourier_bands=3)
 DEEP = CvaeConfig(
@@ -70,6 +68,7 @@ def test_training_starts_near_zero_kl_and_every_parameter_learns(config):
     model, kernels, at = CVAE(config), constrain(torch.randn(6, 2, 7, 7)), points(6, config)
     terms = model(kernels, at, torch.randn(6, 5), torch.stack([at[:3], at[3:]]))
     assert [tuple(term.shape) for term in (terms.mse, terms.kl, terms.smooth)] == [(6,), (6, 5), (3,)]
+    assert terms.elements == 2 * 7 * 7
     assert terms.kl.sum(dim=1).max() < 0.1
     loss = terms.mse.sum() + terms.kl.sum() + terms.smooth.sum()
     assert all(gradient.abs().sum() > 0 for gradient in torch.autograd.grad(loss, list(model.parameters())))
@@ -103,18 +102,6 @@ def test_prediction_is_the_decoded_prior_mean_and_samples_scatter_about_it():
     assert not torch.equal(draws[0], draws[2])
 
 
-@pytest.mark.parametrize("config", [SMALL, DEEP])
-def test_exported_model_predicts_the_same_from_physical_units(tmp_path, config):
-    model, at = CVAE(config), points(4, config)
-    export(model, tmp_path / "model")
-    loaded = load_exported(tmp_path / "model")
-    assert loaded.config == config
-    assert torch.equal(loaded.predict(at), model.predict(at))
-    moved = at.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(loaded.predict(moved)[:, 0, 0, 0].sum(), moved)
-    assert gradient.abs().sum() > 0  # usable inside a differentiable renderer
-
-
 @pytest.mark.parametrize(
     ("points", "got"), [(torch.zeros(4, 2), r"shape \(4, 2\)"), (torch.zeros(4), r"shape \(4,\)"), ([[0.0]], "list")]
 )
@@ -126,11 +113,3 @@ def test_points_of_another_kind_are_refused(points, got):
 def test_points_in_double_precision_will_do():
     model, at = CVAE(SMALL), points(3, SMALL)
     torch.testing.assert_close(model.predict(at.double()), model.predict(at))
-
-
-def test_an_export_of_another_format_is_refused(tmp_path):
-    export(CVAE(SMALL), tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "format": 99}))
-    with pytest.raises(ValueError, match="expected format 2"):
-        load_exported(tmp_path)
