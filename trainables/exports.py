@@ -54,9 +54,10 @@ def load_model(directory: str | Path, device: str | torch.device = "cpu") -> Net
 
 
 def _record(path: Path) -> dict[str, Any]:
-    record: Any = json.loads(path.read_text())
-    if not isinstance(record, dict):
+    found: Any = json.loads(path.read_text())
+    if not isinstance(found, dict):
         raise ValueError(f"{path.name} is no mapping")
+    record: dict[str, Any] = found
     if record.get("format") == 2:
         record = BEFORE_SYSTEMS | {"config": {key: value for key, value in record.items() if key != "format"}}
     elif record.get("format") != FORMAT:
