@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from trainables.networks.blocks import ResidualBlock, check_size, upsample
+from trainables.networks.blocks import ResidualBlock, check_size, linear, upsample
 from trainables.networks.encoders import LEVELS
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def mlp_decoder(config: VaeConfig, outputs: int) -> nn.Sequential:
     """Two hidden layers of `hidden_dim`."""
     hidden = config.hidden_dim
     return nn.Sequential(
-        nn.Linear(config.latent_dim, hidden),
+        linear(config.latent_dim, hidden),
         nn.SiLU(),
-        nn.Linear(hidden, hidden),
+        linear(hidden, hidden),
         nn.SiLU(),
         nn.Linear(hidden, outputs * config.px**2),
         nn.Unflatten(1, (outputs, config.px, config.px)),
@@ -34,9 +34,9 @@ def conv_decoder(config: VaeConfig, outputs: int) -> nn.Sequential:
     """A hidden layer of `hidden_dim`, then two doublings from 2w and w channels."""
     width, side = config.base_width, check_size(config.px, LEVELS)
     return nn.Sequential(
-        nn.Linear(config.latent_dim, config.hidden_dim),
+        linear(config.latent_dim, config.hidden_dim),
         nn.SiLU(),
-        nn.Linear(config.hidden_dim, 2 * width * side**2),
+        linear(config.hidden_dim, 2 * width * side**2),
         nn.SiLU(),
         nn.Unflatten(1, (2 * width, side, side)),
         upsample(2 * width, width),
@@ -49,9 +49,9 @@ def resnet_decoder(config: VaeConfig, outputs: int) -> nn.Sequential:
     """As `conv_decoder`, with a residual block before each doubling."""
     width, side = config.base_width, check_size(config.px, LEVELS)
     return nn.Sequential(
-        nn.Linear(config.latent_dim, config.hidden_dim),
+        linear(config.latent_dim, config.hidden_dim),
         nn.SiLU(),
-        nn.Linear(config.hidden_dim, 2 * width * side**2),
+        linear(config.hidden_dim, 2 * width * side**2),
         nn.Unflatten(1, (2 * width, side, side)),
         ResidualBlock(2 * width),
         nn.SiLU(),

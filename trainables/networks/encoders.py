@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from trainables.networks.blocks import ResidualBlock, check_size, downsample
+from trainables.networks.blocks import ResidualBlock, check_size, downsample, linear
 from trainables.networks.gaussian import GaussianHead
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def mlp_encoder(config: VaeConfig) -> nn.Sequential:
     hidden = config.hidden_dim
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(config.channels * config.px**2, hidden),
+        linear(config.channels * config.px**2, hidden),
         nn.SiLU(),
-        nn.Linear(hidden, hidden),
+        linear(hidden, hidden),
         nn.SiLU(),
         GaussianHead(hidden, config.latent_dim),
     )
@@ -42,7 +42,7 @@ def conv_encoder(config: VaeConfig) -> nn.Sequential:
         downsample(width, 2 * width),
         nn.SiLU(),
         nn.Flatten(),
-        nn.Linear(2 * width * side**2, config.hidden_dim),
+        linear(2 * width * side**2, config.hidden_dim),
         nn.SiLU(),
         GaussianHead(config.hidden_dim, config.latent_dim),
     )
@@ -59,7 +59,7 @@ def resnet_encoder(config: VaeConfig) -> nn.Sequential:
         ResidualBlock(2 * width),
         nn.SiLU(),
         nn.Flatten(),
-        nn.Linear(2 * width * side**2, config.hidden_dim),
+        linear(2 * width * side**2, config.hidden_dim),
         nn.SiLU(),
         GaussianHead(config.hidden_dim, config.latent_dim),
     )

@@ -221,8 +221,8 @@ class DiscretisedLogistic(Likelihood):
         """Expectation of the logistic with its tails at 0 and 1, before it is rounded to a level."""
         offset, spread = at_least_float32(raw).chunk(2, dim=1)
         scale = pixel_log_scale(spread).exp()
-        # The integral of P(X > t) over t in [0, 1].
-        return scale * (F.softplus((0.5 + offset) / scale) - F.softplus((offset - 0.5) / scale))
+        # The integral of P(X > t) over t in [0, 1]; its rounding can end a little outside.
+        return (scale * (F.softplus((0.5 + offset) / scale) - F.softplus((offset - 0.5) / scale))).clamp(0, 1)
 
     def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         offset, spread = at_least_float32(raw).chunk(2, dim=1)
