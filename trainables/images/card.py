@@ -21,7 +21,6 @@ def image_card(data: ImageData) -> Card:
         intro=f"A variational autoencoder with the prior N(0, I), trained on the images of {data.images}, their pixels "
         f"{PIXELS[data.binarise]}.",
         usage=(
-            "import torch",
             "samples = model.generate(torch.randn(16, model.config.latent_dim))",
             "posterior = model.encode(samples)",
             "again = model.generate(posterior.mu)",

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplens_workers.cache import evict
+from spaces import store
 from spaces.seeding import named_seed
 from spaces.system import Preparation, Prepared, Progress, Source
-from trainables.images import store
 from trainables.images.image_data import ImageData
 from trainables.images.sources import SOURCES, Labelled
 
@@ -47,7 +46,7 @@ class ImagePreparation(Preparation[ImageData]):
         self, data: ImageData, source: Source, seed: int, cache: Path, actors: int, progress: Progress | None = None
     ) -> Prepared:
         places = self.places(data, source, seed, cache)
-        warnings = tuple(warning for entry in places.values() if (warning := _drop_if_damaged(entry)))
+        warnings = tuple(warning for entry in places.values() if (warning := store.drop_if_corrupt(entry)))
         missing = [name for name, entry in places.items() if not entry.is_dir()]
         made = 0
         if missing:
@@ -56,11 +55,11 @@ class ImagePreparation(Preparation[ImageData]):
             wanted = _parameters(data, source, seed)
             total = sum(len(parts[name].images) for name in missing)
             for name in missing:
-                store.write(cache, wanted[name], _arrays(parts[name], wanted[name]))
+                store.write(cache, wanted[name], _arrays(parts[name], wanted[name]), about={"images": source.name})
                 made += len(parts[name].images)
                 if progress is not None:
                     progress(made, total, f"{made:,} images")
-        evict(cache, keep=places.values())
+        store.evict(cache, keep=places.values())
         return Prepared({name: str(entry) for name, entry in places.items()}, {IMAGES: made}, warnings)
 
     def describe(self, data: ImageData, source: Source) -> dict[str, str]:
@@ -95,15 +94,3 @@ def _parameters(data: ImageData, source: Source, seed: int) -> dict[str, dict[st
 def _arrays(part: Labelled, parameters: dict[str, Any]) -> dict[str, NDArray[np.uint8]]:
     images = binarised(part.images, parameters["binarise_seed"]) if parameters["binary"] else part.images
     return {"images": np.ascontiguousarray(images), "labels": np.ascontiguousarray(part.labels)}
-
-
-def _drop_if_damaged(entry: Path) -> str | None:
-    """Take a damaged set out of the cache; the warning says so."""
-    if not entry.exists():
-        return None
-    try:
-        store.verify(entry)
-    except store.DamagedSet as error:
-        store.discard(entry)
-        return f"damaged image set made again: {error}"
-    return None

@@ -1,13 +1,15 @@
 import dataclasses
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from spaces.loading import load
 from spaces.system import system
-from tests.trainables.images.conftest import write_mnist
+from tests.trainables.images.conftest import write_cifar, write_mnist
+from trainables.images.baselines import independent_pixels
 from trainables.images.image_data import ImageData
 from trainables.images.learner import ImageLearner
 from trainables.images.system import METRICS
@@ -154,9 +156,25 @@ def test_the_card_and_the_pictures_are_there(opened, tmp_path):
     LEARNER.figures(network, sets, LEARNER.open_test(sets), tmp_path / "figures")
     assert len(list((tmp_path / "figures").glob("*.png"))) == 5
     card = LEARNER.card(load("vae_mnist"), "mnist_5k")
-    scope = {"model": network}
+    scope: dict[str, Any] = {"model": network, "torch": torch}
     exec("\n".join(card.usage), scope)
     assert scope["again"].shape == (16, 1, 8, 8)
+
+
+def test_colours_go_all_the_way(tmp_path, prepare):
+    write_cifar(tmp_path)
+    sets = prepare(ImageData(images="cifar10", root=str(tmp_path), binarise="none"))
+    data, trial = (
+        LEARNER.open(sets),
+        VaeImageTrial(**{**SMALL, "network": "conv", "base_width": 4}, likelihood="logistic"),
+    )
+    network = LEARNER.build(trial, data)
+    assert losses(trial, network, data, torch.Generator())["loss"].isfinite()
+    assert math.isfinite(LEARNER.evaluate(network, data)["val/nll"])
+    assert LEARNER.pictures(network, data)["reconstructions"].shape[0] == 3
+    test = LEARNER.open_test(sets)
+    assert independent_pixels(data.train, test).errors["nll"].isfinite().all()
+    LEARNER.figures(network, sets, test, tmp_path)
 
 
 def test_the_baselines_are_those_that_the_system_declares(opened):
