@@ -32,7 +32,7 @@ with Renderer(lens, 3.2, actors=2) as renderer:
                 for actor in renderer._actors.handles}) == 2
 assert rendered.kernels.tobytes() == Renderer(lens, 3.2, actors=0).render(request).kernels.tobytes()
 
-with streaming(streamed(), SEED, actors=2) as actor:
+with streaming(streamed(), lens, SEED, actors=2) as actor:
     read = ray.remote(num_cpus=0)(lambda actor: StreamReader(actor, CONDITIONS).train.kernels.sum().item())
     for node in ray.nodes():
         where = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)

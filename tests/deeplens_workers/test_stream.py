@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from deeplens_workers.lens_file import find_lens
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.stream import chunk_points, streaming
 from tests.waiting import wait_until
@@ -40,7 +41,8 @@ def test_a_point_without_light_is_told_before_training_and_no_actor_is_left(ray_
 
     # A kernel of one small pixel far out of focus: hardly any ray falls into it.
     data = streamed(depths_mm=(-200, -100), pixel_pitch_um=0.01, trace_px=1, kernel_px=1)
-    with pytest.raises(ValueError, match="no light of field point"), streaming(data, seed=0, actors=1):
+    lens = find_lens(data.lens)
+    with pytest.raises(ValueError, match="no light of field point"), streaming(data, lens, seed=0, actors=1):
         pass
     # Renderers end with the stream, as soon as Ray hears of its end.
     wait_until(lambda: not any(str(name).startswith("stream-renderer") for name in list_named_actors()))

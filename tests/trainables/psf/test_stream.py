@@ -57,7 +57,8 @@ def until_fresh(reader: StreamReader, drawn: int) -> None:
 
 @pytest.fixture
 def running(ray_session):
-    with streaming(streamed(), SEED, actors=1) as actor:
+    data = streamed()
+    with streaming(data, find_lens(data.lens), SEED, actors=1) as actor:
         yield actor
 
 

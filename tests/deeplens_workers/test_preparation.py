@@ -1,0 +1,58 @@
+"""PSF data sets as a search prepares them."""
+
+from pathlib import Path
+
+import pytest
+
+from deeplens_workers.dataset import render_dataset
+from deeplens_workers.lens_file import LENSES, find_lens
+from deeplens_workers.preparation import RAYS, PsfPreparation
+from spaces.errors import SpaceError
+from tests.deeplens_workers.test_dataset import small
+
+
+def test_a_missing_lens_is_reported_before_anything_is_made():
+    with pytest.raises(SpaceError, match="did you mean 'double_gauss_100mm'"):
+        PsfPreparation().find(small(lens="double_gaus"))
+
+
+def test_sets_come_to_lie_where_they_were_said_to(tmp_path):
+    preparation, data, told = PsfPreparation(), small(), []
+    lens = preparation.find(data)
+    places = preparation.places(data, lens, 0, tmp_path)
+    assert not any(place.exists() for place in places.values())
+    prepared = preparation.prepare(data, lens, 0, tmp_path, actors=0, progress=lambda *seen: told.append(seen))
+    assert prepared.sets == {name: str(place) for name, place in places.items()}
+    assert set(prepared.sets) == {"train", "validation", "test"}
+    assert prepared.work[RAYS] > 0
+    assert [(done, total) for done, total, _ in told][-1] == (11, 11)
+    rendered = render_dataset(data, find_lens(data.lens), 0, tmp_path, actors=0)
+    assert rendered.rays_traced == 0  # it found them all
+    assert preparation.prepare(data, lens, 0, tmp_path, actors=0).work == {RAYS: 0}
+
+
+def test_a_run_records_a_shipped_lens_by_name_and_another_by_its_whole_path(tmp_path, monkeypatch):
+    preparation = PsfPreparation()
+    (tmp_path / "mine.json").write_text((LENSES / "cooke_triplet_50mm.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    for given, recorded in (
+        ("cooke_triplet_50mm", "cooke_triplet_50mm"),
+        (str(LENSES / "cooke_triplet_50mm.json"), "cooke_triplet_50mm"),
+        ("mine.json", str(Path("mine.json").resolve())),
+    ):
+        data = small(lens=given)
+        assert preparation.resolved(data, preparation.find(data)) == small(lens=recorded)
+
+
+def test_the_plan_says_what_will_be_rendered():
+    preparation, data = PsfPreparation(), small(depths_mm=(-10000, -1000), stream={"kernels": 512, "reuse": 3})
+    lines = preparation.describe(data, preparation.find(data))
+    assert "cooke_triplet_50mm.json (sha256 " in lines["lens"]
+    assert "12 train, 4 validation, 6 test positions x 3 channels" in lines["data set"]
+    assert lines["stream"] == "512 fresh kernels, each drawn 3 times on average"
+
+
+def test_a_grid_needs_no_supply():
+    preparation, data = PsfPreparation(), small()
+    with preparation.supply(data, preparation.find(data), 0, actors=1) as supply:
+        assert (dict(supply.sets), supply.work(), supply.failure()) == ({}, {}, None)
