@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from spaces import store
 from spaces.seeding import named_seed
-from trainables.images import store
 
 Space = Literal["binary", "unit", "levels"]
 LEVELS = 256
@@ -45,10 +46,12 @@ class ImageSplit:
     @classmethod
     def load(cls, entry: str, device: str | torch.device = "cpu") -> Self:
         """A prepared set. On the CPU it is memory-mapped: processes share its pages."""
-        arrays, parameters = store.read(Path(entry)), store.parameters(Path(entry))
+        directory, parameters = Path(entry), store.manifest(Path(entry))["parameters"]
+        # Copy-on-write: torch wants a writable array, and nothing here writes.
+        images = torch.from_numpy(np.load(directory / "images.npy", mmap_mode="c"))
         return cls(
-            images=torch.from_numpy(arrays["images"]).to(device),
-            labels=torch.from_numpy(arrays["labels"]).long(),
+            images=images.to(device),
+            labels=torch.from_numpy(np.load(directory / "labels.npy")).long(),
             binary=parameters["binary"],
             dynamic=parameters["dynamic"],
             classes=CLASSES.get(parameters["images"], ()),

@@ -47,8 +47,8 @@ def test_bounds_are_those_of_the_log_weights():
 
 
 def test_more_samples_tighten_the_bound():
-    model, x = network(), images(64).fixed_pixels("binary")
-    means = [float(likelihoods(model, x, samples).nll.mean()) for samples in (1, 4, 16, 64)]
+    model, x = network(), images(1000).fixed_pixels("binary")
+    means = [float(likelihoods(model, x, samples).nll.mean()) for samples in (1, 4, 16)]
     assert means == sorted(means, reverse=True)
 
 
