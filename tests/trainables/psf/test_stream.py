@@ -12,9 +12,12 @@ from deeplens_workers.dataset import tracings
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import RenderActors
 from deeplens_workers.psf_data import PsfData
-from deeplens_workers.stream import CHUNK, chunk_points, streaming
+from deeplens_workers.stream import CHUNK, STREAM, chunk_points, streaming
+from tests.trainables.psf.synthetic import blobs, grid, write_set
 from tests.waiting import wait_until
+from trainables.psf.learner import CvaePsfLearner
 from trainables.psf.stream import POLL_STEPS, StreamReader
+from trainables.psf.trial import CvaePsfTrial
 
 SEED = 5
 CONDITIONS = ("x", "y", "depth_mm", "focus_mm")
@@ -114,3 +117,22 @@ def test_a_chunk_lost_with_its_renderer_and_a_lost_buffer_are_made_again(running
     until_fresh(reader, drawn=2 * CHUNK)
     assert reader._newest > 12  # it goes on where it was
     ray.get(running.wait_full.remote(), timeout=60)
+
+
+def test_a_learner_draws_from_the_stream_that_it_is_given_the_name_of(running, tmp_path):
+    """The grid's pairs stay, for the smoothness term; its kernels are not drawn."""
+    flat = grid(3, depths=(-10000.0, -1000.0))
+    points = np.concatenate([np.column_stack([flat, np.full(18, focus)]) for focus in (-1e4, -2e3)]).astype(np.float32)
+    kernels = blobs(points, kernel_px=8, channels=3)
+    sets = {name: str(write_set(tmp_path / name, points, kernels)) for name in ("train", "validation")}
+    learner, trial = CvaePsfLearner(), CvaePsfTrial(batch_size=5, smooth_pairs=4, latent_dim=2)
+    data, on_grid = learner.open({**sets, "stream": STREAM}), learner.open(sets)
+    assert data.train.kernels.shape == (2 * CHUNK, 3, 8, 8)
+    assert torch.equal(data.pairs, on_grid.pairs)
+    assert data.conditions == CONDITIONS
+    drawn = learner.draw(trial, data, torch.Generator().manual_seed(0))
+    batch, at, noise, pairs, term = learner.inputs(trial, data, drawn)
+    assert torch.equal(batch, data.train.kernels[drawn[0]])
+    assert (at.shape, noise.shape, pairs.shape, term) == ((5, 4), (5, 2), (2, 4, 4), trial.smooth_term)
+    assert learner.since_last(data) == {"train/fresh_share": 0.0}  # of five kernels, none was fresh
+    assert learner.since_last(data) == learner.since_last(on_grid) == {}
