@@ -15,6 +15,7 @@ from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pool import Progress, Renderer
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.telemetry import count
+from spaces import store
 from spaces.seeding import named_seed
 
 # Pupil samples are scrambled by field point already. A constant keeps the training grid's kernels, the same for every
@@ -132,7 +133,7 @@ def render_dataset(
     """
     wanted = requests(data, lens, seed)
     entries = {name: cache / kernel_cache.key(request) for name, request in wanted.items()}
-    warnings = [warning for entry in entries.values() if (warning := _drop_if_corrupt(entry))]
+    warnings = [warning for entry in entries.values() if (warning := store.drop_if_corrupt(entry))]
     missing = [name for name, entry in entries.items() if not entry.is_dir()]
     for name in entries.keys() - missing:
         count("psf_search_cache_hits", len(wanted[name].points) * len(wanted[name].tracing.channels))
@@ -150,7 +151,7 @@ def render_dataset(
             done += len(wanted[name].points)
             all_rays += int(kernels.rays.sum())
         rays_traced = renderer.rays_traced
-    kernel_cache.evict(cache, keep=entries.values())
+    store.evict(cache, keep=entries.values())
     warnings += sampling_warnings(kernel_cache.read(entries["train"]), data)
     return PsfDataset(**entries, rays_traced=rays_traced, warnings=warnings)
 
@@ -172,15 +173,3 @@ def sampling_warnings(kernels: Kernels, data: PsfData) -> list[str]:
             f"(at worst {kernels.lost.max():.1%}); raise data.trace_px ({data.trace_px}) or data.pixel_pitch_um ({data.pixel_pitch_um:g})"
         )
     return warnings
-
-
-def _drop_if_corrupt(entry: Path) -> str | None:
-    """Take a corrupt entry out of the cache; the warning says so."""
-    if not entry.exists():
-        return None
-    try:
-        kernel_cache.verify(entry)
-    except kernel_cache.CorruptEntry as error:
-        kernel_cache.discard(entry)
-        return f"corrupt cache entry rendered again: {error}"
-    return None

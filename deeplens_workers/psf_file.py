@@ -7,7 +7,6 @@ mm, negative), `focus_mm` [N] (NaN: as in the lens' file), and the lens, pixel p
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers.kernels import Kernels, RenderRequest
+from spaces.files import replacing
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,8 @@ def write(path: Path, file: PsfFile) -> None:
         OSError: the path cannot be written.
     """
     writer = FORMATS[path.suffix]
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+    with replacing(path) as temporary:
         writer(temporary, file)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _safetensors(path: Path, file: PsfFile) -> None:

@@ -18,13 +18,12 @@ results/runs/<name>/
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +33,7 @@ from pydantic import BaseModel, ValidationError
 
 from results.summary import Summary
 from spaces.errors import SpaceError, first_problem, nearest
+from spaces.files import locked, replacing
 from spaces.frozen import Frozen
 from spaces.study import Budget, Study
 
@@ -217,20 +217,17 @@ class RunDirectory:
             RunError: another search holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
+        with ExitStack() as held:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                handle = held.enter_context(locked(self.lock_file, wait=False))
             except BlockingIOError:
-                holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+                holder = self.lock_file.read_text(errors="replace").strip() or "another process"
                 raise RunError(
                     f"{self.path}: a search of this name is running ({holder}); wait for it or choose another --name"
                 ) from None
             os.ftruncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             yield self
-        finally:
-            os.close(handle)
 
 
 def default_name(space: str, now: datetime | None = None) -> str:
@@ -282,15 +279,10 @@ def write_json(path: Path, model: BaseModel) -> None:
         RunError: the file cannot be written, such as on a full disk.
     """
     text = json.dumps(model.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with partial.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         todo = "; free some space" if error.errno == errno.ENOSPC else ""
         raise RunError(f"{path}: cannot be written: {error.strerror}{todo}") from None
 

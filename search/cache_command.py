@@ -1,4 +1,4 @@
-"""`psf-search cache ls|verify|clear`: what lies in the cache of rendered kernels, whether it is sound, and making room."""
+"""`psf-search cache ls|verify|clear`: what lies in the cache of prepared data, whether it is sound, and making room."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from search.api import CACHE
 from spaces.errors import SpaceError
 
 if TYPE_CHECKING:
-    from deeplens_workers.cache import Entry
+    from spaces.store import Entry
 
 WIDE = 120  # columns of the table where the output is no terminal, so that nothing is wrapped in a file or a pipe
 
-app = typer.Typer(no_args_is_help=True, help="List, verify and clear the rendered kernels that searches share.")
+app = typer.Typer(no_args_is_help=True, help="List, verify and clear the prepared data that searches share.")
 
 CacheOption = Annotated[Path, typer.Option("--cache", metavar="DIR", help="Directory of rendered data sets.")]
 
@@ -38,7 +38,7 @@ def list_entries(
 ) -> None:
     """List what is cached, least recently used first."""
     with _disk(cache):
-        from deeplens_workers.cache import entries
+        from spaces.store import entries
 
         rows = [_describe(entry) for entry in entries(cache)]
     if as_json:
@@ -54,8 +54,8 @@ def verify(
 ) -> None:
     """Check every checksum; exit code 1 if an entry is corrupt."""
     with _disk(cache):
-        from deeplens_workers.cache import CorruptEntry, discard, entries
-        from deeplens_workers.cache import verify as verify_entry
+        from spaces.store import CorruptEntry, discard, entries
+        from spaces.store import verify as verify_entry
 
         if remove:
             _refuse_foreign(cache)
@@ -85,10 +85,10 @@ def clear(
         str | None, typer.Option(metavar="SIZE", help="Only the least recently used, until the rest fits, such as 2GB.")
     ] = None,
 ) -> None:
-    """Remove what is cached: everything, or what --older-than and --to say. A search renders again what it misses."""
+    """Remove what is cached: everything, or what --older-than and --to say. A search makes again what it misses."""
     limit = None if to is None else _bytes(to)
     with _disk(cache):
-        from deeplens_workers.cache import entries, evict, expire
+        from spaces.store import entries, evict, expire
 
         _refuse_foreign(cache)
         removed: list[Entry] = []
@@ -118,7 +118,7 @@ def _disk(cache: Path) -> Iterator[None]:
 
 def _refuse_foreign(cache: Path) -> None:
     """Raises SpaceError if a directory holds anything that no cache does, so that nothing in it is removed."""
-    from deeplens_workers.cache import foreign
+    from spaces.store import foreign
 
     if others := foreign(cache):
         raise SpaceError(
@@ -136,18 +136,19 @@ def _bytes(text: str) -> int:
 
 def _describe(entry: Entry) -> dict[str, Any]:
     """One entry for machines; what a damaged manifest does not tell is None."""
-    from deeplens_workers.cache import CorruptEntry, manifest
+    from spaces.store import CorruptEntry, manifest
 
     try:
         content = manifest(entry.path)
-        lens, parameters = content["lens"]["name"], dict(content["parameters"])
+        source, parameters = content["source"]["name"], dict(content["parameters"])
         wavelengths = _wavelengths(parameters)
-    except (CorruptEntry, KeyError, TypeError, ValueError):
-        lens, parameters, wavelengths = None, {}, None
+        items = next(iter(content["files"].values()))["shape"][0]
+    except (CorruptEntry, AttributeError, KeyError, IndexError, StopIteration, TypeError, ValueError):
+        source, parameters, wavelengths, items = None, {}, None, None
     return {
         "key": entry.path.name,
-        "lens": lens,
-        "points": parameters.get("points"),
+        "source": source,
+        "items": items,
         "wavelengths_um": wavelengths,
         "kernel_px": parameters.get("kernel_px"),
         "rays": parameters.get("rays"),
@@ -165,16 +166,16 @@ def _wavelengths(parameters: dict[str, Any]) -> list[float] | None:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, show_footer=True)
-    table.add_column("lens", _count(rows))
-    for heading in ("points", "wavelengths (um)", "kernel (px)", "rays"):
+    table.add_column("made of", _count(rows))
+    for heading in ("items", "wavelengths (um)", "kernel (px)", "rays"):
         table.add_column(heading, justify="right")
     table.add_column("MB", f"{sum(row['bytes'] for row in rows) / 1e6:,.1f}", justify="right")
     table.add_column("last use")
     table.add_column("key", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["lens"] or "damaged",
-            _or_dash(row["points"]),
+            row["source"] or "damaged",
+            _or_dash(row["items"]),
             " ".join(f"{wavelength:g}" for wavelength in row["wavelengths_um"] or []) or "-",
             _or_dash(row["kernel_px"]),
             _or_dash(row["rays"]),

@@ -12,6 +12,7 @@ import pytest
 from deeplens_workers import cache
 from deeplens_workers.kernels import Kernels, Tracing
 from deeplens_workers.lens_file import LENSES, find_lens
+from spaces import store
 
 
 def some_kernels(points: int) -> Kernels:
@@ -31,14 +32,14 @@ def names(directory) -> list[str]:
 def test_what_is_written_is_read_by_memory_map(tmp_path, make_request):
     request, kernels = make_request(5), some_kernels(5)
     entry = cache.write(tmp_path, request, kernels)
-    cache.verify(entry)
+    store.verify(entry)
     for name in Kernels.names():
         stored = getattr(cache.read(entry), name)
         assert isinstance(stored, np.memmap)
         np.testing.assert_array_equal(stored, getattr(kernels, name))
     np.testing.assert_array_equal(np.load(entry / "points.npy"), request.points)
     manifest = json.loads((entry / "manifest.json").read_text())
-    assert manifest["lens"] == {"name": "cooke_triplet_50mm", "sha256": request.lens.sha256}
+    assert manifest["source"] == {"name": "cooke_triplet_50mm", "sha256": request.lens.sha256}
     assert manifest["files"]["kernels"]["shape"] == [5, 3, 15, 15]
     assert "mm" in manifest["files"]["points"]["unit"]
     assert names(tmp_path) == [entry.name]
@@ -86,30 +87,30 @@ def test_missing_truncated_and_altered_files_are_detected(tmp_path, make_request
     ):
         entry = cache.write(tmp_path, make_request(), kernels)
         damage(entry / name)
-        with pytest.raises(cache.CorruptEntry, match=entry.name):
-            cache.verify(entry)
-        cache.discard(entry)
+        with pytest.raises(store.CorruptEntry, match=entry.name):
+            store.verify(entry)
+        store.discard(entry)
         assert names(tmp_path) == []
 
 
 def test_an_entry_under_another_name_is_corrupt(tmp_path, make_request):
     entry = cache.write(tmp_path, make_request(seed=1), some_kernels(4))
     other = entry.rename(tmp_path / cache.key(make_request(seed=2)))
-    with pytest.raises(cache.CorruptEntry, match="hash to another name"):
-        cache.verify(other)
+    with pytest.raises(store.CorruptEntry, match="hash to another name"):
+        store.verify(other)
 
 
 def test_only_a_corrupt_entry_is_discarded(tmp_path, make_request):
     """Of two processes that find an entry corrupt, the slower one meets what the faster one has rendered anew."""
     entry = cache.write(tmp_path, make_request(), some_kernels(4))
-    cache.discard(entry)
-    cache.verify(entry)
+    store.discard(entry)
+    store.verify(entry)
 
 
 def write_and_check(arguments):
     directory, request = arguments
     entry = cache.write(directory, request, some_kernels(4))
-    cache.verify(entry)
+    store.verify(entry)
     return entry
 
 
@@ -123,7 +124,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, make_request, monkeypatch):
     def full_disk(path):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(cache, "_sync", full_disk)
+    monkeypatch.setattr(store, "sync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         cache.write(tmp_path, make_request(), some_kernels(4))
     assert names(tmp_path) == []
@@ -175,7 +176,7 @@ def test_a_killed_writer_s_leftovers_are_removed_with_what_expires(tmp_path, slo
     process, _ = slow_writer
     process.kill()
     process.join()
-    assert cache.expire(tmp_path, before=0) == []
+    assert store.expire(tmp_path, before=0) == []
     assert names(tmp_path) == []
 
 
@@ -184,20 +185,20 @@ def test_a_living_writer_is_not_disturbed(tmp_path, make_request, slow_writer):
         cache.write(tmp_path, make_request(), some_kernels(4)),
         tmp_path / cache.key(make_request(seed=99)),
     )
-    cache.verify(entry)
+    store.verify(entry)
     assert len(names(tmp_path)) == 2
     process, go = slow_writer
     go.set()
     process.join()
     assert process.exitcode == 0
-    cache.verify(slow_entry)
+    store.verify(slow_entry)
     assert names(tmp_path) == sorted([entry.name, slow_entry.name])
 
 
 def write_and_evict(directory, request):
     for _ in range(60):
         cache.write(directory, request, some_kernels(4))
-        cache.evict(directory, limit=0)
+        store.evict(directory, limit=0)
 
 
 def read_often(directory, request):
@@ -219,7 +220,7 @@ def test_a_reader_sees_an_entry_whole_or_not_at_all_while_others_write_and_evict
 
 def test_a_mapped_entry_outlives_its_removal(tmp_path, make_request):
     mapped = cache.read(cache.write(tmp_path, make_request(), some_kernels(4)))
-    assert len(cache.evict(tmp_path, limit=0)) == 1
+    assert len(store.evict(tmp_path, limit=0)) == 1
     np.testing.assert_array_equal(mapped.kernels, some_kernels(4).kernels)
 
 
@@ -234,23 +235,23 @@ def aged(tmp_path, make_request):
 
 def test_the_least_recently_used_entries_go_first(tmp_path, aged):
     first, second, third, fourth = aged
-    sizes = {entry.path: entry.size for entry in cache.entries(tmp_path)}
+    sizes = {entry.path: entry.size for entry in store.entries(tmp_path)}
     assert sizes[first] == sum(path.stat().st_size for path in first.iterdir())
     cache.read(first)
-    assert cache.evict(tmp_path, limit=sum(sizes.values())) == []
-    assert [entry.path for entry in cache.evict(tmp_path, limit=sizes[first] + sizes[fourth])] == [second, third]
+    assert store.evict(tmp_path, limit=sum(sizes.values())) == []
+    assert [entry.path for entry in store.evict(tmp_path, limit=sizes[first] + sizes[fourth])] == [second, third]
     assert names(tmp_path) == sorted([first.name, fourth.name])
 
 
 def test_entries_to_keep_stay_and_are_the_last_used(tmp_path, aged):
     first, second, third, fourth = aged
-    assert [entry.path for entry in cache.evict(tmp_path, limit=0, keep=[first, third])] == [second, fourth]
+    assert [entry.path for entry in store.evict(tmp_path, limit=0, keep=[first, third])] == [second, fourth]
     os.utime(third / "manifest.json", (1e9, 1e9))
-    assert [entry.path for entry in cache.entries(tmp_path)] == [third, first]
+    assert [entry.path for entry in store.entries(tmp_path)] == [third, first]
 
 
 def test_entries_expire(tmp_path, aged):
-    assert [entry.path for entry in cache.expire(tmp_path, before=1e9 + 2)] == aged[:2]
+    assert [entry.path for entry in store.expire(tmp_path, before=1e9 + 2)] == aged[:2]
 
 
 def test_what_is_no_entry_is_never_removed(tmp_path, make_request):
@@ -260,14 +261,14 @@ def test_what_is_no_entry_is_never_removed(tmp_path, make_request):
     (tmp_path / ("b" * 64)).write_text("a file")
     (tmp_path / ("c" * 64)).symlink_to(tmp_path / "thesis")
     before = names(tmp_path)
-    assert [path.name for path in cache.foreign(tmp_path)] == before
+    assert [path.name for path in store.foreign(tmp_path)] == before
     cache.write(tmp_path, make_request(), some_kernels(4))
-    assert len(cache.evict(tmp_path, limit=0)) == 1
+    assert len(store.evict(tmp_path, limit=0)) == 1
     assert names(tmp_path) == before
     assert (tmp_path / "thesis" / "manifest.json").exists()
 
 
 def test_a_missing_cache_is_empty_and_stays_missing(tmp_path):
     missing = tmp_path / "cache"
-    assert cache.entries(missing) == cache.evict(missing, limit=0) == cache.expire(missing, 1e9) == []
+    assert store.entries(missing) == store.evict(missing, limit=0) == store.expire(missing, 1e9) == []
     assert not missing.exists()

@@ -7,6 +7,7 @@ import pytest
 
 from deeplens_workers import cache
 from search.cli import main
+from spaces import store
 from tests.deeplens_workers.conftest import make_request  # noqa: F401  (a fixture)
 from tests.deeplens_workers.test_cache import some_kernels
 from tests.search.test_cli import command
@@ -34,7 +35,7 @@ def call(tmp_path, capsys):
 
 
 def present(tmp_path):
-    return [entry.path for entry in cache.entries(tmp_path / "cache")]
+    return [entry.path for entry in store.entries(tmp_path / "cache")]
 
 
 def damage(entry):
@@ -60,15 +61,15 @@ def test_ls_for_machines(written, call):
     assert [entry["key"] for entry in listed["entries"]] == [entry.name for entry in written]
     assert listed["bytes"] == sum(file.stat().st_size for entry in written for file in entry.iterdir())
     first = listed["entries"][0]
-    assert first["lens"] == "cooke_triplet_50mm"
+    assert first["source"] == "cooke_triplet_50mm"
     assert first["wavelengths_um"] == [0.656, 0.587, 0.486]
-    assert (first["points"], first["kernel_px"], first["rays"]) == (4, 15, 256)
+    assert (first["items"], first["kernel_px"], first["rays"]) == (4, 15, 256)
 
 
 def test_ls_shows_an_entry_whose_manifest_is_damaged(written, call):
     (written[0] / "manifest.json").write_text("{}")
     assert "damaged" in call("ls")[1]
-    assert {entry["lens"] for entry in json.loads(call("ls", "--json")[1])["entries"]} == {None, "cooke_triplet_50mm"}
+    assert {entry["source"] for entry in json.loads(call("ls", "--json")[1])["entries"]} == {None, "cooke_triplet_50mm"}
 
 
 def test_verify_names_and_removes_corrupt_entries(tmp_path, written, call):
@@ -99,7 +100,7 @@ def test_clear_by_age(tmp_path, written, call):
 
 
 def test_clear_to_a_size(tmp_path, written, call):
-    sizes = [entry.size for entry in cache.entries(tmp_path / "cache")]
+    sizes = [entry.size for entry in store.entries(tmp_path / "cache")]
     assert call("clear", "--to", str(sum(sizes)))[0] == 0
     assert present(tmp_path) == written
     assert call("clear", "--to", f"{sum(sizes[1:])}B")[0] == 0

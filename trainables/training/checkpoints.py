@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any, Literal
 from safetensors.torch import load, save
 from torch import Tensor
 
+from spaces.files import replacing
 from spaces.system import system
 from trainables.learner import Network
 from trainables.training.state import with_prefix, without_prefix
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 Kind = Literal["last", "best"]
 KEPT = 2
 # Also what a writer leaves that is killed: a temporary file, tensors without their JSON.
-FILE = re.compile(r"\.?(last|best)-(\d{8})\.(?:json|safetensors)(?:\.\d+)?")
+FILE = re.compile(r"(?:\.\d+\.)?(last|best)-(\d{8})\.(?:json|safetensors)")
 
 
 @dataclass(frozen=True)
@@ -168,18 +168,5 @@ def _newest_first(directory: Path, kind: Kind) -> list[Path]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """All of `data` under `path`, or nothing: temporary file, fsync, rename, fsync of the directory."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

@@ -36,7 +36,7 @@ def test_sets_are_made_once_and_lie_where_they_were_said_to(tmp_path):
 
 def test_sets_are_memory_mapped_and_stay_as_they_are(tmp_path):
     entry = Path(have(small(tmp_path), tmp_path / "cache").sets["train"])
-    arrays = store.read(entry)
+    arrays = store.read(entry, ("images", "labels"))
     assert isinstance(arrays["images"], np.memmap)
     assert arrays["images"].dtype == np.uint8
     store.verify(entry)
@@ -47,7 +47,7 @@ def test_held_out_images_are_binarised_for_good_and_training_images_as_said(tmp_
         mode: have(small(tmp_path, binarise=mode), tmp_path / "cache").sets for mode in ("none", "static", "dynamic")
     }
     images = {
-        mode: {name: store.read(Path(entry))["images"] for name, entry in one.items()} for mode, one in sets.items()
+        mode: {name: store.read(Path(entry), ("images",))["images"] for name, entry in one.items()} for mode, one in sets.items()
     }
     for name in ("validation", "test"):
         assert sets["static"][name] == sets["dynamic"][name]
@@ -63,7 +63,7 @@ def test_static_binarisation_has_a_seed_of_its_own(tmp_path):
     one = have(small(tmp_path, binarise="static"), cache)
     assert have(small(tmp_path, binarise="static"), cache, seed=1).sets == one.sets
     other = have(small(tmp_path, binarise="static", binarise_seed=1), cache)
-    first, second = (store.read(Path(prepared.sets["test"]))["images"] for prepared in (one, other))
+    first, second = (store.read(Path(prepared.sets["test"]), ("images",))["images"] for prepared in (one, other))
     assert (first != second).any()
 
 

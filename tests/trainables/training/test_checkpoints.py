@@ -131,7 +131,7 @@ def test_stored_checkpoints_are_listed_with_their_sizes_and_deleted_the_json_fir
     save_checkpoint(tmp_path, "best", checkpoint(2))
     for step in (10, 2):
         save_checkpoint(tmp_path, "last", checkpoint(step))
-    (tmp_path / ".last-00000030.safetensors.123").write_bytes(b"half")
+    (tmp_path / ".123.last-00000030.safetensors").write_bytes(b"half")
     (tmp_path / "notes.txt").touch()
     listed = stored_checkpoints(tmp_path)
     assert [(one.kind, one.step, one.complete) for one in listed] == [
