@@ -28,7 +28,7 @@ def check_size(px: int, levels: int) -> int:
 def keeping_variance[M: nn.Linear | nn.Conv2d | nn.ConvTranspose2d](layer: M, fan_in: int) -> M:
     """A layer before a SiLU, with weights that keep the variance from layer to layer, and no bias at the start.
 
-    Against PyTorch's defaults: 2 nats of IWAE-64 on Fashion-MNIST after 1,000 steps of the convolutional network.
+    Against PyTorch's defaults: 1.2 nats of IWAE-64 on Fashion-MNIST after 1,000 steps of the convolutional network.
     """
     nn.init.normal_(layer.weight, std=SILU_GAIN / math.sqrt(fan_in))
     if layer.bias is not None:

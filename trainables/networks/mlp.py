@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.networks.gaussian import Gaussian
+from trainables.networks.gaussian import LOGVAR_LIMIT, Gaussian
 
-LOGVAR_LIMIT = 10.0
-"""Log-variances are clamped to [-10, 10]: exp never overflows, and a variance of e^-10 is as good as none."""
 INITIAL_LOGVAR = -6.0
 # Kernel elements that sum to one over some hundred pixels are near 0.01; well predicted ones are 0.0001 off.
 INITIAL_DECODER_LOGVAR = -9.0
