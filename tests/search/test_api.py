@@ -1,0 +1,55 @@
+"""Searches from Python: in a notebook, with what it gives afterwards, and that nothing is printed."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from results import open_run
+from search import run_search
+from spaces.errors import SpaceError
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "budget.quick.trials": 3,
+    "budget.quick.steps": 20,
+    "budget.quick.grace_steps": 5,
+    "budget.quick.evaluate_every": 10,
+    "budget.quick.finalists": 1,
+    "budget.quick.finalist_seeds": 1,
+    "search.base_width.choices": [16],
+    "resources.lanes": 1,
+    "sampler": "random",
+}
+
+
+def test_a_notebook_searches_and_uses_the_winner(tmp_path):
+    """The cells print only what they are asked to: the core is silent, and leaves signals and files alone."""
+    cells = [
+        "import signal, sys\nbefore = signal.getsignal(signal.SIGINT), sys.stdout",
+        "from search import run_search\n"
+        f"run = run_search('vae_mnist', preset='quick', overrides={SMALL!r}, name='note', out={str(tmp_path / 'runs')!r}, "
+        f"cache={str(tmp_path / 'cache')!r})",
+        "assert (signal.getsignal(signal.SIGINT), sys.stdout) == before",
+        "frame = run.trials_dataframe()\n"
+        "print(len(frame), set(frame.state) <= {'COMPLETE', 'PRUNED'}, frame.loc[0, 'params_network'])",
+        "print(run.summary.best.number == run.best.number, run.model().config.px)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(ROOT)}}).execute()
+    printed = [
+        "".join(output.text for output in cell.outputs if output.get("name") == "stdout") for cell in notebook.cells
+    ]
+    assert printed == ["", "", "", "3 True conv\n", "True 28\n"]
+    assert open_run(tmp_path / "runs" / "note").summary is not None
+
+
+def test_bad_input_is_told_before_anything_starts(tmp_path):
+    with pytest.raises(
+        SpaceError, match="unknown hyperparameter of cvae_psf; did you mean 'kl_weight'"
+    ):
+        run_search("cvae_psf", overrides={"search.kl_wait.high": 1e-2}, out=tmp_path)
+    with pytest.raises(SpaceError, match="--preset quik: space cvae_psf has no such budget; did you mean 'quick'"):
+        run_search("cvae_psf", preset="quik", out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
