@@ -106,6 +106,7 @@ def override(tree: dict[str, Any], overrides: list[str] | tuple[str, ...], where
         study = _validate(tree)
         _check_names(study)
         _check_budgets(study)
+        _check_data(study)
     except Problem as problem:
         source = next((name for key, name in origin.items() if _related(key, problem.key)), where)
         raise problem.at(source) from None
@@ -216,6 +217,26 @@ def _check_names(study: Study) -> None:
         study.trial({})
     except ValidationError as error:
         raise first_problem(error, model, ("fixed",)) from None
+
+
+def _check_data(study: Study) -> None:
+    """Every choice that a trial may make can be trained on the data."""
+    recommended = study.recommended()
+    places = [("fixed", recommended)]
+    places += [
+        (f"search.{name}", {**recommended, name: choice})
+        for name, parameter in study.search.items()
+        for choice in parameter.choices or ()
+    ]
+    for key, values in places:
+        try:
+            trial = study.trial(values)
+        except ValidationError:
+            continue  # a combination that conditions exclude
+        try:
+            study.data.check(trial)
+        except ValueError as error:
+            raise Problem(key, str(error)) from None
 
 
 def _check_metrics(study: Study) -> None:

@@ -45,6 +45,13 @@ class DataSection(Frozen):
         """Actors go on making data while trials train."""
         return False
 
+    def check(self, trial: Any) -> None:
+        """Whether a trial can train on this data.
+
+        Raises:
+            ValueError: it cannot: both values, and what would go together.
+        """
+
 
 @dataclass(frozen=True)
 class Source:
