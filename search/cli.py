@@ -109,11 +109,23 @@ def run(
     shape = plan.fit_machine(job.study, job.budget.trials) if address is None else None
     if dry_run:
         console.print(plan.describe(job, shape), highlight=False, soft_wrap=True)
+        console.print(f"time       {_time(job, shape, cache)}", highlight=False, soft_wrap=True)
         return
     # What it takes to show a search, such as tables, is loaded once the input has been found good.
     from search.terminal import run_in_terminal
 
     sys.exit(run_in_terminal(job, cache=cache, address=address, dashboard=dashboard))
+
+
+def _time(job: plan.Job, shape: plan.Shape | None, cache: Path) -> str:
+    """How long a search would take, measured where its data is there already."""
+    if shape is None or job.study.resources.gpus_per_worker:
+        return "estimated only for the CPUs of this machine"
+    if not plan.is_prepared(job, cache):
+        return "estimated once the data is there, after a first search or a part of it"
+    from search.estimate import estimate
+
+    return str(estimate(job, shape, cache))
 
 
 @app.command()

@@ -24,7 +24,7 @@ from search.finalists import candidates, train_finalists
 from search.ledger import Ledger
 from search.limits import Limits
 from search.observer import Observer, Observers
-from search.plan import SPARE_CPUS, Job, Shape, fit_cluster, fit_machine, unused_gpus
+from search.plan import SPARE_CPUS, Job, Shape, fit_cluster, fit_machine, places, unused_gpus
 from search.process import start_ray
 from search.quota import Quota
 from search.sampler import rehearse
@@ -221,7 +221,6 @@ def _record_start(job: Job, cache: Path, observer: Observer) -> None:
             changes = (*record.changes, *job.changes)
             job.directory.rewrite_record(record.model_copy(update={"study": study, "changes": changes}))
         return
-    places = job.study.system.make_preparation().places(job.study.data, job.source, job.study.seed, cache)
     record = RunRecord(
         name=job.directory.name,
         space=job.study.space,
@@ -230,7 +229,7 @@ def _record_start(job: Job, cache: Path, observer: Observer) -> None:
         started=datetime.now().astimezone(),
         command=tuple(sys.argv),
         study=study,
-        data={name: str(path) for name, path in places.items()},
+        data={name: str(path) for name, path in places(job, cache).items()},
         source=SourceRecord(name=job.source.name, sha256=job.source.sha256),
         versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
     )

@@ -285,6 +285,16 @@ def _shape(study: Study, lanes: int, most: int, each_cpus: int, render_actors: i
     return Shape(lanes, most, each_cpus, render_actors, training + render_actors + SPARE_CPUS)
 
 
+def places(job: Job, cache: Path) -> dict[str, Path]:
+    """Where the data sets of a run lie, or will."""
+    return job.study.system.make_preparation().places(job.study.data, job.source, job.study.seed, cache)
+
+
+def is_prepared(job: Job, cache: Path) -> bool:
+    """Whether the data sets are there."""
+    return all(place.is_dir() for place in places(job, cache).values())
+
+
 def describe(job: Job, shape: Shape | None) -> str:
     """The resolved configuration, what its data is and an estimate of the work, for `--dry-run`."""
     from io import StringIO

@@ -69,7 +69,9 @@ def test_it_ends_with_a_summary_that_compares(first):
     assert summary["final"]["baselines"].keys() == methods
     assert summary["ended"] == f"trials: all {TRIALS} have ended"
     assert all(0 < scores["prior_rel_l2"] < 2 for scores in summary["test"].values())
-    assert summary["prepared"]["rays traced"] == 3 * 320 * (3 + 12)  # wavelengths; rays of a map; radii of the grid and held out
+    assert summary["prepared"]["rays traced"] == 3 * 320 * (
+        3 + 12
+    )  # wavelengths; rays of a map; radii of the grid and held out
     assert summary["seconds"] > 0
 
 
@@ -128,6 +130,16 @@ def test_analyze_reads_the_run(first, root):
     analysis = json.loads(done.stdout)
     assert len(analysis["trials"]) == TRIALS
     assert analysis["finished"] is True
+
+
+def test_a_plan_measures_how_long_a_search_takes_once_its_data_is_there(first, root):
+    plans = [
+        subprocess.run(
+            [*new_run(root, "planned"), "--dry-run", *more], capture_output=True, text=True, check=False
+        ).stdout
+        for more in ([], ["--set", "seed=1"])  # other held-out positions
+    ]
+    assert ["here a step of it takes" in plan for plan in plans] == [True, False]
 
 
 def test_a_taken_name_is_refused_and_nothing_changes(first, root):
