@@ -28,7 +28,7 @@ from results.records import TrialRecord, trial_record
 from search.ledger import Ledger
 from search.observer import Observer
 from search.trial import TrialSettings
-from trainables.training.checkpoints import Stored, stored_checkpoints
+from trainables.training.stored import Stored, stored_checkpoints
 
 logger = logging.getLogger(__name__)
 

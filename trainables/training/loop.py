@@ -15,11 +15,12 @@ from torch import Tensor
 
 from trainables.lanes.task import TrialFailure
 from trainables.learner import Learner, Network
-from trainables.training.checkpoints import Checkpoint, load_checkpoint, stored_checkpoints
+from trainables.training.checkpoints import Checkpoint, load_checkpoint
 from trainables.training.saving import Saver
 from trainables.training.schedules import kl_factor, learning_rate_factor
 from trainables.training.state import TrainingState
 from trainables.training.step import Step
+from trainables.training.stored import stored_checkpoints
 from trainables.training.task import TrainingTask
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from trainables.training.checkpoints import (
     load_checkpoint,
     model_tensors,
     save_checkpoint,
-    stored_checkpoints,
 )
+from trainables.training.stored import stored_checkpoints
 
 CONFIG = CvaeConfig(1, 5, {"depth_mm": (0.1, 2.0)}, latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1)
 
