@@ -20,9 +20,9 @@ from search.searcher import open_ledger
 from search.trial import TrialSettings
 from spaces.loading import load
 from tests.results.conftest import record_of
-from tests.trainables.lanes.test_lane import assignment, load_trivial_work, make_data, reports, training_payload
+from tests.trainables.lanes.tasks import Counting, Staged
+from tests.trainables.lanes.test_lane import assignment, make_data, reports, training
 from tests.waiting import wait_until
-from trainables.lanes.lane import training
 from trainables.lanes.lanes import START_TIMEOUT, Lanes, ray_environment
 
 METRIC, STEPS, EVERY, TRIALS = "val/prior_rel_l2", 40, 10, 4
@@ -52,24 +52,12 @@ class Stage:
             self._changed.notify_all()
 
 
-def load_staged_work():
-    """Work that goes on from the step that a file has, and stops over at the stage."""
+class StagedSettings(TrialSettings):
+    """Trials whose training is a stop at the stage."""
 
-    def work(payload, report, worker):
-        directory = Path(payload["directory"])
-        directory.mkdir(parents=True, exist_ok=True)
-        reached = directory / "reached"
-        start = int(reached.read_text()) if reached.exists() else 0
-        for step in payload["report_steps"]:
-            if step < start:
-                continue
-            if step > STEPS / 2:
-                ray.get(ray.get_actor("stage", namespace=NAMESPACE).arrive.remote(directory.name))
-            reached.write_text(str(step))
-            if not report(step, {METRIC: 1 / step, "val/kl": 1.0}, step == STEPS):
-                return
-
-    return work
+    def of_trial(self, number, params):
+        task = super().of_trial(number, params)
+        return Staged(task.directory, task.report_steps, NAMESPACE, task.metric)
 
 
 def start_cluster(head_cpus):
@@ -98,7 +86,6 @@ def nodes_come_and_go(folder):
 
     with (
         Lanes(
-            load_staged_work,
             lanes=1,
             most=TRIALS,
             workers=1,
@@ -114,7 +101,7 @@ def nodes_come_and_go(folder):
         ThreadPoolExecutor(1) as beside,
     ):
         lanes.wait_ready()
-        settings, limits = TrialSettings(space, budget, run, {}), Limits(budget, "min", ledger)
+        settings, limits = StagedSettings(space, budget, run, {}), Limits(budget, "min", ledger)
         searching = beside.submit(tune_trials, settings, ledger, lanes, Observer(), limits, trials=TRIALS)
         ray.get(stage.wait_for.remote(1))
         second = cluster.add_node(num_cpus=2)
@@ -149,10 +136,10 @@ def one_lane_on_two_nodes(folder):
     for name in ("apart", "together"):
         logs = folder / name
         logs.mkdir()
-        with Lanes(training, lanes=1, workers=2, cpus=1, gpus=0, storage=folder / "train" / name, logs=logs) as lanes:
+        with Lanes(lanes=1, workers=2, cpus=1, gpus=0, storage=folder / "train" / name, logs=logs) as lanes:
             lanes.wait_ready()
-            payload = training_payload(data, logs)
-            found[name] = [report.metrics["val/prior_rel_l2"] for report in reports(lanes, assignment(0, payload))]
+            heard = reports(lanes, assignment(0, training(data, logs)))
+            found[name] = [report.metrics[METRIC] for report in heard]
         log = (logs / "lane-0.log").read_text()
         print(log)
         where = dict(re.findall(r"rank (\d): lane-0 starts on \S+ \(node (\w+)\)", log))
@@ -175,7 +162,6 @@ def lanes_share_a_gpu(folder):
     ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False)
     told = []
     with Lanes(
-        load_trivial_work,
         lanes=5,
         workers=1,
         cpus=1,
@@ -186,7 +172,7 @@ def lanes_share_a_gpu(folder):
         lanes.wait_ready()
         assert lanes.count == 4
         heard = []
-        lanes.train([assignment(trial, {"steps": 2}) for trial in range(8)], lambda one, report: heard.append(report))
+        lanes.train([assignment(trial, Counting(2)) for trial in range(8)], lambda one, report: heard.append(report))
     assert [report.step for report in heard if report.last] == [2] * 8
     ((line, _),) = told
     print(line)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from tests.trainables.lanes.tasks import Counting
 from trainables.lanes.board import MAX_STARTS, Assignment, LaneBoard
 
 
@@ -21,7 +22,7 @@ def play(scenario, lanes=1):
 
 
 def posted(attempt="a", trial=0):
-    return Assignment(attempt, trial, {})
+    return Assignment(attempt, trial, Counting())
 
 
 def test_a_trial_goes_through():

@@ -11,32 +11,16 @@ import pytest
 import ray
 
 from tests.processes import kill
+from tests.trainables.lanes.tasks import BUG, NAN, Counting
+from tests.waiting import wait_until
 from trainables.lanes.board import Assignment
-from trainables.lanes.lane import TrialFailure, Worker, collective_backend, open_log, training
+from trainables.lanes.lane import collective_backend, open_log
 from trainables.lanes.lanes import Lanes, places
+from trainables.lanes.task import Worker
+from trainables.psf.trial import CvaePsfTrial
+from trainables.training.task import TrainingTask
 
 STEPS, EVERY = 60, 10
-
-
-def load_trivial_work():
-    """Work that reports `payload["steps"]` times, or fails as its payload says. Rank 0 alone knows the last report."""
-
-    def work(payload, report, worker):
-        if payload.get("raises") == "failure":
-            raise TrialFailure("train/loss is nan by step 3")
-        if payload.get("raises") == "error":
-            raise RuntimeError("no such thing")
-        step = 1
-        while report(step, {"x": 1.0 / step}, worker.rank == 0 and step == payload["steps"]):
-            step += 1
-
-    return work
-
-
-def load_any_work():
-    """Trivial work for a payload of "steps" alone, else training."""
-    trivial, train = load_trivial_work(), training()
-    return lambda payload, report, worker: (train if "trial" in payload else trivial)(payload, report, worker)
 
 
 @pytest.fixture(scope="module")
@@ -61,27 +45,35 @@ def make_data(root):
     return root
 
 
-def assignment(trial, payload):
-    return Assignment(uuid.uuid4().hex, trial, payload)
+def assignment(trial, task):
+    return Assignment(uuid.uuid4().hex, trial, task)
 
 
-def training_payload(data: Path, directory: Path):
-    small = {"hidden_dim": 16, "latent_dim": 4, "num_layers": 1, "fourier_bands": 2, "batch_size": 16}
-    return {
-        "trial": {**small, "recon_scale": 1e3, "free_bits": 0.05, "learning_rate": 1e-3, "smooth_pairs": 8},
-        "params": {"hidden_dim": 16},
-        "seed": 5,
-        "steps": STEPS,
-        "report_steps": list(range(EVERY, STEPS + 1, EVERY)),
-        "image_steps": [EVERY],
-        "metric": "val/prior_rel_l2",
-        "mode": "min",
-        "compile": False,
-        "directory": str(directory / "trial"),
-        "events": str(directory / "events"),
-        "data": {"train": str(data / "train"), "validation": str(data / "validation")},
-        "stream": False,
-    }
+def training(data: Path, directory: Path) -> TrainingTask:
+    return TrainingTask(
+        system="cvae_psf",
+        trial=CvaePsfTrial(
+            hidden_dim=16,
+            latent_dim=4,
+            num_layers=1,
+            fourier_bands=2,
+            batch_size=16,
+            recon_scale=1e3,
+            free_bits=0.05,
+            learning_rate=1e-3,
+            smooth_pairs=8,
+        ),
+        seed=5,
+        steps=STEPS,
+        report_steps=tuple(range(EVERY, STEPS + 1, EVERY)),
+        directory=str(directory / "trial"),
+        metric="val/prior_rel_l2",
+        mode="min",
+        sets={"train": str(data / "train"), "validation": str(data / "validation")},
+        events=str(directory / "events"),
+        params={"hidden_dim": 16},
+        picture_steps=(EVERY,),
+    )
 
 
 def reports(lanes, posted, between=None):
@@ -101,14 +93,19 @@ def test_one_lane_trains_trial_after_trial_and_survives_failing_ones(ray_session
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "lane-0.log").write_text("of an earlier run\n")
-    with Lanes(load_trivial_work, lanes=1, workers=1, cpus=1, gpus=0, storage=tmp_path, logs=logs) as lanes:
+    with Lanes(lanes=1, workers=1, cpus=1, gpus=0, storage=tmp_path, logs=logs) as lanes:
         lanes.wait_ready()
-        assert [report.step for report in reports(lanes, assignment(0, {"steps": 3}))] == [1, 2, 3]
-        (failed,) = reports(lanes, assignment(1, {"raises": "failure"}))
+        assert [report.step for report in reports(lanes, assignment(0, Counting(3)))] == [1, 2, 3]
+        (failed,) = reports(lanes, assignment(1, NAN))
         assert failed.failure == "train/loss is nan by step 3"
-        (failed,) = reports(lanes, assignment(2, {"raises": "error"}))
+        (failed,) = reports(lanes, assignment(2, BUG))
         assert failed.failure == "RuntimeError: no such thing (4 times, at step 0)"
-        assert [report.step for report in reports(lanes, assignment(3, {"steps": 2, "metric": "x"}))] == [1, 2]
+        assert [report.step for report in reports(lanes, assignment(3, Counting(2, metric="x")))] == [1, 2]
+        stopped = assignment(4, Counting(9, leaves=str(tmp_path / "closed")))
+        ray.get(lanes.board.submit.remote(stopped))
+        assert [ray.get(lanes.board.next_report.remote(stopped.attempt)).step for _ in range(2)] == [1, 2]
+        ray.get(lanes.board.stop.remote(stopped.attempt))
+        wait_until((tmp_path / "closed").exists)
     log = (logs / "lane-0.log").read_text()
     wanted = [
         "of an earlier run\n",
@@ -121,6 +118,8 @@ def test_one_lane_trains_trial_after_trial_and_survives_failing_ones(ray_session
         *[" ERROR trial 2: attempt ", "Traceback (most recent call last):\n", "RuntimeError: no such thing\n"] * 4,
         " INFO trial 3: step 2, x 0.5\n",
         " INFO trial 3 ended\n",
+        " INFO trial 4: step 2\n",
+        " INFO trial 4 stopped\n",
         " INFO lane-0 ends\n",
     ]
     for line in wanted:
@@ -130,13 +129,13 @@ def test_one_lane_trains_trial_after_trial_and_survives_failing_ones(ray_session
 
 def test_a_killed_worker_of_two_costs_nothing_but_time(ray_session, data, tmp_path):
     """The trial resumes from its last checkpoint, reports nothing twice, and ends as if nothing had happened."""
-    with Lanes(load_any_work, lanes=1, workers=2, cpus=1, gpus=0, storage=tmp_path) as lanes:
+    with Lanes(lanes=1, workers=2, cpus=1, gpus=0, storage=tmp_path) as lanes:
         lanes.wait_ready()
-        assert [report.step for report in reports(lanes, assignment(7, {"steps": 2}))] == [1, 2]
-        undisturbed = reports(lanes, assignment(0, training_payload(data, tmp_path / "undisturbed")))
+        assert [report.step for report in reports(lanes, assignment(7, Counting(2)))] == [1, 2]
+        undisturbed = reports(lanes, assignment(0, training(data, tmp_path / "undisturbed")))
         disturbed = reports(
             lanes,
-            assignment(1, training_payload(data, tmp_path / "disturbed")),
+            assignment(1, training(data, tmp_path / "disturbed")),
             between=lambda step: kill("TrainWorker") if step == 2 * EVERY else None,
         )
     assert [report.step for report in disturbed] == list(range(EVERY, STEPS + 1, EVERY))

@@ -5,6 +5,7 @@ import urllib.request
 
 import ray
 
+from tests.trainables.lanes.tasks import Counting
 from tests.waiting import wait_until
 from trainables.lanes.board import Assignment, LaneBoard
 from trainables.lanes.telemetry import BUSY, SPEED, LaneTelemetry
@@ -33,7 +34,7 @@ def test_ray_exports_the_gauges_of_each_lane(ray_session):
     for lane in ("lane-7", "lane-8"):
         ray.get(board.add_lane.remote(lane))
         ray.get(board.take.remote(lane, 0.001))
-    ray.get(board.submit.remote(Assignment("a", 0, {})))
+    ray.get(board.submit.remote(Assignment("a", 0, Counting())))
     ray.get(board.take.remote("lane-7", 1))
     board.report.remote("lane-7", "a", 1, {"train/steps_per_second": 12.5}, False)
     (node,) = ray.nodes()
