@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from spaces.loading import load
 from spaces.seeding import named_seed
 from spaces.study import Scalar, Study
-from trainables.psf.trial import CvaePsfTrial
 
 TABLE = Path(__file__).parent / "data" / "cvae_psf_curves.json.gz"
 STEPS = 600
@@ -110,12 +109,11 @@ class CurveTable:
 
 def record(count: int, processes: int, path: Path = TABLE) -> None:
     """Train `count` configurations to the end, each in one thread; those in the table already are not trained again."""
-    from deeplens_workers.dataset import render_dataset
     from search.searcher import ask
 
     study = load("cvae_psf")
-    rendered = render_dataset(study.data, study.seed, RENDERED, actors=0)
-    data = {"train": str(rendered.train), "validation": str(rendered.validation)}
+    preparation = study.system.make_preparation()
+    sets = preparation.prepare(study.data, preparation.find(study.data), study.seed, RENDERED, actors=0).sets
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=SEED))
     params = [ask(drawn.ask(), study) for _ in range(count)]
@@ -124,7 +122,7 @@ def record(count: int, processes: int, path: Path = TABLE) -> None:
     done = dict(map(json.loads, partial.read_text().splitlines())) if partial.exists() else {}
     with ProcessPoolExecutor(processes, initializer=os.nice, initargs=(10,)) as pool, partial.open("a") as lines:
         running = {
-            pool.submit(_train, one, index, data): index for index, one in enumerate(params) if index not in done
+            pool.submit(_train, one, index, sets): index for index, one in enumerate(params) if index not in done
         }
         for future in as_completed(running):
             done[running[future]] = future.result()
@@ -148,29 +146,31 @@ def _report_steps() -> tuple[int, ...]:
     return tuple(range(REPORT_EVERY, STEPS + 1, REPORT_EVERY))
 
 
-def _train(params: dict[str, Scalar], index: int, data: dict[str, str]) -> list[float] | None:
+def _train(params: dict[str, Scalar], index: int, sets: dict[str, str]) -> list[float] | None:
     """The objective at every report; None if it became non-finite."""
     import torch
 
-    from trainables.psf.data import PsfTensors
-    from trainables.training.loop import NonFiniteError, TrialTask, train_trial
+    from trainables.training.loop import NonFiniteError, train
+    from trainables.training.task import TrainingTask
 
     torch.set_num_threads(1)
-    study, values = load("cvae_psf"), []
-
-    def report(step: int, metrics: dict[str, float], last: bool) -> bool:
-        values.append(metrics[study.objective.metric])
-        return True
-
-    trial = study.trial(params)
-    assert isinstance(trial, CvaePsfTrial)
+    study = load("cvae_psf")
+    objective, learner = study.objective, study.system.make_learner()
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as directory:
-        task = TrialTask(trial, named_seed(SEED, "trial", index), STEPS, _report_steps(), directory)
+        task = TrainingTask(
+            system=study.model,
+            trial=study.trial(params),
+            seed=named_seed(SEED, "trial", index),
+            steps=STEPS,
+            report_steps=_report_steps(),
+            directory=directory,
+            metric=objective.metric,
+            mode=objective.mode,
+        )
         try:
-            train_trial(task, PsfTensors.load(data["train"], data["validation"]), report)
+            return [report.metrics[objective.metric] for report in train(task, learner, learner.open(sets))]
         except NonFiniteError:
             return None
-    return values
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder,
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -31,18 +32,30 @@ from search.scheduler import EarlyStopping
 from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, TrialSettings, run_trial
 from spaces.loading import load
-from trainables.lanes.board import ReportFunction
-from trainables.lanes.lane import Worker
+from spaces.study import Scalar
 from trainables.lanes.lanes import Lanes
+from trainables.lanes.task import Progress, Task, Worker
 
 METRIC = "val/prior_rel_l2"
 STEPS = (1, 2)
 
 
-def trivial_work(payload: dict[str, Any], report: ReportFunction, worker: Worker) -> None:
-    for step in STEPS:
-        if not report(step, {METRIC: 1.0 / step}, step == STEPS[-1]):
-            return
+@dataclass(frozen=True)
+class Trivial:
+    """A task without arithmetic."""
+
+    metric: str = METRIC
+
+    def reports(self, worker: Worker) -> Generator[Progress]:
+        for step in STEPS:
+            yield Progress(step, {METRIC: 1.0 / step}, step == STEPS[-1])
+
+
+class TrivialSettings(TrialSettings):
+    """Trials that are trivial tasks."""
+
+    def of_trial(self, number: int, params: dict[str, Scalar]) -> Task:  # type: ignore[override]
+        return Trivial()
 
 
 def trivial_loop(config: dict[str, Any]) -> None:
@@ -69,7 +82,7 @@ def through_lanes(trials: int, root: Path) -> float:
     space = load("cvae_psf")
     budget = space.budget["quick"].model_copy(update={"steps": STEPS[-1], "grace_steps": STEPS[-1]})
     ledger = open_ledger(f"sqlite:///{root}/study-{trials}.db", "overhead", space, budget)
-    settings = TrialSettings(space, budget, RunDirectory(root), data={})
+    settings = TrivialSettings(space, budget, RunDirectory(root), sets={})
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
         tune_config=tune.TuneConfig(
@@ -121,7 +134,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         began = time.perf_counter()
-        with Lanes(lambda: trivial_work, lanes=1, workers=1, cpus=1, gpus=0, storage=root / "train") as lanes:
+        with Lanes(lanes=1, workers=1, cpus=1, gpus=0, storage=root / "train") as lanes:
             lanes.wait_ready()
             start = time.perf_counter() - began
             ours, ours_start = slope(through_lanes, arguments.lane_trials, root)

@@ -4,7 +4,7 @@
 
 Two lanes train the corrected CVAE of the Cooke triplet, side by side as in a search; first on the grid, then on a stream
 that two renderers fill beside them. A step waits if taking in fresh kernels costs it more than a tenth of a grid step. The same
-lanes without Ray Train: two tasks that call `train_trial`.
+lanes without Ray Train: two Ray tasks that iterate over `train`.
 """
 
 from __future__ import annotations
@@ -17,59 +17,68 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder,
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray
 
-from deeplens_workers.dataset import render_dataset
-from deeplens_workers.stream import streaming
+from deeplens_workers.lens_file import find_lens
+from deeplens_workers.preparation import PsfPreparation
+from deeplens_workers.psf_data import PsfData
+from deeplens_workers.stream import STREAM, streaming
 from search.process import start_ray
 from spaces.loading import load
 from spaces.study import Study
+from trainables.psf.data import Refresher
 
 LANES = 2
 WARM_UP = 50  # steps
 
 
-def train(study: Study, data: dict[str, str], seed: int, steps: int, stream: bool) -> dict[str, Any]:
+class Timed:
+    """Passes `refresh` on to what keeps the data fresh, if there is something, and marks when each began and ended."""
+
+    def __init__(self, fresh: Refresher | None) -> None:
+        self._fresh = fresh
+        self.marks: list[tuple[float, float]] = []
+
+    def refresh(self, drawn: int) -> None:
+        began = time.perf_counter()
+        if self._fresh is not None:
+            self._fresh.refresh(drawn)
+        self.marks.append((began, time.perf_counter()))
+
+    def fresh_share(self) -> None:
+        return None
+
+
+def training(study: Study, sets: dict[str, str], seed: int, steps: int) -> dict[str, Any]:
     """One trial; seconds of every step and of taking in fresh kernels after it."""
     import torch
 
-    from trainables.training.loop import TrialTask, train_trial
-    from trainables.training.work import load_data
+    from trainables.psf.learner import CvaePsfLearner
+    from trainables.training.loop import train
+    from trainables.training.task import TrainingTask
 
     torch.set_num_threads(1)
-    tensors, reader = load_data(data["train"], data["validation"], stream, "cpu")
-    marks: list[tuple[float, float]] = []
-
-    def timed(refresh: Callable[[int], None]) -> Callable[[int], None]:
-        def call(drawn: int) -> None:
-            began = time.perf_counter()
-            refresh(drawn)
-            marks.append((began, time.perf_counter()))
-
-        return call
-
-    errors: list[float] = []
-
-    def report(step: int, metrics: dict[str, float], last: bool) -> bool:
-        errors.append(metrics["val/prior_rel_l2"])
-        return True
-
+    learner, objective = CvaePsfLearner(), study.objective
+    data = learner.open(sets)
+    reader: Any = data.fresh
+    timed = Timed(reader)
     trial: Any = study.trial(study.first_trials()[1])
     with tempfile.TemporaryDirectory() as directory:
-        task = TrialTask(trial, seed, steps, (steps,), directory)
-        train_trial(task, replace(tensors, refresh=timed(tensors.refresh)), report)
-    began, ended = np.array(marks[WARM_UP:]).T
+        task = TrainingTask(
+            study.model, trial, seed, steps, (steps,), directory, metric=objective.metric, mode=objective.mode
+        )
+        (report,) = train(task, learner, replace(data, fresh=timed))
+    began, ended = np.array(timed.marks[WARM_UP:]).T
     return {
         "steps_per_second": (len(began) - 1) / (began[-1] - began[0]),
         "refreshing": ended - began,
         "drawn": trial.batch_size * steps,
         "fresh": reader.fresh if reader else 0,
-        "error": errors[-1],
+        "error": report.metrics[objective.metric],
     }
 
 
@@ -80,24 +89,24 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load("cvae_psf", ["data.stream={}"])
     start_ray(num_cpus=2 * LANES, include_dashboard=False)
-    rendered = render_dataset(study.data, study.seed, arguments.cache, actors=2)
-    data = {"train": str(rendered.train.resolve()), "validation": str(rendered.validation.resolve())}
+    data = study.data
+    assert isinstance(data, PsfData)
+    assert data.stream is not None
+    lens = find_lens(data.lens)
+    sets = PsfPreparation().prepare(data, lens, study.seed, arguments.cache, actors=2).sets
 
-    def both(stream: bool) -> list[dict[str, Any]]:
-        run = ray.remote(num_cpus=1)(train)
-        lanes: list[dict[str, Any]] = ray.get(
-            [run.remote(study, data, seed, arguments.steps, stream) for seed in range(LANES)]
-        )
+    def both(sets: dict[str, str]) -> list[dict[str, Any]]:
+        run = ray.remote(num_cpus=1)(training)
+        lanes: list[dict[str, Any]] = ray.get([run.remote(study, sets, seed, arguments.steps) for seed in range(LANES)])
         return lanes
 
-    runs = {"grid": both(stream=False)}
-    with streaming(study.data, study.seed, actors=2) as actor:
+    runs = {"grid": both(sets)}
+    with streaming(data, lens, study.seed, actors=2) as actor:
         began, before = time.perf_counter(), ray.get(actor.state.remote()).arrived
-        runs["stream"] = both(stream=True)
+        runs["stream"] = both({**sets, "stream": STREAM})
         rate = (ray.get(actor.state.remote()).arrived - before) / (time.perf_counter() - began)
     ray.shutdown()
 
-    assert study.data.stream is not None
     print(f"{'':8}{'steps/s per lane':>18}{'rel. L2 off the grid':>22}{'uses of a kernel':>18}")
     for name, lanes in runs.items():
         speed, error = (float(np.mean([lane[key] for lane in lanes])) for key in ("steps_per_second", "error"))
@@ -109,7 +118,7 @@ def main() -> None:
         f"fresh kernels taken in: {1e3 * refreshing.mean():.2f} ms per step on average, 99 % below "
         f"{1e3 * np.quantile(refreshing, 0.99):.1f} ms, longest {1e3 * refreshing.max():.1f} ms, of {1e3 * grid_step:.1f} ms"
     )
-    print(f"renderers: {rate:.2f} chunks/s; uses asked for: {study.data.stream.reuse}")
+    print(f"renderers: {rate:.2f} chunks/s; uses asked for: {data.stream.reuse}")
     print(f"waited={(refreshing > 0.1 * grid_step).mean():.4f}")
 
 

@@ -21,12 +21,10 @@ import uuid
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from statistics import median
-from typing import Any
 
 import ray
 import torch
 
-from deeplens_workers.dataset import render_dataset
 from results.analysis import efficiency
 from results.records import read_trials
 from results.run_directory import RunDirectory
@@ -34,38 +32,40 @@ from search.plan import machine
 from search.process import start_ray
 from spaces.loading import load
 from trainables.lanes.board import Assignment, Report
-from trainables.lanes.lane import keep_freed_memory, training
+from trainables.lanes.lane import keep_freed_memory
 from trainables.lanes.lanes import Lanes
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.data import PsfTensors
+from trainables.psf.losses import cvae_loss
 from trainables.psf.trial import CvaePsfTrial
-from trainables.training.losses import weighted_loss
+from trainables.training.losses import Ranks
 from trainables.training.state import AVERAGE_EVERY, BETAS, moving_average
 from trainables.training.step import multiplies_bfloat16
+from trainables.training.task import TrainingTask
 
 BUDGET = 100_000  # document 000's steps
 REPORT_EVERY = 280  # the standard preset's
 WARM_UP = 20
 
 
-def plain(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
+def plain(trial: CvaePsfTrial, sets: dict[str, str], steps: int) -> float:
     """`plain_loop` in a process of its own, without Ray."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(plain_loop, trial, paths, steps).result()
+        return process.submit(plain_loop, trial, sets, steps).result()
 
 
-def plain_loop(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
+def plain_loop(trial: CvaePsfTrial, sets: dict[str, str], steps: int) -> float:
     """Steps per second of the same mathematics with nothing around it, on all CPUs and with a lane's settings of memory."""
     torch.set_num_threads(machine()[0])
     keep_freed_memory()
-    data = PsfTensors.load(paths["train"], paths["validation"])
+    data = PsfTensors.load(sets["train"], sets["validation"])
     count, channels, side, _ = data.train.kernels.shape
     torch.manual_seed(0)
     model = CVAE(CvaeConfig.of(trial, channels=channels, kernel_px=side, diopter_ranges=data.diopter_ranges))
     optimizer = torch.optim.AdamW(model.parameters(), lr=trial.learning_rate, betas=BETAS, fused=True)
     average = moving_average(model, trial.ema_width)
     mixed = multiplies_bfloat16(data.device) if trial.precision == "auto" else trial.precision == "bfloat16"
-    elements, parameters = channels * side**2, list(model.parameters())
+    parameters = list(model.parameters())
 
     def step(number: int) -> None:
         batch = torch.randint(count, (trial.batch_size,))
@@ -73,7 +73,7 @@ def plain_loop(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
         pairs = data.pairs[torch.randint(len(data.pairs), (trial.smooth_pairs,))].movedim(1, 0)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             terms = model(data.train.kernels[batch], data.train.points[batch], noise, pairs, trial.smooth_term)
-        loss = weighted_loss(terms, trial, trial.kl_weight, elements)["loss"]
+        loss = cvae_loss(trial, terms, trial.kl_weight, Ranks())["loss"]
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
@@ -94,8 +94,8 @@ def plain_loop(trial: CvaePsfTrial, paths: dict[str, str], steps: int) -> float:
 class LaneTraining:
     """Assignments for lanes, timed from the first report to the last, so that neither start-up nor a trial's set-up counts."""
 
-    def __init__(self, trial: CvaePsfTrial, data: dict[str, str], root: Path, steps: int) -> None:
-        self._trial, self._data, self._root, self._steps = trial, data, root, steps
+    def __init__(self, trial: CvaePsfTrial, sets: dict[str, str], root: Path, steps: int) -> None:
+        self._trial, self._sets, self._root, self._steps = trial, sets, root, steps
 
     def measure(self, lanes: Lanes, at_once: int) -> float:
         """Steps per second of all lanes together, everything around the steps included."""
@@ -111,22 +111,19 @@ class LaneTraining:
     def _assignment(self) -> Assignment:
         attempt = uuid.uuid4().hex
         steps = [WARM_UP, *range(REPORT_EVERY, self._steps + 1, REPORT_EVERY)]
-        payload: dict[str, Any] = {
-            "trial": self._trial.model_dump(mode="json"),
-            "params": {},
-            "seed": 0,
-            "steps": steps[-1],
-            "report_steps": steps,
-            "image_steps": [],
-            "metric": "val/prior_rel_l2",
-            "mode": "min",
-            "compile": False,
-            "directory": str(self._root / attempt),
-            "events": str(self._root / attempt / "events"),
-            "data": self._data,
-            "stream": False,
-        }
-        return Assignment(attempt, uuid.UUID(attempt).int % 10**6, payload)
+        task = TrainingTask(
+            system="cvae_psf",
+            trial=self._trial,
+            seed=0,
+            steps=steps[-1],
+            report_steps=tuple(steps),
+            directory=str(self._root / attempt),
+            metric="val/prior_rel_l2",
+            mode="min",
+            sets=self._sets,
+            events=str(self._root / attempt / "events"),
+        )
+        return Assignment(attempt, uuid.UUID(attempt).int % 10**6, task)
 
 
 def peak_memory() -> dict[str, int]:
@@ -182,21 +179,22 @@ def main() -> None:
     trial = study.trial({**study.first_trials()[1], "precision": arguments.precision})
     assert isinstance(trial, CvaePsfTrial)
     start_ray(num_cpus=2 * cpus, include_dashboard=False)
-    rendered = render_dataset(study.data, study.seed, arguments.cache, actors=cpus)
-    paths = {"train": str(rendered.train.resolve()), "validation": str(rendered.validation.resolve())}
+    preparation = study.system.make_preparation()
+    source = preparation.find(study.data)
+    sets = preparation.prepare(study.data, source, study.seed, arguments.cache, actors=cpus).sets
     rows: list[tuple[str, float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        lane_training = LaneTraining(trial, paths, root, arguments.steps)
+        lane_training = LaneTraining(trial, sets, root, arguments.steps)
 
         def lanes(count: int, workers: int, threads: int) -> Lanes:
             storage = root / f"{count}x{workers}"
-            return Lanes(training, lanes=count, workers=workers, cpus=threads, gpus=0, storage=storage)
+            return Lanes(lanes=count, workers=workers, cpus=threads, gpus=0, storage=storage)
 
         with lanes(1, 1, cpus) as one:
             one.wait_ready()
             turns = [
-                (plain(trial, paths, arguments.steps), lane_training.measure(one, 1)) for _ in range(arguments.rounds)
+                (plain(trial, sets, arguments.steps), lane_training.measure(one, 1)) for _ in range(arguments.rounds)
             ]
             rows.append(
                 (f"1 x lane of 1, {cpus} threads", median(lane for _, lane in turns), sum(peak_memory().values()))
