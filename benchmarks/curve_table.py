@@ -28,6 +28,7 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
+from results.distributions import suggest
 from spaces.loading import load
 from spaces.seeding import named_seed
 from spaces.study import Scalar, Study
@@ -109,14 +110,12 @@ class CurveTable:
 
 def record(count: int, processes: int, path: Path = TABLE) -> None:
     """Train `count` configurations to the end, each in one thread; those in the table already are not trained again."""
-    from search.searcher import ask
-
     study = load("cvae_psf")
     preparation = study.system.make_preparation()
     sets = preparation.prepare(study.data, preparation.find(study.data), study.seed, RENDERED, actors=0).sets
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=SEED))
-    params = [ask(drawn.ask(), study) for _ in range(count)]
+    params = [suggest(drawn.ask(), study) for _ in range(count)]
     partial = path.with_suffix(".jsonl")  # a line per configuration: nothing is lost when it is interrupted
     path.parent.mkdir(exist_ok=True)
     done = dict(map(json.loads, partial.read_text().splitlines())) if partial.exists() else {}

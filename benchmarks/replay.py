@@ -25,16 +25,20 @@ from typing import Any, Protocol
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search.optuna import OptunaSearch
 from scipy.stats import bootstrap, spearmanr
 
 from benchmarks.curve_table import CurveTable
 from results.distributions import distributions
+from search.ledger import Ledger
 from search.observer import Observer
-from search.sampler import GP_TRIALS
+from search.sampler import GP_TRIALS, Suggestions, given
 from search.scheduler import STOP, EarlyStopping, rule
-from search.searcher import StudySearcher, open_ledger
+from search.searcher import StudySearcher
 from spaces.study import Budget, Scalar, Study
 
 LANES = 2
@@ -43,16 +47,15 @@ CLOSE = 1.05
 STOCK = "Ray's OptunaSearch + ASHA"
 
 Params = dict[str, Scalar]
+Nearest = Callable[[Params | None], Params]
+"""A configuration of the table for any parameters; None: one at random."""
 
 
 class Search(Protocol):
     """A search algorithm with its early stopping; trials are known by a key."""
 
-    def suggest(self, key: str) -> Params | None:
-        """None: any configuration."""
-
-    def adopt(self, key: str, params: Params) -> None:
-        """The trial has these parameters instead of those suggested."""
+    def suggest(self, key: str, nearest: Nearest) -> None:
+        """The next trial; its parameters are what `nearest`, called once, makes of those that the algorithm would try."""
 
     def report(self, key: str, step: int, value: float, last: bool) -> bool:
         """Whether the trial goes on."""
@@ -62,19 +65,21 @@ class Ours:
     """The project's searcher, ledger and early stopping, as a run composes them."""
 
     def __init__(self, study: Study, budget: Budget, folder: str) -> None:
-        self._ledger = open_ledger(f"sqlite:///{folder}/study.db", "replay", study, budget)
+        suggestions = Suggestions(study, budget)
+        self._ledger = Ledger(
+            f"sqlite:///{folder}/study.db",
+            "replay",
+            study.objectives,
+            lambda trials: given(study, self._nearest(suggestions(trials).params)),
+        )
         self._metric = study.objective.metric
         self._stopping = EarlyStopping(rule(study, budget), self._metric)
         self._searcher = StudySearcher(self._ledger, study, budget.steps, Observer(), self._stopping.decisions)
         self._trials: dict[str, Any] = {}
 
-    def suggest(self, key: str) -> Params:
-        config = self._searcher.suggest(key)
-        self._trials[key] = SimpleNamespace(config=config)
-        return dict(config["params"])
-
-    def adopt(self, key: str, params: Params) -> None:
-        self._ledger.trial(self._trials[key].config["number"]).params.update(params)
+    def suggest(self, key: str, nearest: Nearest) -> None:
+        self._nearest = nearest
+        self._trials[key] = SimpleNamespace(config=self._searcher.suggest(key))
 
     def report(self, key: str, step: int, value: float, last: bool) -> bool:
         result = {self._metric: value, "step": step, "seconds": 0.0, "lane": "", "attempt": key, "failure": None}
@@ -87,26 +92,46 @@ class Ours:
         return go_on
 
 
+class _Snapped(TPESampler):
+    """OptunaSearch's sampler, whose suggestions become what `nearest` makes of them."""
+
+    nearest: Nearest
+
+    def __init__(self, distributions: dict[str, BaseDistribution], seed: int) -> None:
+        super().__init__(seed=seed)
+        self._distributions = distributions
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._distributions
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> Params:
+        jointly = super().infer_relative_search_space(study, trial)
+        found = super().sample_relative(study, trial, jointly)
+        for name, one in search_space.items():
+            if name not in found:
+                found[name] = self.sample_independent(study, trial, name, one)
+        return self.nearest(found)
+
+
 class Stock:
     """Ray's OptunaSearch and ASHA with their defaults, a report being an iteration."""
 
     def __init__(self, study: Study, budget: Budget, seed: int) -> None:
         metric, mode = study.objective.metric, study.objective.mode
         self._metric, self._every = metric, budget.evaluate_every
-        self._searcher = OptunaSearch(distributions(study), metric=metric, mode=mode, seed=seed)
+        self._sampler = _Snapped(distributions(study), seed)
+        self._searcher = OptunaSearch(distributions(study), metric=metric, mode=mode, sampler=self._sampler)
         iterations = budget.steps // budget.evaluate_every
         self._scheduler = AsyncHyperBandScheduler(metric=metric, mode=mode, max_t=iterations)
         self._trials: dict[str, Any] = {}
 
-    def suggest(self, key: str) -> Params:
+    def suggest(self, key: str, nearest: Nearest) -> None:
         self._trials[key] = SimpleNamespace(trial_id=key)
         self._scheduler.on_trial_add(None, self._trials[key])
-        params: Params = self._searcher.suggest(key)
-        return params
-
-    def adopt(self, key: str, params: Params) -> None:
-        study, trial = self._searcher._ot_study, self._searcher._ot_trials[key]
-        study._storage.get_trial(trial._trial_id).params.update(params)
+        self._sampler.nearest = nearest
+        self._searcher.suggest(key)
 
     def report(self, key: str, step: int, value: float, last: bool) -> bool:
         trial, result = self._trials[key], {self._metric: value, "training_iteration": step // self._every}
@@ -123,10 +148,8 @@ class Stock:
 class Random:
     """Any configuration, to the end."""
 
-    def suggest(self, key: str) -> None:
-        return None
-
-    def adopt(self, key: str, params: Params) -> None: ...
+    def suggest(self, key: str, nearest: Nearest) -> None:
+        nearest(None)
 
     def report(self, key: str, step: int, value: float, last: bool) -> bool:
         return not last
@@ -140,13 +163,16 @@ def replay(search: Search, table: CurveTable, target: float, seed: int) -> float
     rng = np.random.default_rng(seed)
 
     def start(now: float) -> None:
-        if free.any():
-            key = str(next(order))
-            suggested = search.suggest(key)
-            row = int(rng.choice(np.flatnonzero(free))) if suggested is None else table.nearest(suggested, free)
+        key = str(next(order))
+
+        def nearest(params: Params | None) -> Params:
+            row = int(rng.choice(np.flatnonzero(free))) if params is None else table.nearest(params, free)
             free[row] = False
-            search.adopt(key, table.params[row])
             heapq.heappush(events, (now + steps[0], key, 0, row))
+            return table.params[row]
+
+        if free.any():
+            search.suggest(key, nearest)
 
     for _ in range(LANES):
         start(0.0)
@@ -261,7 +287,7 @@ def driver(table: CurveTable, sampler: str, trials: int) -> float:
             for trial in range(quarter * trials // 4, (quarter + 1) * trials // 4):
                 curve = table.values[rng.integers(len(table.params))]
                 began = time.perf_counter()
-                search.suggest(str(trial))
+                search.suggest(str(trial), lambda params: params or {})
                 for step, value in zip(table.steps, curve, strict=True):
                     if not search.report(str(trial), step, float(value), step == table.steps[-1]):
                         break

@@ -11,7 +11,7 @@ from math import inf
 from statistics import median
 
 from results.records import TrialRecord
-from spaces.metrics import Mode
+from spaces.metrics import Mode, best
 
 NO_REASON = "no reason recorded"
 
@@ -66,7 +66,7 @@ def survival(trials: Sequence[TrialRecord], steps: Sequence[int], mode: Mode) ->
                 came=len(came),
                 went_on=sum(trial.state == "COMPLETE" or trial.history[-1][0] > step for trial in came),
                 stopped=sum(trial.state == "PRUNED" and step <= trial.step < following for trial in trials),
-                best=(min if mode == "min" else max)(there.values()) if there else None,
+                best=best(mode, there.values()) if there else None,
                 median=median(there.values()) if there else None,
             )
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from spaces.study import Study
+from spaces.study import Scalar, Study
 
 
 def distribution(study: Study, name: str) -> BaseDistribution:
@@ -22,3 +23,23 @@ def distribution(study: Study, name: str) -> BaseDistribution:
 def distributions(study: Study) -> dict[str, BaseDistribution]:
     """All of them by name, in the space's order."""
     return {name: distribution(study, name) for name in study.search}
+
+
+def suggest(trial: optuna.Trial, study: Study) -> dict[str, Scalar]:
+    """A value for every searched parameter whose condition holds, from the sampler of the trial's own study."""
+    values: dict[str, Scalar] = {}
+    for name, parameter in study.search.items():
+        if study.exists(parameter, values):
+            values[name] = _suggest(trial, name, distribution(study, name))
+    return values
+
+
+def _suggest(trial: optuna.Trial, name: str, one: BaseDistribution) -> Scalar:
+    if isinstance(one, IntDistribution):
+        return trial.suggest_int(name, one.low, one.high, step=one.step, log=one.log)
+    if isinstance(one, FloatDistribution):
+        return trial.suggest_float(name, one.low, one.high, step=one.step, log=one.log)
+    assert isinstance(one, CategoricalDistribution)
+    value = trial.suggest_categorical(name, one.choices)
+    assert value is not None
+    return value

@@ -21,6 +21,7 @@ import optuna
 
 from results.distributions import distribution
 from results.records import TrialRecord
+from spaces.metrics import sign
 from spaces.study import Study
 
 # Fewer trials leave under four in the upper half that PED-ANOVA compares with the whole.
@@ -68,9 +69,9 @@ def importance(trials: Sequence[TrialRecord], study: Study, step: int) -> Import
     if len(values) < MIN_TRIALS:
         reason = f"too few trials: {len(values)} reported at step {step}, at least {MIN_TRIALS} are needed"
         return Importance(step, len(values), 0, [], reason)
-    sign = 1.0 if study.objective.mode == "min" else -1.0
     reached = [trial for trial in trials if trial.number in values]
-    ranks = np.argsort(np.argsort([sign * values[trial.number] for trial in reached], kind="stable"))
+    losses = [sign(study.objective.mode) * values[trial.number] for trial in reached]
+    ranks = np.argsort(np.argsort(losses, kind="stable"))
     copy = _in_memory(reached, study)
     quantile = max(0.1, min(0.5, TOP_TRIALS / len(reached)))
     measured = _ped_anova(copy, ranks, quantile)

@@ -13,7 +13,7 @@ import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
 from results.run_directory import RunDirectory, RunError
-from spaces.metrics import Mode
+from spaces.metrics import Mode, sign
 from spaces.study import Scalar
 
 State = Literal["COMPLETE", "PRUNED", "RUNNING", "WAITING", "FAIL"]
@@ -68,7 +68,7 @@ class TrialRecord:
         finite = [point for point in self.history if math.isfinite(point[1])]
         if not finite:
             return None
-        return min(finite, key=lambda point: (point[1] if mode == "min" else -point[1], point[0]))
+        return min(finite, key=lambda point: (sign(mode) * point[1], point[0]))
 
     def at(self, step: int) -> float | None:
         """The objective reported at a step; None when none was, or it was not finite."""

@@ -16,7 +16,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 from search.early_stopping import Decision
-from spaces.metrics import Mode
+from spaces.metrics import Mode, sign
 
 
 class Rungs:
@@ -35,7 +35,7 @@ class Rungs:
         self._last: dict[int, int] = {}
         """Trial -> the last rung it came to."""
         self._reduction_factor = reduction_factor
-        self._sign = 1.0 if mode == "min" else -1.0
+        self._sign = sign(mode)
 
     def record(self, trial: int, step: int, value: float) -> None:
         """Note a trial's value at a step, if that is a rung. What it repeats there after a retry changes nothing."""

@@ -13,7 +13,7 @@ from ray import tune
 
 from search.ledger import DIRECTIONS, Ledger
 from search.sampler import FINISHED
-from spaces.metrics import Mode
+from spaces.metrics import Mode, best, better
 from spaces.study import Budget
 
 HOUR = 3600.0
@@ -50,13 +50,13 @@ class Limits(tune.Stopper):  # type: ignore[misc]
         return self.reason is not None
 
     def _target(self, trials: list[FrozenTrial]) -> str | None:
-        target, sign = self._budget.target, 1.0 if self._mode == "min" else -1.0
+        target = self._budget.target
         if target is None:
             return None
         for trial in trials:
             if trial.state is not TrialState.COMPLETE or any(violation > 0 for violation in trial.constraints.values()):
                 continue
-            if trial.value is not None and sign * trial.value <= sign * target:
+            if trial.value is not None and not better(self._mode, target, than=trial.value):
                 return f"target: trial {trial.number} reached {trial.value:.4g}, {target:.4g} was asked for"
         return None
 
@@ -69,12 +69,11 @@ class Limits(tune.Stopper):  # type: ignore[misc]
         trials = [trial for trial in trials if all(now[name] == one for name, one in trial.distributions.items())]
         if len(trials) < LEAST_TRIALS:
             return None
-        choose = min if self._mode == "min" else max
-        values = [choose(trial.intermediate_values.values()) for trial in trials]
+        values = [best(self._mode, trial.intermediate_values.values()) for trial in trials]
         relative = self._mode == "min" and min(values) > 0
         # Of errors the logarithm, in which a relative gain is a difference, and a bad trial is not a world away.
         scaled = [math.log(value) for value in values] if relative else values
-        error = -math.log1p(-least) if relative else least * abs(choose(values))
+        error = -math.log1p(-least) if relative else least * abs(best(self._mode, values))
         judged = optuna.create_study(direction=DIRECTIONS[self._mode])
         judged.add_trials(
             optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value)

@@ -1,56 +1,49 @@
-"""Early stopping by the median rule.
-
-Golovin et al., "Google Vizier: A Service for Black-Box Optimization", KDD 2017, section 3.2: a trial is stopped if the best
-value it has reached is worse than the median of what the others had reached by the same step.
-"""
+"""Early stopping by the median rule, with Optuna's MedianPruner (Golovin et al., "Google Vizier", KDD 2017, section 3.2)."""
 
 from __future__ import annotations
 
 import math
-from statistics import median
+
+import optuna
+from optuna.pruners import MedianPruner
+from optuna.trial import TrialState, create_trial
 
 from search.early_stopping import Decision
-from spaces.metrics import Mode
-
-LEAST_RIVALS = 5
-"""Others that must have come as far before a trial is compared with them (the default of Optuna's MedianPruner)."""
+from search.ledger import DIRECTIONS
+from spaces.metrics import Mode, best
 
 
 class MedianRule:
-    """The best value of each trial up to each report step, and the decisions that follow. Knows nothing of Ray.
+    """Stops a trial whose best value is worse than the median of what full trials had at that step, if there are five.
 
     Args:
         grace_steps: no trial is stopped earlier.
-        mode: "min" if a smaller value is better.
+        steps: of a full trial.
     """
 
-    def __init__(self, grace_steps: int, mode: Mode) -> None:
-        self._grace_steps = grace_steps
-        self._sign = 1.0 if mode == "min" else -1.0
-        self._best: dict[int, dict[int, float]] = {}
-        """Step -> trial -> its best value up to that step."""
-        self._last: dict[int, int] = {}
+    def __init__(self, grace_steps: int, steps: int, mode: Mode) -> None:
+        self._steps, self._mode = steps, mode
+        self._pruner = MedianPruner(n_warmup_steps=grace_steps)
+        self._full = optuna.create_study(direction=DIRECTIONS[mode])
+        self._values: dict[int, dict[int, float]] = {}
+        """Trial -> step -> value."""
 
     def record(self, trial: int, step: int, value: float) -> None:
-        """Note a trial's value at a step; steps of a trial come in rising order."""
-        last = self._last.get(trial, 0)
-        if step <= last or not math.isfinite(value):
+        """Note a trial's value at a step; what it repeats after a retry changes nothing."""
+        values = self._values.setdefault(trial, {})
+        if step in values or not math.isfinite(value):
             return
-        before = self._best[last][trial] if last else math.inf
-        self._best.setdefault(step, {})[trial] = min(before, self._sign * value)
-        self._last[trial] = step
+        values[step] = value
+        if step == self._steps:
+            self._full.add_trial(create_trial(value=value, intermediate_values=values))
 
     def judge(self, trial: int) -> Decision | None:
-        """Whether a trial may go on, by its best value so far; None while it cannot be told."""
-        step = self._last.get(trial, 0)
-        if step < self._grace_steps:
+        """The decision to stop a trial; None while it may go on."""
+        values = self._values.get(trial)
+        if not values or not self._pruner.prune(
+            self._full, create_trial(state=TrialState.RUNNING, intermediate_values=values)
+        ):
             return None
-        rivals = [value for other, value in self._best[step].items() if other != trial]
-        if len(rivals) < LEAST_RIVALS:
-            return None
-        limit, mine = median(rivals), self._best[step][trial]
-        return Decision(
-            mine <= limit,
-            step,
-            f"best {self._sign * mine:.4g} by step {step}, median of {len(rivals)} others {self._sign * limit:.4g}",
-        )
+        step, reached = max(values), best(self._mode, values.values())
+        full = len(self._full.get_trials(deepcopy=False))
+        return Decision(False, step, f"best {reached:.4g} by step {step}, worse than the median of {full} full trials")

@@ -20,7 +20,7 @@ STOP: str = TrialScheduler.STOP
 # What a space may name as its scheduler.
 RULES: dict[str, Callable[[Budget, Mode], Rule | None]] = {
     "asha": lambda budget, mode: Rungs(budget.rungs(), budget.reduction_factor, mode),
-    "median": lambda budget, mode: MedianRule(budget.grace_steps, mode),
+    "median": lambda budget, mode: MedianRule(budget.grace_steps, budget.steps, mode),
     "none": lambda budget, mode: None,
 }
 

@@ -7,20 +7,19 @@ merges two searches in one storage. This one asks and tells a named study itself
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from results.distributions import distribution
 from search.early_stopping import Decision
 from search.ledger import Ledger
 from search.observer import Observer
-from search.sampler import Experience, FairSampler
-from spaces.study import Budget, Scalar, Study
+from search.sampler import Suggestions, given
+from spaces.metrics import best
+from spaces.study import Budget, Study
 from trainables.lanes.board import NO_LANE
 
 
@@ -55,16 +54,6 @@ class _Running:
             "metrics": self.metrics,
             "decisions": self.decisions,
         }
-
-
-def ask(trial: optuna.Trial, space: Study) -> dict[str, Scalar]:
-    """Suggest a value for every searched parameter whose condition holds; what an interrupted trial has, it keeps."""
-    values: dict[str, Scalar] = {}
-    known = trial.params
-    for name, parameter in space.search.items():
-        if space.exists(parameter, values):
-            values[name] = known[name] if name in known else trial._suggest(name, distribution(space, name))
-    return values
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -111,7 +100,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         # While nothing runs, Tune would sleep over a None; a trial that no lane is left for fails with the reason.
         if self._running and len(self._running) >= self._lanes():
             return None
-        number, params = self._ledger.ask(lambda trial: ask(trial, self._space))
+        number, params = self._ledger.ask()
         running = self._running[trial_id] = _Running(number)
         frozen = self._ledger.trial(number)
         if frozen.intermediate_values:  # interrupted and resumed
@@ -194,8 +183,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             if constraint.metric in running.metrics
         }
 
-    def _better(self, best: float | None, value: float) -> float:
-        return value if best is None else (min if self.mode == "min" else max)(best, value)
+    def _better(self, so_far: float | None, value: float) -> float:
+        return value if so_far is None else best(self._space.objective.mode, (so_far, value))
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune writes a pickle of its parts when it starts. Nothing reads it, so it need hold nothing."""
@@ -212,10 +201,16 @@ def _metrics(result: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in result.items() if name.startswith(("val/", "train/"))}
 
 
-def open_ledger(url: str, name: str, space: Study, budget: Budget, experience: Experience | None = None) -> Ledger:
-    """The ledger of a run, made on first use with its given first trials: the documents' values are number 0."""
-    ledger = Ledger(url, name, space.objectives, FairSampler(space, budget, experience))
+def open_ledger(
+    url: str, name: str, space: Study, budget: Budget, earlier: Sequence[FrozenTrial] | None = None
+) -> Ledger:
+    """The ledger of a run, made on first use with its given first trials: the documents' values are number 0.
+
+    Args:
+        earlier: another search's trials, as `WarmStart.experience` gives them.
+    """
+    ledger = Ledger(url, name, space.objectives, Suggestions(space, budget, earlier or ()))
     if not ledger.trials:
         for values in space.first_trials()[: budget.trials]:
-            ledger.enqueue(values)
+            ledger.enqueue(given(space, values))
     return ledger

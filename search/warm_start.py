@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, create_trial
 
 from results.distributions import distributions
 from results.records import read_trials
 from results.run_directory import RunDirectory, read_json, write_json
-from search.sampler import MODELS, Experience, at_levels, fair_ranks
+from search.sampler import MODELS, at_levels, fair_ranks, share
 from spaces.errors import SpaceError
 from spaces.frozen import Frozen
 from spaces.study import Study
@@ -30,32 +30,30 @@ class WarmStart(Frozen):
     source: str
     trials: tuple[EarlierTrial, ...]
 
-    def experience(self, study: Study) -> Experience:
+    def experience(self, study: Study) -> list[FrozenTrial]:
         """The trials by the parameters that both runs search; those outside this run's ranges are left out.
 
-        Numbers are negative: older than any trial of this run.
+        Each has as its value its rank's share, and a negative number: it is older than any trial of this run.
         """
         ranges = distributions(study)
-        trials, ranks = [], []
+        trials = []
         for earlier in self.trials:
             shared = {name: value for name, value in earlier.params.items() if name in ranges}
             if not shared:
                 continue
             try:
                 trial = create_trial(
-                    state=TrialState.COMPLETE,
                     params=shared,
                     distributions={name: ranges[name] for name in shared},
-                    value=0.0,
+                    value=share(earlier.rank, len(self.trials)),
                     constraints=earlier.violations,
                 )
             except ValueError:  # outside
                 continue
             trials.append(trial)
-            ranks.append(earlier.rank)
         for index, trial in enumerate(trials):
             trial.number = index - len(trials)
-        return Experience(trials, ranks, len(self.trials))
+        return trials
 
 
 def warm_start(source: RunDirectory, study: Study) -> WarmStart:
@@ -85,7 +83,7 @@ def warm_start(source: RunDirectory, study: Study) -> WarmStart:
     ]
     levels = [*budget.rungs(), budget.steps]
     values = [at_levels(dict(trial.history), levels, theirs.objective.mode) for trial in trials]
-    ranks = fair_ranks(values, budget.reduction_factor).tolist()
+    ranks = fair_ranks(values, budget.reduction_factor)
     found = WarmStart(
         source=str(source.path.resolve()),
         trials=tuple(
@@ -97,7 +95,7 @@ def warm_start(source: RunDirectory, study: Study) -> WarmStart:
             for t, rank in zip(trials, ranks, strict=True)
         ),
     )
-    if not found.experience(study).trials:
+    if not found.experience(study):
         raise SpaceError(
             f"--warm-start {source.name}: none of its {len(trials)} finished trials lies in this run's ranges"
         )

@@ -1,7 +1,7 @@
 """A small space, so that samplers are quick, the value of its trials in closed form, and its study's file."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from deeplens_workers.lens_file import find_lens
 from results.run_directory import RunDirectory, SourceRecord
 from search.ledger import Ledger
-from search.sampler import Experience
-from search.searcher import ask, open_ledger
+from search.searcher import open_ledger
 from spaces.loading import load
 from spaces.study import Study
 from tests.results.conftest import record_of
@@ -50,13 +49,13 @@ def value(params: dict[str, Any], step: int) -> float:
     return floor * (1 + 100 / step)
 
 
-def open_at(path: Path, space: Study, experience: Experience | None = None) -> Ledger:
+def open_at(path: Path, space: Study, earlier: Sequence[FrozenTrial] = ()) -> Ledger:
     """The study "small" in the file `path`."""
-    return open_ledger(f"sqlite:///{path}", "small", space, space.budget[PRESET], experience)
+    return open_ledger(f"sqlite:///{path}", "small", space, space.budget[PRESET], earlier)
 
 
 def stored(path: Path) -> list[FrozenTrial]:
-    """What Optuna itself reads from the file: nothing of it comes from the ledger's memory."""
+    """What Optuna itself reads from the file."""
     return optuna.load_study(study_name="small", storage=f"sqlite:///{path}").get_trials()
 
 
@@ -72,7 +71,7 @@ def run_of(path: Path, space: Study, trials: int = 0) -> RunDirectory:
     run.create(record)
     ledger = open_ledger(run.storage_url, run.name, space, space.budget[PRESET])
     for _ in range(trials):
-        number, params = draw(ledger, space)
+        number, params = ledger.ask()
         reached = value(params, RUNGS[0])
         ledger.note(number, progress={"step": RUNGS[0], "metrics": {METRIC: reached, "val/kl": 1.0 + number}})
         ledger.report(number, RUNGS[0], reached)
@@ -81,15 +80,10 @@ def run_of(path: Path, space: Study, trials: int = 0) -> RunDirectory:
     return run
 
 
-def draw(ledger: Ledger, space: Study) -> tuple[int, dict[str, Any]]:
-    """Number and parameters of the next trial."""
-    return ledger.ask(lambda trial: ask(trial, space))
-
-
 def play(ledger: Ledger, space: Study, trials: int, until: Callable[[int], int] = lambda number: STEPS) -> None:
     """So many trials one after another; those that go `until` the last step are complete."""
     for _ in range(trials):
-        number, params = draw(ledger, space)
+        number, params = ledger.ask()
         last = until(number)
         for step in (*RUNGS, STEPS):
             if step <= last:

@@ -7,7 +7,6 @@ import pytest
 from optuna.trial import TrialState
 
 from search.limits import LEAST_TRIALS, Limits
-from search.searcher import ask
 from spaces.study import Study
 from tests.search.small import METRIC, PRESET, edited, open_at, small
 
@@ -38,7 +37,7 @@ class Search:
 
     def trial(self, value, state=TrialState.COMPLETE, violation=None):
         """Another trial; `value` is a number, or what becomes of its parameters."""
-        number, params = self.ledger.ask(lambda trial: ask(trial, self._space))
+        number, params = self.ledger.ask()
         reached = value(params) if callable(value) else value
         self.ledger.report(number, 200, reached)
         constraints = None if violation is None else {"val/kl": violation}

@@ -8,21 +8,16 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, get_args
 
-import optuna
 import pytest
-from optuna.samplers import GPSampler
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
-from results.distributions import distributions
-from search.sampler import GP_STARTUP, GP_TRIALS, SAMPLERS, sampler_of
-from search.searcher import ask
+from search.sampler import GP_TRIALS, SAMPLERS, sampler_of
 from spaces.study import Study
 from tests.search.small import (
     CHANGES,
     PARETO,
     RUNGS,
     STEPS,
-    draw,
     edited,
     inside,
     open_at,
@@ -41,22 +36,6 @@ COURSES = {
     "nsga2": (115, (5, 100, 130, 170, 200)),
     "grid": (28, (5, 22, 40)),
 }
-
-
-def test_gaussian_processes_suggest_what_optuna_s_would():
-    space = small(sampler="gp")
-
-    def suggested(sampler):
-        study = optuna.create_study(sampler=sampler)
-        study.add_trials(
-            create_trial(params=params, distributions=distributions(space), value=value(params, STEPS))
-            for params in (space.recommended() | {"learning_rate": rate} for rate in (1e-5, 3e-5, 1e-4, 3e-4, 1e-3))
-        )
-        return ask(study.ask(), space)
-
-    assert "_sample_relative_impl" in vars(GPSampler)  # what ours calls
-    optunas = GPSampler(seed=1, n_startup_trials=GP_STARTUP)
-    assert suggested(SAMPLERS["gp"](space, 1)) == suggested(optunas)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +63,7 @@ def search(path, space, trials, killed_after=()):
     left: dict[int, list[int]] = {}
     while True:
         while len(left) < 2 and len(drawn) < trials:
-            number, params = draw(ledger, space)
+            number, params = ledger.ask()
             drawn[number], left[number] = params, [*RUNGS, STEPS]
         if not left:
             assert list(drawn) == list(range(trials))
@@ -103,7 +82,7 @@ def search(path, space, trials, killed_after=()):
         if reports in killed_after:
             ledger = open_at(path, space)
             for number in sorted(left):
-                assert draw(ledger, space) == (number, drawn[number])
+                assert ledger.ask() == (number, drawn[number])
 
 
 def test_every_sampler_a_space_may_name_is_tested():
@@ -146,27 +125,17 @@ def test_auto_is_gaussian_processes_and_then_tpe():
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_parameters_are_sampled_jointly_even_after_ranges_have_changed(tmp_path, sampler):
+def test_parameters_are_sampled_jointly_even_after_ranges_have_changed(tmp_path, sampler, monkeypatch):
     before = small(sampler=sampler)
     ledger = open_at(tmp_path / "study.db", before)
     play(ledger, before, 20)
-    jointly: list[dict[str, Any]] = []
-
-    def look(space):
-        def suggest(trial):
-            jointly.append(trial.relative_params)
-            return ask(trial, space)
-
-        return suggest
-
-    ledger.ask(look(before))
     ledger.close()
     now = edited(before, learning_rate={"high": 1e-2})
     again = open_at(tmp_path / "study.db", now)
-    for _ in range(2):  # the one that was interrupted has its parameters, the next one is drawn
-        _, params = again.ask(look(now))
-    assert [set(one) for one in jointly] == [set(before.search), set(), set(now.search)]
-    assert params == jointly[2]
+    optunas = SAMPLERS[sampler](now, 0)
+    monkeypatch.setattr(optunas, "sample_independent", lambda *arguments: pytest.fail("sampled alone"))
+    monkeypatch.setitem(SAMPLERS, sampler, lambda study, seed: optunas)
+    assert again.ask()[1].keys() == now.search.keys()
 
 
 @pytest.mark.parametrize("several", [{}, PARETO], ids=["one objective", "two objectives"])
@@ -193,7 +162,7 @@ def test_constraints_are_learnt_from(tmp_path, sampler):
         ledger = open_at(tmp_path / f"{constrained}.db", space)
         drawn = []
         for _ in range(18):
-            number, params = draw(ledger, space)
+            number, params = ledger.ask()
             drawn.append(math.log10(params["learning_rate"]))
             ledger.report(number, RUNGS[0], abs(drawn[-1] + 3.5))
             ledger.tell(number, TrialState.PRUNED, None, {"val/kl": drawn[-1] + 4.2} if constrained else None)
@@ -210,7 +179,7 @@ def test_the_grid_has_every_point_once(tmp_path, lanes):
     ledger = open_at(tmp_path / "study.db", space)
     drawn, running = [], []
     for _ in range(1 + len(points)):
-        number, params = draw(ledger, space)
+        number, params = ledger.ask()
         drawn.append(tuple(params.values()))
         running.append(number)
         if len(running) == lanes:
@@ -230,10 +199,10 @@ def test_the_documents_values_may_end_when_one_point_of_the_grid_is_left(tmp_pat
     space = small("num_layers", sampler="grid")
     ledger = open_at(tmp_path / "study.db", space)
     for _ in range(3):
-        draw(ledger, space)
+        ledger.ask()
     for number in (1, 2, 0):
         ledger.report(number, RUNGS[0], 1.0)
         ledger.tell(number, TrialState.PRUNED, None)
-    number, _ = draw(ledger, space)
+    number, _ = ledger.ask()
     assert {trial.params["num_layers"] for trial in ledger.trials[1:]} == {3, 4, 5}
     ledger.tell(number, TrialState.FAIL, None)

@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 
 from search.asha import Rungs
-from search.median import LEAST_RIVALS, MedianRule
+from search.median import MedianRule
 from search.scheduler import CONTINUE, RULES, STOP, EarlyStopping, rule
 from spaces.study import Study
-from tests.search.small import METRIC, PRESET, small
+from tests.search.small import METRIC, PRESET, STEPS, small
 
 OTHER = "val/prior_psnr"
 
@@ -88,10 +88,9 @@ def test_without_a_rule_nothing_is_stopped():
     assert stopping.decisions == {}
 
 
-@pytest.mark.parametrize("make", [lambda: Rungs([10, 30], 3, "min"), lambda: MedianRule(10, "min")])
-def test_it_goes_on_from_what_was_reported_before_the_search_was_resumed(make):
+def test_it_goes_on_from_what_was_reported_before_the_search_was_resumed():
     curves = {number: {10: (number * 5) % 8 + 1.0, 30: (number * 3) % 8 + 1.0} for number in range(8)}
-    live, resumed = EarlyStopping(make(), METRIC), EarlyStopping(make(), METRIC)
+    live, resumed = scheduler(3), scheduler(3)
     for number, curve in curves.items():
         for step, value in curve.items():
             report(live, number, value, step)
@@ -115,12 +114,12 @@ def test_a_study_s_rule_has_its_budget_and_mode():
     of_psnr = small(scheduler="median", objective={"metric": OTHER, "mode": "max"})
     median = rule(of_psnr, of_psnr.budget[PRESET])
     assert isinstance(median, MedianRule)
-    for trial in range(LEAST_RIVALS + 1):
-        median.record(trial, 100, 30.0 - trial)
-        assert median.judge(trial) is None  # the grace is 200 steps
-        median.record(trial, 200, 30.0 - trial)
-    assert median.judge(0).go_on  # type: ignore[union-attr]
-    assert not median.judge(LEAST_RIVALS).go_on  # type: ignore[union-attr]
+    for trial in range(5):
+        for step in (200, STEPS):
+            median.record(trial, step, 30.0)
+    for step, stopped in ((100, False), (200, True)):  # the grace is 200 steps
+        median.record(5, step, 29.0)
+        assert (median.judge(5) is not None) is stopped
 
     assert rule(small(scheduler="none"), space.budget[PRESET]) is None
 

@@ -114,7 +114,7 @@ def test_a_budget_of_one_trial_has_the_documents_values_alone(path):
         budget={"quick": whole.budget["quick"].model_dump() | {"trials": 1}},
     )
     open_at(path, space)
-    assert [trial.system_attrs["fixed_params"] for trial in stored(path)] == [space.recommended()]
+    assert [trial.params for trial in stored(path)] == [space.recommended()]
 
 
 def test_a_finished_trial_is_complete(searcher, path):

@@ -7,8 +7,8 @@ from results.distributions import distributions
 from results.records import read_trials
 from results.run_directory import RunDirectory, RunError
 from search import warm_start
-from search.sampler import MODELS
-from search.searcher import ask, open_ledger
+from search.sampler import MODELS, given, share
+from search.searcher import open_ledger
 from search.warm_start import EarlierTrial, WarmStart
 from spaces.errors import SpaceError
 from tests.search.small import NAMES, PRESET, edited, open_at, run_of, small
@@ -57,22 +57,22 @@ def test_every_ended_trial_is_taken_over_with_its_rank(source, space):
     ]
 
     earlier = found.experience(tpe())
-    assert earlier.ranks == [trial.rank for trial in found.trials]
-    assert [trial.number for trial in earlier.trials] == list(range(-12, 0))  # older than this run's, in their order
-    assert [trial.params for trial in earlier.trials] == [trial.params for trial in theirs]
-    assert all(trial.state is TrialState.COMPLETE for trial in earlier.trials)
-    assert all(trial.distributions == distributions(space) for trial in earlier.trials)
+    assert [trial.value for trial in earlier] == [share(trial.rank, of=12) for trial in found.trials]
+    assert [trial.number for trial in earlier] == list(range(-12, 0))  # older than this run's, in their order
+    assert [trial.params for trial in earlier] == [trial.params for trial in theirs]
+    assert all(trial.state is TrialState.COMPLETE for trial in earlier)
+    assert all(trial.distributions == distributions(space) for trial in earlier)
 
 
 def test_failed_waiting_and_running_trials_tell_nothing(tmp_path, space):
     run = run_of(tmp_path / "source", space, 2)
     ledger = open_ledger(run.storage_url, run.name, space, space.budget[PRESET])
     for failed in (True, False):
-        number, _ = ledger.ask(lambda trial: ask(trial, space))
+        number, _ = ledger.ask()
         ledger.report(number, 200, 1e-9)
         if failed:
             ledger.tell(number, TrialState.FAIL, None)
-    ledger.enqueue(space.recommended())
+    ledger.enqueue(given(space, space.recommended()))
     ledger.close()
     assert len(read_trials(run)) == 5
     assert [trial.rank for trial in warm_start.warm_start(run, tpe()).trials] in ([0, 1], [1, 0])
@@ -81,21 +81,21 @@ def test_failed_waiting_and_running_trials_tell_nothing(tmp_path, space):
 def test_only_what_both_runs_search_is_taken_over(source):
     here = tpe("learning_rate", "batch_size")
     earlier = warm_start.warm_start(source, here).experience(here)
-    assert len(earlier.trials) == 12
-    assert all(trial.params.keys() == {"learning_rate"} for trial in earlier.trials)
-    assert all(trial.distributions["learning_rate"] == distributions(here)["learning_rate"] for trial in earlier.trials)
+    assert len(earlier) == 12
+    assert all(trial.params.keys() == {"learning_rate"} for trial in earlier)
+    assert all(trial.distributions["learning_rate"] == distributions(here)["learning_rate"] for trial in earlier)
 
 
 def test_trials_outside_this_run_s_ranges_are_left_out():
     here = edited(tpe(), learning_rate={"high": 1e-4}, lr_schedule={"choices": ["constant", "cosine"]})
     rates = [1e-5, 2e-4, 1e-4, 9e-6, 5e-5]
     earlier = of(rates).experience(here)
-    assert [trial.params["learning_rate"] for trial in earlier.trials] == [1e-5, 1e-4, 5e-5]
-    assert (earlier.ranks, earlier.ranked) == ([0, 2, 4], 5)  # those of their own run
-    assert [trial.number for trial in earlier.trials] == [-3, -2, -1]
-    assert len(of(rates, lr_schedule="cosine").experience(here).trials) == 3
-    assert of(rates, lr_schedule="one_cycle").experience(here).trials == []
-    assert of(rates, num_layers=6).experience(here).trials == []
+    assert [trial.params["learning_rate"] for trial in earlier] == [1e-5, 1e-4, 5e-5]
+    assert [trial.value for trial in earlier] == [share(rank, of=5) for rank in (0, 2, 4)]  # those of their own run
+    assert [trial.number for trial in earlier] == [-3, -2, -1]
+    assert len(of(rates, lr_schedule="cosine").experience(here)) == 3
+    assert of(rates, lr_schedule="one_cycle").experience(here) == []
+    assert of(rates, num_layers=6).experience(here) == []
 
 
 def test_another_objective_is_refused_with_both_named(source):
@@ -141,7 +141,7 @@ def test_a_run_whose_study_is_missing_is_an_error_of_its_own(tmp_path, space):
 def test_this_run_s_constraints_are_judged_by_their_metrics(source):
     here = tpe(constraints=[{"metric": "val/kl", "high": 5.5}])
     earlier = warm_start.warm_start(source, here).experience(here)
-    assert [trial.constraints for trial in earlier.trials] == [{"val/kl": number - 4.5} for number in range(12)]
+    assert [trial.constraints for trial in earlier] == [{"val/kl": number - 4.5} for number in range(12)]
     unknown = tpe(constraints=[{"metric": "val/active_units", "low": 4}])  # which that run has not noted
     assert "none of its 0 finished trials" in refusal(source, unknown)
 
@@ -153,7 +153,7 @@ def test_samplers_take_what_it_gives(tmp_path, source, sampler, constraints):
     ledger = open_at(tmp_path / "study.db", here, warm_start.warm_start(source, here).experience(here))
     told = {"val/kl": 1.0} if constraints else None
     for _ in range(4):
-        number, params = ledger.ask(lambda trial: ask(trial, here))
+        number, params = ledger.ask()
         ledger.report(number, 200, 1.0 + number)
         ledger.tell(number, TrialState.PRUNED, None, told)
         assert params.keys() == {"learning_rate", "batch_size"}
@@ -168,7 +168,7 @@ def test_it_is_kept_with_the_run_and_stands_alone(tmp_path, source):
     assert warm_start.read(run) == found
     read = warm_start.read(run)
     assert read is not None
-    assert [trial.params for trial in read.experience(here).trials] == [
+    assert [trial.params for trial in read.experience(here)] == [
         {name: trial.params[name] for name in NAMES} for trial in found.trials
     ]
 
