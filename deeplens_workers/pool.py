@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import math
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ LEAST_CHUNK, LARGEST_CHUNK = 64, 256
 IN_FLIGHT = 2  # units per actor: one being traced, one waiting
 SIGNALS_SEEN = 1.0
 """Seconds between two looks at whether a signal has come; Ray itself looks every ten."""
+STARTING = 8.0
+"""Seconds that it takes another actor to start, nearly all of them imports; two cores are busy with those of a search."""
 MAX_DEATHS = 3  # of actors, one after the other without a result; more mean that the machine or the lens kills them
 
 
@@ -60,9 +63,9 @@ class RenderActors:
         self._deaths = 0
         self.handles: list[Any] = []
 
-    def start(self) -> None:
-        """Start those that are missing."""
-        while len(self.handles) < self.count:
+    def start(self, at_most: int | None = None) -> None:
+        """Start those that are missing, or enough of them for `at_most` to be there."""
+        while len(self.handles) < min(self.count, at_most or self.count):
             self.handles.append(self._new())
 
     def replace(self, dead: Any, error: Exception) -> None:
@@ -101,6 +104,8 @@ class RenderActors:
 
 class Renderer:
     """Renders kernels of one lens. A context manager: actors start with the first rendering and are gone at the end.
+
+    One starts first, and the others when it is known that they come in time: a small data set renders while they would start.
 
     Args:
         lens: a checked lens file.
@@ -163,8 +168,9 @@ class Renderer:
         """Units of work as they finish: (index, kernels). The units of a dead actor go to the front of the queue again."""
         import ray
 
-        self._actors.start()
+        self._actors.start(at_most=1)
         waiting = deque(range(len(chunks)))
+        arrived = math.inf
         busy: dict[Any, tuple[int, Any]] = {}  # reference -> (index, actor)
         while waiting or busy:
             for _, actor in itertools.product(range(IN_FLIGHT), list(self._actors.handles)):
@@ -175,6 +181,11 @@ class Renderer:
                 pass
             reference = ready[0]
             index, actor = busy.pop(reference)
+            if (
+                len(waiting) * (time.monotonic() - arrived) > STARTING
+            ):  # the first unit says little: its actor was starting
+                self._actors.start()
+            arrived = time.monotonic()
             try:
                 result = ray.get(reference)
                 self._actors.delivered()

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from deeplens_workers.import_cost import placeholders
 
-# DeepLens saves pictures with the one and scores them with the other; they are two thirds of the time its import takes.
-with placeholders("torchvision", "torchvision.utils", "lpips"):
+# DeepLens draws with one, saves pictures with another and scores them with the third: nearly all of the time its import takes.
+with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torchvision", "torchvision.utils", "lpips"):
     from deeplens import GeoLens, Ray
 
 Array = NDArray[np.float64]

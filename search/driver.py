@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,7 +21,6 @@ from optuna.trial import TrialState
 from results.records import check_database, read_trials
 from results.run_directory import RunRecord, SourceRecord
 from search import warm_start
-from search.finalists import candidates, train_finalists
 from search.ledger import Ledger
 from search.limits import Limits
 from search.observer import Observer, Observers
@@ -32,6 +32,7 @@ from search.scheduler import EarlyStopping, rule
 from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
 from spaces.errors import SpaceError
+from spaces.study import Study
 from spaces.system import Prepared
 from trainables.lanes.lanes import Lanes, LanesLost
 
@@ -78,6 +79,7 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
         cpus=shape.cpus_per_worker,
         gpus=resources.gpus_per_worker,
         spare_cpus=shape.render_actors + SPARE_CPUS,
+        imports=("trainables.training.work", config.system.learner.partition(":")[0]),
         storage=directory.lanes,
         logs=directory.logs,
         told=observer.lanes_changed,
@@ -97,6 +99,8 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
                 quota = Quota(settings, ledger, observer.say)
                 quota.enforce()  # a resumed run may have another one
                 ended = _trials(job, settings, ledger, lanes, observer, quota)
+                from search.finalists import candidates, train_finalists  # reads checkpoints, with torch
+
                 found = candidates(read_trials(directory), config, job.budget)
                 train_finalists(found, settings, lanes, observer.say, quota.enforce)
                 data = replace(data, work={name: done + supply.work().get(name, 0) for name, done in data.work.items()})
@@ -113,17 +117,35 @@ def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, obs
         return f"trials: all {finished} have ended"
     job.directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
     observer.note("waiting for the lanes (they start once, in about a minute on two cores)")
-    rehearse(job.study, len(ledger.trials))
+    rehearsal = _Rehearsal(job.study, len(ledger.trials))
+    if ledger.trials:  # the first suggestion will need it
+        rehearsal.begin()
     lanes.wait_ready()
     complete = {trial.number: trial.values[0] for trial in ledger.trials if trial.state is TrialState.COMPLETE}
     observer.search_started(finished, lanes.count, complete)
     limits = Limits(budget, job.study.objective.mode, ledger)
-    observers = Observers(observer, quota)
+    observers = Observers(observer, quota, rehearsal)
     tune_trials(settings, ledger, lanes, observers, limits, trials=budget.trials - finished)
     if limits.reason is not None:
         observer.say(f"the search ends: {limits.reason}")
         return limits.reason
     return f"trials: all {sum(trial.state.is_finished() for trial in ledger.trials)} have ended"
+
+
+class _Rehearsal(Observer):
+    """Rehearses what the sampler will need, once: beside the first trials, for before them others need the CPUs to start."""
+
+    def __init__(self, study: Study, number: int) -> None:
+        self._thread = threading.Thread(target=rehearse, args=(study, number), name="rehearsal")
+        self._begun = False
+
+    def begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._thread.start()
+
+    def trial_reported(self, number: int, step: int, value: float) -> None:
+        self.begin()
 
 
 def tune_trials(

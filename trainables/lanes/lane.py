@@ -7,13 +7,13 @@ through the board. One path serves 1 worker and W (DDP), CPU and GPU, one node a
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import socket
 import traceback
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,9 +28,10 @@ logger = logging.getLogger(__name__)
 HEARTBEAT = 60.0
 
 
-# Of glibc's malloc.h: bytes above which a block comes from the kernel and goes back to it, and above which free memory does.
-M_MMAP_THRESHOLD, LARGEST_BLOCK = -3, 2**25  # older versions refuse more
-M_TRIM_THRESHOLD, MOST_KEPT = -1, 2**30
+# Environment of the workers. glibc would give megabytes that one step frees back to the kernel, which clears every page of them
+# again for the next: 2 to 10 % of a step's time. Bytes above which a block comes from the kernel and goes back to it (older
+# versions refuse more), and above which free memory does; the second alone would end the adjustment of the first.
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
 
 def collective_backend(workers: int, gpus: float) -> Literal["nccl", "gloo"]:
@@ -47,13 +48,14 @@ def serve(config: dict[str, Any]) -> None:
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    context, device = get_context(), get_device()
+    device = get_device()
     assert not isinstance(device, list), "one device per worker"
-    worker = Worker(context.get_world_rank(), context.get_world_size(), str(device))
+    index, rank = divmod(get_context().get_world_rank(), config["workers"])
+    lane, worker = config["lanes"][index], Worker(rank, config["workers"], str(device))
     torch.set_num_threads(config["threads"])
-    keep_freed_memory()
-    lane: str = config["lane"]
-    open_log(config["log"], worker)
+    for module in config["imports"]:
+        import_module(module)
+    open_log(Path(config["logs"], f"{lane}.log") if config["logs"] is not None else None, worker)
     where = f"{socket.gethostname()} (node {ray.get_runtime_context().get_node_id()[:8]})"
     logger.info("%s starts on %s, device %s, threads %d", lane, where, worker.device, torch.get_num_threads())
     try:
@@ -62,18 +64,6 @@ def serve(config: dict[str, Any]) -> None:
         logger.exception("%s ends with an error", lane)
         raise
     logger.info("%s ends", lane)
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what one step frees for the next.
-
-    It would give megabytes back to the kernel, which clears every page of them again: 2 to 10 % of a step's time. Does nothing
-    where it is not glibc.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    # The second alone would make it worse: it ends the adjustment of the first.
-    if mallopt is not None and mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK):
-        mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def _serve(lane: str, board: Any, worker: Worker) -> None:
@@ -142,14 +132,14 @@ def _described(step: int, metrics: dict[str, float], metric: str) -> str:
     return ", ".join(parts)
 
 
-def open_log(path: str | None, worker: Worker) -> None:
+def open_log(path: Path | None, worker: Worker) -> None:
     """Append what `trainables` logs in this process to a file, line by line; to none where it cannot be opened."""
     package = logging.getLogger("trainables")
     package.setLevel(logging.INFO)
     if path is None:
         return
     try:
-        handler = logging.FileHandler(Path(path))
+        handler = logging.FileHandler(path)
     except OSError as error:  # a node without the shared directory trains nevertheless
         logger.warning("%s: no log here: %s", path, error.strerror)
         return

@@ -6,8 +6,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import ray
 from ray.actor import ActorHandle
@@ -15,19 +16,22 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.lanes.board import BOARD, NO_LANE, Assignment, LaneBoard, Report
-from trainables.lanes.lane import collective_backend, serve
+from trainables.lanes.lane import MEMORY, collective_backend, serve
+
+if TYPE_CHECKING:
+    from trainables.lanes.ray_internals import Trainer
 
 logger = logging.getLogger(__name__)
 
-# Worker groups restart this often per lane; beyond it the machine, not the trial, is at fault.
+# Workers restart this often per lane; beyond it the machine, not the trial, is at fault.
 MAX_RESTARTS = 20
 PROCESS_GROUP_TIMEOUT = 1800
 # How often it is looked whether lanes are ready, and whether there is room for another (s).
 POLL = 2.0
 # How long Ray may take to say that there is a place; whole seconds, Ray drops the rest.
 PROBE = 3
-# How long a lane may wait for its place in the cluster, at first and after its node has left (s).
-START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+# How long a lane may wait for its place in the cluster, at first and after its node has left (s), and Ray's default.
+START_TIMEOUT, PLACED_IN = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", 60.0
 # What a worker asks for may be a fraction, which a float misses.
 ROUNDING = 1e-6
 
@@ -39,7 +43,8 @@ class LanesLost(RuntimeError):
 class Lanes:
     """The lanes of one search, closed with it (a context manager).
 
-    A lane whose workers cannot be placed within the time of `START_TIMEOUT`, at first or after its node has left, is
+    On one node, lanes of one worker are the workers of one trainer, which replaces each alone; any other lane has a trainer of its own.
+        A lane whose workers cannot be placed within the time of `START_TIMEOUT`, at first or after its node has left, is
     dropped; another lane goes on with what it trained. It is started again once a whole lane has room, and so are more.
 
     Args:
@@ -48,6 +53,7 @@ class Lanes:
         storage: directory where Ray Train keeps its own files.
         most: as many lanes as there may ever be; `lanes` unless given.
         spare_cpus: CPUs of the cluster that are not for lanes.
+        imports: modules that workers import before they ask for work, so that the first trial need not.
         logs: existing directory of the files `lane-N.log`; none are written without it.
         told: called, from any thread, with a line for each lane that is lost or added later, and their number then.
         poll: seconds between two looks at the cluster.
@@ -63,6 +69,7 @@ class Lanes:
         storage: Path,
         most: int | None = None,
         spare_cpus: int = 0,
+        imports: tuple[str, ...] = (),
         logs: Path | None = None,
         told: Callable[[str, int], None] = lambda line, lanes: None,
         poll: float = POLL,
@@ -73,11 +80,13 @@ class Lanes:
         self._storage = storage.resolve()
         self.most = lanes if most is None else most
         self._spare_cpus = spare_cpus
+        self._imports = imports
         self._logs = logs.resolve() if logs is not None else None
         self._told = told
         self._poll = poll
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._trainers: list[Trainer] = []
         self._alive: set[str] = set()
         """Lanes that are ready or being started."""
         self._ready: set[str] = set()
@@ -96,8 +105,10 @@ class Lanes:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"name": BOARD, "num_cpus": 0, "max_concurrency": 10_000, "scheduling_strategy": here}
         self.board = ray.remote(LaneBoard).options(**options).remote()
-        for _ in range(self._first):
-            self._start()
+        self._one_node = sum(node["Alive"] for node in ray.nodes()) == 1
+        together = self._first if self._one_node and self._workers == 1 else 1
+        for _ in range(self._first // together):
+            self._start(together)
         self._watcher.start()
         return self
 
@@ -106,26 +117,21 @@ class Lanes:
             self._closing.set()
         # Ray's native calls make a SystemError of what a signal's handler raises in them.
         if kind is not None and (not issubclass(kind, Exception) or issubclass(kind, SystemError)):
-            self._end_controllers()  # interrupted: no waiting for reports, Ray's own shutdown ends the workers
+            self._end_trainers()  # interrupted: no waiting for reports, Ray's own shutdown ends the workers
             return
         ray.get(self.board.close.remote())
         for thread in self._threads:
-            if thread.name in self._ready:
+            if self._ready.intersection(thread.name.split()):
                 thread.join(timeout=30)
         if any(thread.is_alive() for thread in self._threads):  # not placed yet: nobody there to hear the board
-            self._end_controllers()
+            self._end_trainers()
         self._watcher.join(timeout=30)
         ray.kill(self.board)
 
-    def _end_controllers(self) -> None:
+    def _end_trainers(self) -> None:
         """End the threads' trainers: were they still calling Ray while it shuts down, the exit code would be 1."""
-        from ray._private import state, worker
-
-        # Not ray.util.state.list_actors: it asks the dashboard, which need not run.
-        mine = ray.get_runtime_context().get_job_id()
-        for identity, actor in state.actors().items():
-            if (actor["ActorClassName"], actor["State"], actor["JobID"]) == ("TrainController", "ALIVE", mine):
-                worker.global_worker.core_worker.kill_actor(ray.ActorID(bytes.fromhex(identity)), True)
+        for trainer in self._trainers:
+            trainer.end()
         for thread in [*self._threads, self._watcher]:
             thread.join(timeout=10)
 
@@ -166,72 +172,95 @@ class Lanes:
             if not report.last:
                 waiting[self.board.next_report.remote(assignment.attempt)] = assignment
 
-    def _start(self) -> str | None:
-        """Start the first lane that there is not; its name."""
+    def _start(self, lanes: int = 1) -> list[str]:
+        """Start so many lanes under one trainer, the first that there are not; their names."""
         with self._lock:
             if self._closing.is_set():
-                return None
-            names = (f"lane-{index}" for index in range(self.most))
-            name = next(name for name in names if name not in self._alive | self._broken)
-            self._alive.add(name)
-            ray.get(self.board.add_lane.remote(name))
-            thread = threading.Thread(target=self._run, args=(name,), name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-            return name
+                return []
+            every = (f"lane-{index}" for index in range(self.most))
+            names = list(islice((name for name in every if name not in self._alive | self._broken), lanes))
+            self._alive.update(names)
+            ray.get([self.board.add_lane.remote(name) for name in names])
+            self._run_beside(names)
+            return names
 
-    def _run(self, name: str) -> None:
+    def _run_beside(self, names: list[str]) -> None:
+        thread = threading.Thread(target=self._run, args=(names,), name=" ".join(names), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self, names: list[str]) -> None:
         from ray.train import WorkerGroupError
+
+        from trainables.lanes.ray_internals import found_no_place
 
         for left in reversed(range(MAX_RESTARTS + 1)):
             try:
-                self._trainer(name).fit()
+                self._fit(names)
                 return
             except Exception as error:
                 if self._closing.is_set():
                     return
-                if not _found_no_place(error):  # that takes no traceback
-                    logger.exception("%s", name)
-                reason = self._why(name, error)  # before the room is looked at: that takes some for a moment
+                no_place = found_no_place(error)
+                if no_place and len(names) > 1:  # there may be for some of them
+                    for name in names:
+                        self._run_beside([name])
+                    return
+                if not no_place:  # that takes no traceback
+                    logger.exception("%s", ", ".join(names))
+                reasons = {
+                    name: self._why(name, error, no_place) for name in names
+                }  # before the room is looked at: that takes some for a moment
                 # Trials that end in errors may use up the restarts of a lane that works.
-                broken = not left or (isinstance(error, WorkerGroupError) and name not in self._ready)
-                if not broken and self._has_room(len(self._alive)):
+                broken = not left or (isinstance(error, WorkerGroupError) and self._ready.isdisjoint(names))
+                if not broken and self._has_room(len(self._alive), new=len(names)):
                     continue  # its processes died before they had begun, or there is room just now
-                self._lose(name, reason, broken)
+                for name, reason in reasons.items():
+                    self._lose(name, reason, broken)
                 return
 
-    def _trainer(self, name: str) -> Any:
+    def _fit(self, names: list[str]) -> None:
+        """Have Ray Train run the workers of some lanes to their end."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
 
-        return TorchTrainer(
+        from trainables.lanes.ray_internals import Apart, Trainer
+
+        together = Apart()
+        if self._workers > 1:
+            from ray.train.torch import TorchConfig
+
+            backend = collective_backend(self._workers, self._gpus)
+            together = TorchConfig(backend=backend, timeout_s=PROCESS_GROUP_TIMEOUT)
+        trainer = Trainer(
             serve,
             train_loop_config={
-                "lane": name,
+                "lanes": names,
+                "workers": self._workers,
                 "threads": self._cpus,
+                "imports": self._imports,
                 "namespace": ray.get_runtime_context().namespace,
-                "log": str(self._logs / f"{name}.log") if self._logs is not None else None,
+                "logs": str(self._logs) if self._logs is not None else None,
             },
             scaling_config=ScalingConfig(
-                num_workers=self._workers, use_gpu=self._gpus > 0, resources_per_worker=self._each
+                num_workers=self._workers * len(names), use_gpu=self._gpus > 0, resources_per_worker=self._each
             ),
             run_config=RunConfig(
-                name=name,
+                name=names[0],
                 storage_path=str(self._storage),
                 # A group that found no place is a failure of the controller's, after which Ray Train tries for ever.
-                failure_config=FailureConfig(max_failures=MAX_RESTARTS, controller_failure_limit=0),
+                failure_config=FailureConfig(max_failures=MAX_RESTARTS * len(names), controller_failure_limit=0),
+                worker_runtime_env={"env_vars": MEMORY},
             ),
-            torch_config=TorchConfig(
-                backend=collective_backend(self._workers, self._gpus), timeout_s=PROCESS_GROUP_TIMEOUT
-            ),
+            backend_config=together,
+            one_node=self._one_node,
         )
+        self._trainers.append(trainer)
+        trainer.fit()
 
-    def _why(self, name: str, error: Exception) -> str:
+    def _why(self, name: str, error: Exception, no_place: bool) -> str:
         """In a line, why a lane ended."""
-        if _found_no_place(error):
-            from ray.train.v2._internal.constants import DEFAULT_WORKER_GROUP_START_TIMEOUT_S
-
-            seconds = float(os.environ.get(START_TIMEOUT, DEFAULT_WORKER_GROUP_START_TIMEOUT_S))
+        if no_place:
+            seconds = float(os.environ.get(START_TIMEOUT, PLACED_IN))
             free = ray.available_resources()
             there = _resources({kind: free.get(kind, 0) for kind in self._each})
             wanted = f"asks for {self._workers} x {_resources(self._each)}"
@@ -254,7 +283,7 @@ class Lanes:
 
     def _watch(self) -> None:
         """Notes which lanes are ready, and starts those that there is room for."""
-        late: set[str | None] = set()
+        late: set[str] = set()
         while not self._closing.wait(self._poll):
             try:
                 for name in self._note_ready() & late:
@@ -263,7 +292,7 @@ class Lanes:
                     self._told(f"{name} joins: there is room for it", self.count)
                 lanes = len(self._alive)
                 if lanes < self.most - len(self._broken) and self._is_free() and self._has_room(lanes + 1):
-                    late.add(self._start())
+                    late.update(self._start())
             except Exception:
                 if not self._closing.is_set():
                     logger.exception("looking for room for lanes")
@@ -279,24 +308,17 @@ class Lanes:
         free = ray.available_resources()
         return all(free.get(kind, 0) + ROUNDING >= self._workers * amount for kind, amount in self._each.items())
 
-    def _has_room(self, lanes: int) -> bool:
-        """Whether the nodes hold so many lanes beside the spare CPUs, and the last of them now."""
+    def _has_room(self, lanes: int, new: int = 1) -> bool:
+        """Whether the nodes hold so many lanes beside the spare CPUs, and the last `new` of them now."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if places(nodes, self._each, self._workers, self._spare_cpus) < lanes:
             return False
         # What is free may lie in pieces on several nodes: Ray itself says whether it serves.
-        group = placement_group([self._each] * self._workers)
+        group = placement_group([self._each] * self._workers * new)
         try:
             return bool(group.wait(PROBE))
         finally:
             remove_placement_group(group)
-
-
-def _found_no_place(error: Exception) -> bool:
-    from ray.train import ControllerError
-    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
-
-    return isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
 
 
 def places(nodes: Iterable[Mapping[str, float]], each: Mapping[str, float], workers: int, spare_cpus: float) -> int:

@@ -1,0 +1,114 @@
+"""Claim: from the command to the first trial a search takes few processes, and half the CPU seconds that Ray takes as it comes.
+
+On a small machine these CPU seconds are what a user waits for: nearly all of them are imports, each process for itself. A search is
+started on an empty cache and ended when a lane takes its first trial; every process that it started is counted, those that
+are gone by then too. `--checkout` measures another working tree in turns with this one, for two lines to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[1]
+MARK = "PSF_SEARCH_STARTUP"
+"""A variable whose value is in the environment of every process of one start, and of no other."""
+LOOK = 0.2  # s; what a process spends between the last look and its end is missed
+GIVE_UP = 600  # s
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Start:
+    """One start: seconds to the first trial, and CPU seconds of each process by id and start time, with its title."""
+
+    seconds: float
+    processes: dict[tuple[int, int], tuple[float, str]]
+
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(seconds for seconds, _ in self.processes.values())
+
+
+def processes(mark: str) -> dict[tuple[int, int], tuple[float, str]]:
+    """CPU seconds and title of every process with that mark."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if f"{MARK}={mark}\0".encode() not in (entry / "environ").read_bytes() + b"\0":
+                continue
+            values = (entry / "stat").read_text().rpartition(")")[2].split()  # from the third of proc(5) on
+            title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:  # it is gone, or another user's
+            continue
+        found[int(entry.name), int(values[19])] = ((int(values[11]) + int(values[12])) / TICKS, title)
+    return found
+
+
+def start(checkout: Path, space: str, preset: str, folder: Path) -> Start:
+    """Start a search of a checkout, and end it with its first trial.
+
+    Raises:
+        RuntimeError: it ended before.
+    """
+    options = ["--space", space, "--preset", preset, "--name", "start", "--out", folder, "--cache", folder / "cache"]
+    began = time.perf_counter()
+    search = subprocess.Popen(
+        [sys.executable, checkout / "search" / "run.py", *map(str, options)],
+        cwd=checkout,
+        env={**os.environ, MARK: folder.name, "PYTHONPATH": str(checkout)},  # not the checkout that is installed
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    seen: dict[tuple[int, int], tuple[float, str]] = {}
+    try:
+        while not any(" taken " in log.read_text() for log in (folder / "start" / "logs").glob("lane-*.log")):
+            if search.poll() is not None or time.perf_counter() - began > GIVE_UP:
+                search.kill()
+                raise RuntimeError(f"{checkout}: no trial began: {search.communicate()[0]}")
+            seen |= processes(folder.name)
+            time.sleep(LOOK)
+        seconds = time.perf_counter() - began
+        return Start(seconds, seen | processes(folder.name))
+    finally:
+        search.send_signal(signal.SIGINT)
+        search.wait()
+
+
+def name(title: str) -> str:
+    """What a process is, from its title."""
+    found = re.search(r"ray::\w+|[\w-]+\.py|gcs_server|raylet\b", title)
+    return found[0] if found else title.split(" ")[0].rpartition("/")[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkout", type=Path, help="another working tree to measure beside this one")
+    parser.add_argument("--space", default="cvae_psf")
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--repeats", type=int, default=1)
+    arguments = parser.parse_args()
+    checkouts = [HERE, *([arguments.checkout.resolve()] if arguments.checkout else [])]
+    for _ in range(arguments.repeats):
+        for checkout in checkouts:
+            with tempfile.TemporaryDirectory() as folder:
+                found = start(checkout, arguments.space, arguments.preset, Path(folder))
+            print(
+                f"{checkout.name}: first trial after {found.seconds:.0f} s, "
+                f"{len(found.processes)} processes, {found.cpu_seconds:.0f} CPU s"
+            )
+            print(*(f"{s:8.1f} {name(title)}" for s, title in sorted(found.processes.values(), reverse=True)), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
