@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is search.py
 
 import argparse
+import os
 import subprocess
 import tempfile
 import time
@@ -32,7 +33,7 @@ from search.plan import machine
 from search.process import start_ray
 from spaces.loading import load
 from trainables.lanes.board import Assignment, Report
-from trainables.lanes.lane import keep_freed_memory
+from trainables.lanes.lane import MEMORY
 from trainables.lanes.lanes import Lanes
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.data import PsfTensors
@@ -50,6 +51,7 @@ WARM_UP = 20
 
 def plain(trial: CvaePsfTrial, sets: dict[str, str], steps: int) -> float:
     """`plain_loop` in a process of its own, without Ray."""
+    os.environ.update(MEMORY)  # of the new process: glibc reads it at its start
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(plain_loop, trial, sets, steps).result()
 
@@ -57,7 +59,6 @@ def plain(trial: CvaePsfTrial, sets: dict[str, str], steps: int) -> float:
 def plain_loop(trial: CvaePsfTrial, sets: dict[str, str], steps: int) -> float:
     """Steps per second of the same mathematics with nothing around it, on all CPUs and with a lane's settings of memory."""
     torch.set_num_threads(machine()[0])
-    keep_freed_memory()
     data = PsfTensors.load(sets["train"], sets["validation"])
     count, channels, side, _ = data.train.kernels.shape
     torch.manual_seed(0)

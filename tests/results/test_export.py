@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from deeplens_workers.psf_data import PsfData
 from results.export import export_model, model_card
 from results.run_directory import RunError
 from spaces.loading import load
 from tests.results.conftest import RunMaker, summary_of
 from trainables.psf.card import psf_card
 
-CARD = psf_card(load("cvae_psf").data, "cooke_triplet_50mm")
+CARD = psf_card(PsfData.model_validate(load("cvae_psf").data), "cooke_triplet_50mm")
 
 
 def test_an_export_replaces_the_earlier_one_whole(make_run: RunMaker):

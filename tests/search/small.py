@@ -8,7 +8,6 @@ from typing import Any, Final
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from deeplens_workers.lens_file import find_lens
 from results.run_directory import RunDirectory, SourceRecord
 from search.ledger import Ledger
 from search.searcher import open_ledger
@@ -61,7 +60,7 @@ def stored(path: Path) -> list[FrozenTrial]:
 
 def run_of(path: Path, space: Study, trials: int = 0) -> RunDirectory:
     """A run's directory as a search of so many trials leaves it; each has reported once and was then stopped."""
-    run, lens = RunDirectory(path), find_lens(space.data.lens)
+    run, lens = RunDirectory(path), space.system.make_preparation().find(space.data)
     record = record_of(run.name).model_copy(
         update={
             "study": space.model_dump(mode="json", exclude_none=True),

@@ -46,9 +46,7 @@ def test_a_notebook_searches_and_uses_the_winner(tmp_path):
 
 
 def test_bad_input_is_told_before_anything_starts(tmp_path):
-    with pytest.raises(
-        SpaceError, match="unknown hyperparameter of cvae_psf; did you mean 'kl_weight'"
-    ):
+    with pytest.raises(SpaceError, match="unknown hyperparameter of cvae_psf; did you mean 'kl_weight'"):
         run_search("cvae_psf", overrides={"search.kl_wait.high": 1e-2}, out=tmp_path)
     with pytest.raises(SpaceError, match="--preset quik: space cvae_psf has no such budget; did you mean 'quick'"):
         run_search("cvae_psf", preset="quik", out=tmp_path)

@@ -232,7 +232,7 @@ def test_several_objectives(path):
 
 def test_what_is_maximised(tmp_path):
     objective = Objective(metric="val/prior_psnr", mode="max")
-    Ledger(f"sqlite:///{tmp_path}/study.db", "max", [objective], list)
+    Ledger(f"sqlite:///{tmp_path}/study.db", "max", [objective], lambda trials: trials[0])
     study = optuna.load_study(study_name="max", storage=f"sqlite:///{tmp_path}/study.db")
     assert study.direction.name == "MAXIMIZE"
 
@@ -253,7 +253,7 @@ def test_choices_may_change_between_searches(ledger, path):
     fresh = [again.ask() for _ in range(12)]
     assert [number for number, _ in fresh] == list(range(8, 20))
     assert {params["lr_schedule"] for _, params in fresh} == {"constant", "cosine"}
-    assert all(1e-6 <= params["learning_rate"] <= 2e-4 for _, params in fresh)
+    assert all(1e-6 <= float(params["learning_rate"]) <= 2e-4 for _, params in fresh)
     assert_equal_trials(again, path)
     trials = stored(path)
     assert trials[7].distributions["lr_schedule"] == CategoricalDistribution(("constant", "cosine", "one_cycle"))

@@ -235,7 +235,7 @@ def test_it_learns_from_another_search(tmp_path, sampler):
     def decades(earlier):
         """Mean logarithm of the first rates that are suggested, none of which is ever judged."""
         ledger = open_at(tmp_path / f"{len(earlier)}.db", space, earlier)
-        return mean(math.log10(ledger.ask()[1]["learning_rate"]) for _ in range(9))
+        return mean(math.log10(float(ledger.ask()[1]["learning_rate"])) for _ in range(9))
 
     assert decades(earlier_trials(space)) < -4.5 < decades(())
 

@@ -163,7 +163,7 @@ def test_constraints_are_learnt_from(tmp_path, sampler):
         drawn = []
         for _ in range(18):
             number, params = ledger.ask()
-            drawn.append(math.log10(params["learning_rate"]))
+            drawn.append(math.log10(float(params["learning_rate"])))
             ledger.report(number, RUNGS[0], abs(drawn[-1] + 3.5))
             ledger.tell(number, TrialState.PRUNED, None, {"val/kl": drawn[-1] + 4.2} if constrained else None)
         return mean(drawn[11:])

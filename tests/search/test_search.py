@@ -89,7 +89,7 @@ def test_every_trial_is_in_the_study_once_with_its_end(first, root):
 def test_the_exported_model_works_on_its_own(first):
     _, run = first
     torch = pytest.importorskip("torch")
-    from trainables.exports import load_model
+    from results import load_model
 
     kernels = load_model(run / "model").predict(torch.tensor([[0.0, 0.5], [-1.0, 1.0]]))
     assert kernels.shape == (2, 3, 15, 15)
@@ -235,7 +235,7 @@ def test_ctrl_c_ends_a_rendering_with_its_actors_and_leaves_no_file(tmp_path):
 @pytest.mark.slow
 def test_a_search_over_depths_and_focus_distances_trains_on_a_stream(tmp_path):
     torch = pytest.importorskip("torch")
-    from trainables.exports import load_model
+    from results import load_model
 
     data = ["data.depths_mm=[-10000, -2000]", "data.focus_mm=[-10000, -3000]", "data.stream={kernels: 512, reuse: 1}"]
     done = subprocess.run(

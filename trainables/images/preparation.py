@@ -55,7 +55,12 @@ class ImagePreparation(Preparation[ImageData]):
             wanted = _parameters(data, source, seed)
             total = sum(len(parts[name].images) for name in missing)
             for name in missing:
-                store.write(cache, wanted[name], _arrays(parts[name], wanted[name]), about={"source": {"name": source.name, "sha256": source.sha256}})
+                store.write(
+                    cache,
+                    wanted[name],
+                    _arrays(parts[name], wanted[name]),
+                    about={"source": {"name": source.name, "sha256": source.sha256}},
+                )
                 made += len(parts[name].images)
                 if progress is not None:
                     progress(made, total, f"{made:,} images")

@@ -47,7 +47,8 @@ def test_held_out_images_are_binarised_for_good_and_training_images_as_said(tmp_
         mode: have(small(tmp_path, binarise=mode), tmp_path / "cache").sets for mode in ("none", "static", "dynamic")
     }
     images = {
-        mode: {name: store.read(Path(entry), ("images",))["images"] for name, entry in one.items()} for mode, one in sets.items()
+        mode: {name: store.read(Path(entry), ("images",))["images"] for name, entry in one.items()}
+        for mode, one in sets.items()
     }
     for name in ("validation", "test"):
         assert sets["static"][name] == sets["dynamic"][name]

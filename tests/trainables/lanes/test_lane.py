@@ -209,7 +209,7 @@ def package_logger():
 
 
 def test_each_line_of_a_lane_of_several_workers_has_its_rank(package_logger, tmp_path):
-    open_log(str(tmp_path / "lane-0.log"), Worker(1, 2, "cpu"))
+    open_log(tmp_path / "lane-0.log", Worker(1, 2, "cpu"))
     logging.getLogger("trainables.training.loop").warning("of the training code")
     logging.getLogger("elsewhere").warning("of a library")
     (line,) = (tmp_path / "lane-0.log").read_text().splitlines()  # there before the file is closed
@@ -217,7 +217,7 @@ def test_each_line_of_a_lane_of_several_workers_has_its_rank(package_logger, tmp
 
 
 def test_a_lane_whose_node_lacks_the_directory_goes_without_a_log(package_logger, tmp_path, caplog):
-    open_log(str(tmp_path / "missing" / "lane-0.log"), Worker(0, 1, "cpu"))
+    open_log(tmp_path / "missing" / "lane-0.log", Worker(0, 1, "cpu"))
     assert "no log here: No such file or directory" in caplog.text
     open_log(None, Worker(0, 1, "cpu"))
 
