@@ -155,7 +155,7 @@ def test_a_lane_may_still_write_after_its_trial_was_stopped(search, later):
 def test_what_a_killed_writer_left_goes_once_nobody_writes(search):
     search.trial("COMPLETE", 0.9)
     folder = search.directory.checkpoints(0)
-    (folder / f".best-{STEPS:08d}.safetensors.123").write_bytes(b"half")
+    (folder / f".123.best-{STEPS:08d}.safetensors").write_bytes(b"half")
     (folder / f"best-{STEPS:08d}.safetensors").write_bytes(b"whole, but its JSON was never written")
     search.quota.enforce()
     assert len(list(folder.iterdir())) == 2 * 2 + 2
