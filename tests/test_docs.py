@@ -56,19 +56,18 @@ def git(directory, *arguments):
     return done.stdout
 
 
-def run(directory, *command, code=0, **environment):
-    """What a Python command prints, run in a directory whose packages come first."""
-    path = {"PYTHONPATH": os.pathsep.join(environment.pop("path", [str(directory)]))}
+def run(directory, *command, path=None):
+    """What a Python command prints, run in a directory; its packages, or those in `path`, come first."""
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=directory,
-        env={**os.environ, **path, **environment},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or [str(directory)])},
         capture_output=True,
         text=True,
         timeout=550,
         check=False,
     )
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
