@@ -24,7 +24,7 @@ class Rungs:
 
     Args:
         steps: the rungs, in optimizer steps.
-        reduction_factor: one in so many trials goes on.
+        reduction_factor: one in `reduction_factor` trials goes on.
         mode: "min" if a smaller value is better.
     """
 

@@ -205,4 +205,4 @@ def _draw_history(job: Job, trials: list[TrialRecord], test: dict[str, dict[str,
     figure = history_figure(
         trials, metric=objective.metric, mode=objective.mode, rungs=job.budget.rungs(), baselines=yardsticks
     )
-    figure.savefig(job.directory.figures / "history.png", dpi=150)
+    figure.savefig(job.directory.figures / "history.png", dpi=150, bbox_inches="tight")

@@ -134,7 +134,7 @@ class Budget(Frozen):
     trials: PositiveInt
     steps: PositiveInt = Field(description="steps of a full trial")
     grace_steps: PositiveInt = Field(description="the first rung: no trial is stopped earlier")
-    reduction_factor: int = Field(4, ge=2, description="one in so many trials passes a rung")
+    reduction_factor: int = Field(4, ge=2, description="one in `reduction_factor` trials passes a rung")
     evaluate_every: PositiveInt = Field(description="steps between two reports")
     max_hours: PositiveFloat | None = Field(None, description="wall-clock time for trials, each time the search is run")
     target: float | None = Field(None, description="objective of a finished trial that is good enough")
