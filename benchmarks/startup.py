@@ -1,8 +1,8 @@
 """Claim: from the command to the first trial a search takes few processes, and half the CPU seconds that Ray takes as it comes.
 
 On a small machine these CPU seconds are what a user waits for: nearly all of them are imports, each process for itself. A search is
-started on an empty cache and ended when a lane takes its first trial; every process that it started is counted, those that
-are gone by then too. `--checkout` measures another working tree in turns with this one, for two lines to compare.
+started on an empty cache and ended after the first report; what it took until a lane took its first trial is told too. Every
+process that it started is counted, those that are gone by then too. `--checkout` measures another working tree in turns with this one, for two lines to compare.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ MARK = "PSF_SEARCH_STARTUP"
 """A variable whose value is in the environment of every process of one start, and of no other."""
 LOOK = 0.2  # s; what a process spends between the last look and its end is missed
 GIVE_UP = 600  # s
+EVENTS = (" taken ", ": step ")
+"""In a lane's log: a trial begins, and its first report."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
 class Start:
-    """One start: seconds to the first trial, and CPU seconds of each process by id and start time, with its title."""
+    """One start, to some line in a lane's log: seconds, and CPU seconds of each process by id and start time, with its title."""
 
     seconds: float
     processes: dict[tuple[int, int], tuple[float, str]]
@@ -55,8 +57,8 @@ def processes(mark: str) -> dict[tuple[int, int], tuple[float, str]]:
     return found
 
 
-def start(checkout: Path, space: str, preset: str, folder: Path) -> Start:
-    """Start a search of a checkout, and end it with its first trial.
+def start(checkout: Path, space: str, preset: str, folder: Path) -> list[Start]:
+    """Start a search of a checkout, and end it after its first report: how it was at the first of each of `EVENTS`.
 
     Raises:
         RuntimeError: it ended before.
@@ -71,15 +73,18 @@ def start(checkout: Path, space: str, preset: str, folder: Path) -> Start:
         text=True,
     )
     seen: dict[tuple[int, int], tuple[float, str]] = {}
+    found: list[Start] = []
     try:
-        while not any(" taken " in log.read_text() for log in (folder / "start" / "logs").glob("lane-*.log")):
+        while len(found) < len(EVENTS):
             if search.poll() is not None or time.perf_counter() - began > GIVE_UP:
                 search.kill()
                 raise RuntimeError(f"{checkout}: no trial began: {search.communicate()[0]}")
             seen |= processes(folder.name)
+            logs = [log.read_text() for log in (folder / "start" / "logs").glob("lane-*.log")]
+            if any(EVENTS[len(found)] in log for log in logs):
+                found.append(Start(time.perf_counter() - began, dict(seen)))
             time.sleep(LOOK)
-        seconds = time.perf_counter() - began
-        return Start(seconds, seen | processes(folder.name))
+        return found
     finally:
         search.send_signal(signal.SIGINT)
         search.wait()
@@ -103,11 +108,11 @@ def main() -> None:
         for checkout in checkouts:
             with tempfile.TemporaryDirectory() as folder:
                 found = start(checkout, arguments.space, arguments.preset, Path(folder))
-            print(
-                f"{checkout.name}: first trial after {found.seconds:.0f} s, "
-                f"{len(found.processes)} processes, {found.cpu_seconds:.0f} CPU s"
-            )
-            print(*(f"{s:8.1f} {name(title)}" for s, title in sorted(found.processes.values(), reverse=True)), sep="\n")
+            for what, one in zip(("first trial", "first report"), found, strict=True):
+                wall, cpu = one.seconds, one.cpu_seconds
+                print(f"{checkout.name}: {what} after {wall:.0f} s, {len(one.processes)} processes, {cpu:.0f} CPU s")
+            ranked = sorted(found[0].processes.values(), reverse=True)
+            print(*(f"{seconds:8.1f} {name(title)}" for seconds, title in ranked), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.waiting import wait_until
@@ -22,6 +22,20 @@ def ray_processes() -> dict[int, str]:
     return found
 
 
+def own_processes() -> dict[int, str]:
+    """Those of `ray_processes` that this process started, or what it started."""
+    return {pid: title for pid, title in ray_processes().items() if os.getpid() in _ancestors(pid)}
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has just ended
+            return
+        yield pid
+
+
 def wait_for_the_end(besides: Iterable[int]) -> None:
     """Until Ray runs nothing but those. Workers end by themselves once their node is gone: they notice within a second.
 
@@ -32,8 +46,8 @@ def wait_for_the_end(besides: Iterable[int]) -> None:
 
 
 def kill(title: str, besides: Iterable[int] = ()) -> bool:
-    """SIGKILL one of Ray's processes that has `title` in its own, other than those; False if there is none."""
-    for pid, its in ray_processes().items():
+    """SIGKILL one of our own Ray processes that has `title` in its own, other than those; False if there is none."""
+    for pid, its in own_processes().items():
         if title in its and pid not in besides:
             os.kill(pid, signal.SIGKILL)
             return True

@@ -1,6 +1,7 @@
 """Lanes on a real Ray: trials one after another, a killed worker, a failing trial."""
 
 import logging
+import os
 import subprocess
 import sys
 import uuid
@@ -14,7 +15,7 @@ from tests.processes import kill
 from tests.trainables.lanes.tasks import BUG, NAN, Counting
 from tests.waiting import wait_until
 from trainables.lanes.board import Assignment
-from trainables.lanes.lane import collective_backend, open_log
+from trainables.lanes.lane import MEMORY, collective_backend, open_log
 from trainables.lanes.lanes import Lanes, places
 from trainables.lanes.task import Worker
 from trainables.psf.trial import CvaePsfTrial
@@ -147,10 +148,9 @@ def test_a_killed_worker_of_two_costs_nothing_but_time(ray_session, data, tmp_pa
 def test_a_worker_uses_freed_memory_again():
     """Pages that the kernel clears anew are counted as faults; what a step frees and takes again has some hundreds."""
     program = """
-import resource, sys, threading
+import resource, threading
 import torch
 from torch import nn
-from trainables.lanes.lane import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -168,15 +168,13 @@ def train():
 torch.set_num_threads(1)
 model = nn.Sequential(*(nn.Linear(675, 675) for _ in range(9)))
 optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-if sys.argv[1] == "keep":
-    keep_freed_memory()
 thread = threading.Thread(target=train)  # as Ray Train runs it
 thread.start()
 thread.join()
 """
     given_back, kept = (
-        int(subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True).stdout)
-        for how in ("give back", "keep")
+        int(subprocess.check_output([sys.executable, "-c", program], text=True, env=os.environ | environment))
+        for environment in ({}, MEMORY)
     )
     print(given_back, kept)
     assert kept < given_back / 2
