@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,6 @@ from trainables.lanes.task import Progress, Worker
 from trainables.learner import Learner
 from trainables.training.loop import Evaluation, train
 from trainables.training.task import TrainingTask
-from trainables.training.torch_internals import without_compiler
 
 AnyLearner = Learner[Any, Any, Any, Any]
 
@@ -29,10 +28,8 @@ def train_and_log(task: TrainingTask, worker: Worker) -> Generator[Progress]:
     learner, data = _open(task.system, tuple(sorted(task.sets.items())), worker.device)
     learner.since_last(data)  # of this trial, not of those before
     events = _Events(task, learner, data) if worker.rank == 0 and task.events is not None else None
-    compiles = task.compile or worker.world_size > 1  # DDP asks the compiler, too
-    reports = train(task, learner, data, rank=worker.rank, world_size=worker.world_size)
     try:
-        with nullcontext() if compiles else without_compiler(), closing(reports):
+        with closing(train(task, learner, data, rank=worker.rank, world_size=worker.world_size)) as reports:
             for report in reports:
                 metrics = report.metrics | (learner.since_last(data) if report.metrics else {})
                 if events is not None:
