@@ -18,7 +18,9 @@ def test_lanes_of_one_worker_share_a_trainer_without_helpers(ray_session, tmp_pa
         ours = {"LaneBoard", "TrainController", "Idle", "RayTrainWorker", "IDLE"}
         names = [re.split(r"[:.\0]+", title)[1] for title in started]
         assert set(names) <= ours, started
-        assert [names.count(name) for name in ("TrainController", "RayTrainWorker")] == [1, 2]
+        # Between two of its calls an actor's process may be called IDLE.
+        assert names.count("TrainController") <= 1
+        assert names.count("RayTrainWorker") == 2
         assert [len(reports(lanes, assignment(trial, Counting(2)))) for trial in range(2)] == [2, 2]
 
 
