@@ -17,7 +17,7 @@ def test_lanes_on(scenario, tmp_path):
         text=True,
         timeout=590,
         check=False,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     assert "all is well" in done.stdout
