@@ -27,6 +27,7 @@ ray.init(address=cluster.address)
 lens, points = find_lens("cooke_triplet_50mm"), at_depth(np.random.default_rng(0).uniform(-1, 1, (300, 2)), -1e4)
 request = RenderRequest(lens, points, 3.2, tracing(256))
 with Renderer(lens, 3.2, actors=2) as renderer:
+    renderer._actors.start()  # both: a small set would be rendered by one
     rendered = renderer.render(request)
     assert len({ray.get(actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()))
                 for actor in renderer._actors.handles}) == 2
