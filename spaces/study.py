@@ -179,7 +179,6 @@ class Resources(Frozen):
         False, description="torch.compile: steps an eighth shorter, after 40 s per trial and shape; for long trainings"
     )
     render_actors: int | None = Field(None, ge=0, description="ray-tracing actors; 0 renders in the driver")
-    checkpoints_gb: PositiveFloat = Field(10, description="disk space of all trials' checkpoints, in GB (10^9 bytes)")
 
 
 class Study(Frozen):
