@@ -116,7 +116,7 @@ def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, obs
     if finished >= budget.trials:
         return f"trials: all {finished} have ended"
     job.directory.summary.unlink(missing_ok=True)  # of a run that is extended: no longer the end
-    observer.note("waiting for the lanes (they start once, in about a minute on two cores)")
+    observer.note("waiting for the lanes (they start once, in about half a minute on two cores)")
     rehearsal = _Rehearsal(job.study, len(ledger.trials))
     if ledger.trials:  # the first suggestion will need it
         rehearsal.begin()

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ray
 from ray.actor import ActorHandle
-from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.lanes.board import BOARD, NO_LANE, Assignment, LaneBoard, Report
 from trainables.lanes.lane import MEMORY, collective_backend, serve
+from trainables.lanes.room import Room
 
 if TYPE_CHECKING:
     from trainables.lanes.ray_internals import Trainer
@@ -28,12 +28,8 @@ MAX_RESTARTS = 20
 PROCESS_GROUP_TIMEOUT = 1800
 # How often it is looked whether lanes are ready, and whether there is room for another (s).
 POLL = 2.0
-# How long Ray may take to say that there is a place; whole seconds, Ray drops the rest.
-PROBE = 3
 # How long a lane may wait for its place in the cluster, at first and after its node has left (s), and Ray's default.
 START_TIMEOUT, PLACED_IN = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", 60.0
-# What a worker asks for may be a fraction, which a float misses.
-ROUNDING = 1e-6
 
 
 class LanesLost(RuntimeError):
@@ -43,8 +39,10 @@ class LanesLost(RuntimeError):
 class Lanes:
     """The lanes of one search, closed with it (a context manager).
 
-    On one node, lanes of one worker are the workers of one trainer, which replaces each alone; any other lane has a trainer of its own.
-        A lane whose workers cannot be placed within the time of `START_TIMEOUT`, at first or after its node has left, is
+    Where the driver's node is the only one, lanes of one worker are the workers of one trainer, which replaces each alone; any
+    other lane has a trainer of its own.
+
+    A lane whose workers cannot be placed within the time of `START_TIMEOUT`, at first or after its node has left, is
     dropped; another lane goes on with what it trained. It is started again once a whole lane has room, and so are more.
 
     Args:
@@ -76,10 +74,9 @@ class Lanes:
     ) -> None:
         self._first = lanes
         self._workers, self._cpus, self._gpus = workers, cpus, gpus
-        self._each = {"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {})
+        self._room = Room({"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {}), workers, spare_cpus)
         self._storage = storage.resolve()
         self.most = lanes if most is None else most
-        self._spare_cpus = spare_cpus
         self._imports = imports
         self._logs = logs.resolve() if logs is not None else None
         self._told = told
@@ -105,8 +102,7 @@ class Lanes:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"name": BOARD, "num_cpus": 0, "max_concurrency": 10_000, "scheduling_strategy": here}
         self.board = ray.remote(LaneBoard).options(**options).remote()
-        self._one_node = sum(node["Alive"] for node in ray.nodes()) == 1
-        together = self._first if self._one_node and self._workers == 1 else 1
+        together = self._first if _one_node() and self._workers == 1 else 1
         for _ in range(self._first // together):
             self._start(together)
         self._watcher.start()
@@ -208,12 +204,11 @@ class Lanes:
                     return
                 if not no_place:  # that takes no traceback
                     logger.exception("%s", ", ".join(names))
-                reasons = {
-                    name: self._why(name, error, no_place) for name in names
-                }  # before the room is looked at: that takes some for a moment
+                # Before the room is looked at: that takes some for a moment.
+                reasons = {name: self._why(name, error, no_place) for name in names}
                 # Trials that end in errors may use up the restarts of a lane that works.
                 broken = not left or (isinstance(error, WorkerGroupError) and self._ready.isdisjoint(names))
-                if not broken and self._has_room(len(self._alive), new=len(names)):
+                if not broken and self._room.holds(len(self._alive), new=len(names)):
                     continue  # its processes died before they had begun, or there is room just now
                 for name, reason in reasons.items():
                     self._lose(name, reason, broken)
@@ -225,12 +220,15 @@ class Lanes:
 
         from trainables.lanes.ray_internals import Apart, Trainer
 
-        together = Apart()
+        backend = Apart()
         if self._workers > 1:
             from ray.train.torch import TorchConfig
 
-            backend = collective_backend(self._workers, self._gpus)
-            together = TorchConfig(backend=backend, timeout_s=PROCESS_GROUP_TIMEOUT)
+            backend = TorchConfig(
+                backend=collective_backend(self._workers, self._gpus), timeout_s=PROCESS_GROUP_TIMEOUT
+            )
+        # A worker whose node leaves could not be replaced alone: those of one trainer stay on the node that a search cannot lose.
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()} if len(names) > 1 else None
         trainer = Trainer(
             serve,
             train_loop_config={
@@ -242,7 +240,10 @@ class Lanes:
                 "logs": str(self._logs) if self._logs is not None else None,
             },
             scaling_config=ScalingConfig(
-                num_workers=self._workers * len(names), use_gpu=self._gpus > 0, resources_per_worker=self._each
+                num_workers=self._workers * len(names),
+                use_gpu=self._gpus > 0,
+                resources_per_worker=dict(self._room.each),
+                label_selector=here,
             ),
             run_config=RunConfig(
                 name=names[0],
@@ -251,8 +252,8 @@ class Lanes:
                 failure_config=FailureConfig(max_failures=MAX_RESTARTS * len(names), controller_failure_limit=0),
                 worker_runtime_env={"env_vars": MEMORY},
             ),
-            backend_config=together,
-            one_node=self._one_node,
+            backend_config=backend,
+            one_node=_one_node(),
         )
         self._trainers.append(trainer)
         trainer.fit()
@@ -261,10 +262,7 @@ class Lanes:
         """In a line, why a lane ended."""
         if no_place:
             seconds = float(os.environ.get(START_TIMEOUT, PLACED_IN))
-            free = ray.available_resources()
-            there = _resources({kind: free.get(kind, 0) for kind in self._each})
-            wanted = f"asks for {self._workers} x {_resources(self._each)}"
-            return f"{name}: could not be placed in {seconds:g} s: {wanted}, the cluster has free {there}"
+            return f"{name}: could not be placed in {seconds:g} s: {self._room.shortage()}"
         return f"{name} is lost: {(str(error).strip() or type(error).__name__).splitlines()[-1]}"
 
     def _lose(self, name: str, reason: str, broken: bool) -> None:
@@ -291,7 +289,11 @@ class Lanes:
                     logger.info("%s is ready", name)
                     self._told(f"{name} joins: there is room for it", self.count)
                 lanes = len(self._alive)
-                if lanes < self.most - len(self._broken) and self._is_free() and self._has_room(lanes + 1):
+                if (
+                    lanes < self.most - len(self._broken)
+                    and self._room.is_free()
+                    and self._room.holds(lanes + 1, new=1)
+                ):
                     late.update(self._start())
             except Exception:
                 if not self._closing.is_set():
@@ -303,34 +305,9 @@ class Lanes:
             self._ready = (ready & self._alive) - self._losing
         return ready
 
-    def _is_free(self) -> bool:
-        """Whether nobody has what a lane takes. A request that must wait would make an autoscaler add nodes."""
-        free = ray.available_resources()
-        return all(free.get(kind, 0) + ROUNDING >= self._workers * amount for kind, amount in self._each.items())
 
-    def _has_room(self, lanes: int, new: int = 1) -> bool:
-        """Whether the nodes hold so many lanes beside the spare CPUs, and the last `new` of them now."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if places(nodes, self._each, self._workers, self._spare_cpus) < lanes:
-            return False
-        # What is free may lie in pieces on several nodes: Ray itself says whether it serves.
-        group = placement_group([self._each] * self._workers * new)
-        try:
-            return bool(group.wait(PROBE))
-        finally:
-            remove_placement_group(group)
-
-
-def places(nodes: Iterable[Mapping[str, float]], each: Mapping[str, float], workers: int, spare_cpus: float) -> int:
-    """How many lanes of so many workers nodes hold in all, each worker on one node, beside the spare CPUs."""
-    nodes = list(nodes)
-    fit = sum(int(min((node.get(kind, 0) + ROUNDING) / amount for kind, amount in each.items())) for node in nodes)
-    cpus = sum(node.get("CPU", 0) for node in nodes) - spare_cpus
-    return min(fit // workers, int((cpus + ROUNDING) / (workers * each["CPU"])))
-
-
-def _resources(amounts: Mapping[str, float]) -> str:
-    return "{" + ", ".join(f"{kind}: {amount:g}" for kind, amount in amounts.items()) + "}"
+def _one_node() -> bool:
+    return len([node for node in ray.nodes() if node["Alive"]]) == 1
 
 
 def ray_environment() -> dict[str, str]:

@@ -16,7 +16,8 @@ from tests.trainables.lanes.tasks import BUG, NAN, Counting
 from tests.waiting import wait_until
 from trainables.lanes.board import Assignment
 from trainables.lanes.lane import MEMORY, collective_backend, open_log
-from trainables.lanes.lanes import Lanes, places
+from trainables.lanes.lanes import Lanes
+from trainables.lanes.room import places
 from trainables.lanes.task import Worker
 from trainables.psf.trial import CvaePsfTrial
 from trainables.training.task import TrainingTask
