@@ -37,12 +37,13 @@ def _ancestors(pid: int) -> Iterator[int]:
 
 
 def wait_for_the_end(besides: Iterable[int]) -> None:
-    """Until Ray runs nothing but those. Workers end by themselves once their node is gone: they notice within a second.
+    """Until Ray runs nothing but those. Workers end by themselves once their node is gone: they notice within a second. The agents
+    of a node that had only just started take up to a minute.
 
     Raises:
         TimeoutError: something stayed.
     """
-    wait_until(lambda: ray_processes().keys() <= set(besides), seconds=30)
+    wait_until(lambda: ray_processes().keys() <= set(besides), seconds=90)
 
 
 def kill(title: str, besides: Iterable[int] = ()) -> bool:
