@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 from results.run_directory import ROOT, RunError
 from results.run_directory import find as find_run
 from search import plan
-from search.api import CACHE, plan_search
+from search.api import CACHE, check_places, plan_search
 from search.cache_command import app as cache_app
 from search.render_command import render
 from spaces.errors import SpaceError
@@ -111,6 +111,7 @@ def run(
         console.print(plan.describe(job, shape), highlight=False, soft_wrap=True)
         console.print(f"time       {_time(job, shape, cache)}", highlight=False, soft_wrap=True)
         return
+    check_places(job, cache, address)
     # What it takes to show a search, such as tables, is loaded once the input has been found good.
     from search.terminal import run_in_terminal
 

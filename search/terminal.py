@@ -19,7 +19,7 @@ from rich.console import Console
 from results.analysis import analyze
 from results.run_directory import RunDirectory
 from results.tables import analysis_tables
-from search.api import check_places, execute
+from search.api import execute
 from search.display import Display
 from search.plan import Job
 from spaces.errors import SpaceError
@@ -33,7 +33,6 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
     Raises:
         SpaceError: the run is in use or damaged, or the cluster cannot hold its shape.
     """
-    check_places(job, cache, address)
     directory = job.directory
     log = directory.logs / "driver.log"
     with signals() as interruption, library_output_to(log) as terminal:
