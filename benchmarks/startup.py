@@ -2,7 +2,8 @@
 
 On a small machine these CPU seconds are what a user waits for: nearly all of them are imports, each process for itself. A search is
 started on an empty cache and ended after the first report; what it took until a lane took its first trial is told too. Every
-process that it started is counted, those that are gone by then too. `--checkout` measures another working tree in turns with this one, for two lines to compare.
+process that it started is counted, those that are gone by then too. `--checkout` measures another working tree in turns with this one, for
+two lines to compare: each with the .venv that its own `make setup` left, or with this one's where it has none, which tells the code's part alone.
 """
 
 from __future__ import annotations
@@ -64,9 +65,10 @@ def start(checkout: Path, space: str, preset: str, folder: Path) -> list[Start]:
         RuntimeError: it ended before.
     """
     options = ["--space", space, "--preset", preset, "--name", "start", "--out", folder, "--cache", folder / "cache"]
+    own = checkout / ".venv" / "bin" / "python"
     began = time.perf_counter()
     search = subprocess.Popen(
-        [sys.executable, checkout / "search" / "run.py", *map(str, options)],
+        [own if own.exists() else sys.executable, checkout / "search" / "run.py", *map(str, options)],
         cwd=checkout,
         env={**os.environ, MARK: folder.name, "PYTHONPATH": str(checkout)},  # not the checkout that is installed
         stdout=subprocess.PIPE,
