@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from spaces.frozen import Frozen
-from spaces.metrics import Mode
+from spaces.metrics import Mode, sign
 
 CONFIDENCE = 0.95
 # Means that differ by more are not called tied, however wide the interval: few seeds would make a tie of anything.
@@ -107,8 +107,7 @@ def verdict(finalists: Sequence[Finalist], mode: Mode = "min") -> Verdict:
     Raises:
         ValueError: as `difference`.
     """
-    sign = 1.0 if mode == "min" else -1.0
-    loss = {one.number: sign * estimate(one.errors).mean for one in finalists}
+    loss = {one.number: sign(mode) * estimate(one.errors).mean for one in finalists}
     best = min(finalists, key=lambda one: (loss[one.number], one.size, one.number))
     behind = {one.number: difference(one.errors, best.errors) for one in finalists if one is not best}
     close = [one for one in finalists if one is not best and _contains_zero(behind[one.number])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from results.analysis import standings
@@ -70,9 +70,7 @@ def model_card(run: RunDirectory, summary: Summary, card: Card) -> str:
         *card.usage,
         "```",
         "",
-        "## Units",
-        *(f"- {line}" for line in card.units),
-        "",
+        *_bullets("Units", card.units),
         "## Test",
         f"{card.test} {_when_read(summary)}",
         "",
@@ -88,15 +86,18 @@ def model_card(run: RunDirectory, summary: Summary, card: Card) -> str:
         "|---|---|",
         *(f"| {name} | {number(value)} |" for name, value in best.params.items()),
         "",
-        "## Limits",
-        *(f"- {line}" for line in card.limits),
-        "",
+        *_bullets("Limits", card.limits),
         "## Provenance",
         f"- {study.system.what} `{record.source.name}`, sha256 `{record.source.sha256}`",
         f"- started {record.started.isoformat(timespec='seconds')}: `{' '.join(record.command)}`",
         f"- {', '.join(f'{name} {version}' for name, version in sorted(record.versions.items()))}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _bullets(heading: str, lines: Sequence[str]) -> list[str]:
+    """A section of the card, unless the system has nothing to say there."""
+    return [f"## {heading}", *(f"- {line}" for line in lines), ""] if lines else []
 
 
 def _winner(summary: Summary) -> FinalistResult:

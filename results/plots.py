@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from results.records import TrialRecord
-from spaces.metrics import Mode
+from spaces.metrics import Mode, sign
 
 Array = NDArray[np.float64]
 
@@ -68,9 +68,8 @@ def history_figure(
     axis.set_yscale("log" if positive else "linear")
     for rung in rungs:
         axis.axvline(rung, color="#e4e7ee", linewidth=1, zorder=0)
-    reach = (lambda curve: curve.values.min()) if mode == "min" else (lambda curve: -curve.values.max())
     candidates = [curve for curve in curves if curve.state != "FAIL"]
-    best = min(candidates, key=reach) if candidates else None
+    best = min(candidates, key=lambda curve: float((sign(mode) * curve.values).min()), default=None)
     for curve in curves:
         axis.plot(curve.steps, curve.values, color=COLOURS.get(curve.state, GREY), linewidth=0.9, alpha=0.8, zorder=1)
         axis.plot(curve.steps[-1], curve.values[-1], ".", color=COLOURS.get(curve.state, GREY), markersize=4, zorder=1)

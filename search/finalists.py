@@ -13,6 +13,7 @@ from pathlib import Path
 from results.analysis import ranked
 from results.records import TrialRecord
 from results.run_directory import RunDirectory
+from search.plan import COMPARED_SEEDS
 from search.trial import TrialSettings
 from spaces.study import Budget, Study
 from trainables.lanes.board import Assignment, Report
@@ -55,7 +56,11 @@ def candidates(trials: list[TrialRecord], study: Study, budget: Budget) -> list[
     fresh = tuple(range(budget.finalist_seeds)) if budget.finalists else (None,)
     found = [Candidate(trial, _own(trial, fresh)) for trial in best]
     if not any(trial.recommended for trial in best):
-        found += [Candidate(trial, _own(trial, fresh), rival=False) for trial in complete if trial.recommended]
+        found += [
+            Candidate(trial, _own(trial, fresh)[:COMPARED_SEEDS], rival=False)
+            for trial in complete
+            if trial.recommended
+        ]
     return found
 
 

@@ -161,6 +161,8 @@ def _budget(study: Study, preset: str) -> Budget:
 
 # What a resumed run may change: the values that are still to be drawn, how long it goes on, and on what.
 RANGES = ("low", "high", "choices")
+COMPARED_SEEDS = 2
+"""Trainings of what is only compared with in the finals: the fewest that tell what a seed changes, which its interval needs."""
 LIMITS = ("trials", "max_hours", "target", "least_gain", "finalists", "finalist_seeds")
 
 
@@ -345,4 +347,5 @@ def expected_steps(budget: Budget) -> int:
 def final_steps(budget: Budget) -> int:
     """Optimizer steps of the finals at most, the documents' values included, of which the search's own training counts as one."""
     finalists = min(budget.finalists, budget.trials - 1)
-    return ((finalists + 1) * budget.finalist_seeds - 1) * budget.steps if budget.finalists else 0
+    compared = min(budget.finalist_seeds, COMPARED_SEEDS) - 1
+    return (finalists * budget.finalist_seeds + compared) * budget.steps if budget.finalists else 0

@@ -13,8 +13,8 @@ class Card:
         title: what it is a model of.
         intro: what it gives, and what it was trained on; whole sentences.
         usage: lines of Python, after `model = load_model(...)`.
-        units: of what goes in and comes out, a line each.
         test: what the test set is; a whole sentence.
+        units: of what goes in and comes out, a line each.
         remark: about the test's metrics.
         limits: what it does not do, a line each.
     """
@@ -22,7 +22,7 @@ class Card:
     title: str
     intro: str
     usage: tuple[str, ...]
-    units: tuple[str, ...]
     test: str
-    remark: str
-    limits: tuple[str, ...]
+    units: tuple[str, ...] = ()
+    remark: str = ""
+    limits: tuple[str, ...] = ()

@@ -62,7 +62,7 @@ def test_a_resumed_search_knows_its_best_trial():
 def test_the_time_left_holds_the_finals_and_passes(monkeypatch, finalists, left):
     study, clock = load("cvae_psf"), [1000.0]
     monkeypatch.setattr("search.display.time.monotonic", lambda: clock[0])
-    budget = study.budget["quick"].model_copy(update={"trials": 2, "finalists": finalists, "finalist_seeds": 10})
+    budget = study.budget["quick"].model_copy(update={"trials": 2, "finalists": finalists, "finalist_seeds": 18})
     with Display(study, budget=budget, console=Console(file=io.StringIO())) as display:
         display.search_started(ended_before=0, lanes=1)
         display.trial_started(0, study.recommended())

@@ -50,6 +50,7 @@ def test_the_best_complete_trials_may_win_and_the_documents_values_are_compared_
         (1, (0, 1), True),
         (0, (None, 1), False),
     ]
+    assert judged(trials, finalists=1, finalist_seeds=5) == [(3, (0, 1, 2, 3, 4), True), (0, (None, 1), False)]
 
 
 def test_the_documents_values_may_win_if_they_are_among_the_best():

@@ -216,19 +216,22 @@ def test_a_finer_grid_takes_more(tmp_path):
         ({"scheduler": "median"}, "18 trials of up to 1800 steps, stopped from step 200 on if worse than the median"),
         (
             {"scheduler": "median"},
-            "work       3,600 to 32,400 optimizer steps and up to 19,800 of the finals on 2 lanes",
+            "work       3,600 to 32,400 optimizer steps and up to 18,000 of the finals on 2 lanes",
         ),
         ({"scheduler": "none"}, "18 trials of up to 1800 steps, none is stopped early"),
-        ({"scheduler": "none"}, "work       32,400 optimizer steps and up to 19,800 of the finals on 2 lanes"),
+        ({"scheduler": "none"}, "work       32,400 optimizer steps and up to 18,000 of the finals on 2 lanes"),
     ],
 )
 def test_the_plan_says_what_early_stopping_does(tmp_path, changes, says):
     assert says in plan.describe(new(tmp_path, small(**changes)), plan.Shape(2, 2, 1, 1, 4))
 
 
-@pytest.mark.parametrize(("trials", "finalists", "trainings"), [(18, 2, 5), (18, 0, 0), (2, 9, 3), (1, 2, 1)])
-def test_the_documents_values_have_one_training_less_in_the_finals(trials, finalists, trainings):
-    changes = {"trials": trials, "finalists": finalists, "finalist_seeds": 2}
+@pytest.mark.parametrize(
+    ("trials", "finalists", "seeds", "trainings"),
+    [(18, 2, 2, 5), (18, 2, 5, 11), (18, 2, 1, 2), (18, 0, 2, 0), (2, 9, 2, 3), (1, 2, 2, 1)],
+)
+def test_the_documents_values_have_at_most_one_training_in_the_finals(trials, finalists, seeds, trainings):
+    changes = {"trials": trials, "finalists": finalists, "finalist_seeds": seeds}
     assert plan.final_steps(small().budget[PRESET].model_copy(update=changes)) == trainings * STEPS
 
 

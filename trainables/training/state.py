@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from spaces.seeding import named_seed
 from spaces.trial import Trial
@@ -127,10 +127,10 @@ def moving_average(model: Network, width: float) -> AveragedModel:
     inverse_variance = width**-2
     gamma = float(np.roots([1, 7, 16 - inverse_variance, 12 - inverse_variance]).real.max())
 
-    def lerp(averages: Sequence[Tensor], weights: Sequence[Tensor], _: Tensor | int) -> None:
-        # Not the argument: it is a copy on the weights' device, and reading that would wait for it.
+    def lerp(averages: Sequence[Tensor], weights: Sequence[Tensor], n: Tensor | int) -> None:
+        # Not `n`: it is a copy on the weights' device, and reading that would wait for it.
         beta = (1 - 1 / (float(average.n_averaged) + 1)) ** (gamma + 1)
-        torch._foreach_lerp_(list(averages), list(weights), 1 - beta)
+        get_ema_multi_avg_fn(beta)(averages, weights, n)
 
     average = AveragedModel(model, multi_avg_fn=lerp)
     average.requires_grad_(False)

@@ -54,7 +54,7 @@ class _Events:
         self._writer = SummaryWriter(task.events)
         # Not add_hparams(): it would log a value of the metric before there is one.
         for summary in hparams(dict(task.params), {task.metric: 0.0}):
-            self._writer._get_file_writer().add_summary(summary)
+            self._writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]  # torch says None
         self._writer.flush()
 
     def write(self, report: Evaluation, metrics: dict[str, float]) -> None:
