@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +20,6 @@ class Stored:
     step: int
     files: tuple[Path, ...]
     """In the order in which they are to be deleted: a JSON first, as without it the tensors are no checkpoint."""
-    bytes: int
     complete: bool
     """Whether there is more than what a killed writer leaves."""
 
@@ -37,18 +35,16 @@ def stored_checkpoints(directory: Path) -> list[Stored]:
     Raises:
         OSError: it cannot be read.
     """
-    found: dict[tuple[int, Kind], dict[Path, int]] = {}
+    found: dict[tuple[int, Kind], list[Path]] = {}
     try:
         for path in directory.iterdir():
             if (match := FILE.fullmatch(path.name)) is not None:
-                with suppress(FileNotFoundError):  # its trial runs, and has just deleted it
-                    size = path.stat().st_size
-                    found.setdefault((int(match[2]), "last" if match[1] == "last" else "best"), {})[path] = size
+                found.setdefault((int(match[2]), "last" if match[1] == "last" else "best"), []).append(path)
     except FileNotFoundError:
         return []
     stored = []
-    for (step, kind), sizes in sorted(found.items()):
-        files = tuple(sorted(sizes, key=lambda path: path.suffix != ".json"))
+    for (step, kind), paths in sorted(found.items()):
+        files = tuple(sorted(paths, key=lambda path: path.suffix != ".json"))
         complete = {path.suffix for path in files} >= {".json", ".safetensors"}
-        stored.append(Stored(kind, step, files, sum(sizes.values()), complete))
+        stored.append(Stored(kind, step, files, complete))
     return stored

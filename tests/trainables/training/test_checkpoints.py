@@ -140,7 +140,6 @@ def test_stored_checkpoints_are_listed_with_their_sizes_and_deleted_the_json_fir
         ("last", 10, True),
         ("last", 30, False),
     ]
-    assert sum(one.bytes for one in listed) == sum(path.stat().st_size for path in tmp_path.iterdir())
     assert all(one.files[0].suffix == ".json" for one in listed if one.complete)
     for one in listed[2:]:
         one.delete()
