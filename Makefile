@@ -35,7 +35,7 @@ search-standard: $(INSTALLED) ## the same with the standard preset
 test: $(INSTALLED) ## the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(INSTALLED) ## the tests that take more than about a minute each
+test-slow: $(INSTALLED) ## the tests that take half a minute or more each
 	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED) ## ruff and mypy on the whole tree

@@ -87,7 +87,7 @@ def through_lanes(trials: int, root: Path) -> float:
         tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(ledger, space, STEPS[-1], Observer(), {}),
-            scheduler=EarlyStopping(None, METRIC),
+            scheduler=EarlyStopping(None, (METRIC,)),
             num_samples=trials,
             max_concurrent_trials=1,
             reuse_actors=True,

@@ -73,7 +73,7 @@ class Ours:
             lambda trials: given(study, self._nearest(suggestions(trials).params)),
         )
         self._metric = study.objective.metric
-        self._stopping = EarlyStopping(rule(study, budget), self._metric)
+        self._stopping = EarlyStopping(rule(study, budget), study.watched)
         self._searcher = StudySearcher(self._ledger, study, budget.steps, Observer(), self._stopping.decisions)
         self._trials: dict[str, Any] = {}
 

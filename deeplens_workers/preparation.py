@@ -76,16 +76,22 @@ class _KernelSupply(Supply):
         self._stream = stream
 
     def work(self) -> dict[str, int]:
-        return {RAYS: self._state().rays_traced}
+        state = self._state()
+        return {RAYS: state.rays_traced} if isinstance(state, StreamState) else {}
 
     def failure(self) -> str | None:
-        failure = self._state().failure
+        state = self._state()
+        failure = state.failure if isinstance(state, StreamState) else state
         return None if failure is None else f"training went on without fresh kernels: {failure}"
 
-    def _state(self) -> StreamState:
+    def _state(self) -> StreamState | str:
+        """The stream's state, or why it has none any more."""
         import ray
 
-        state: StreamState = ray.get(self._stream.state.remote())
+        try:
+            state: StreamState = ray.get(self._stream.state.remote())
+        except ray.exceptions.RayError as error:  # it has used up its restarts
+            return str(error).splitlines()[0]
         return state
 
 

@@ -51,14 +51,14 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """The best trial against the documents' values on the same metric.
+    """The best trial against the reference on the same metric.
 
-    `factor` is document / best, for a metric where less is better; None otherwise (a ratio of decibels says nothing).
+    `factor` is reference / best, for a metric where less is better; None otherwise (a ratio of decibels says nothing).
     """
 
     metric: str
     where: str
-    document: float
+    reference: float
     best: float
     factor: float | None
 
@@ -113,8 +113,8 @@ class Analysis:
         return self.study.system.metrics[self.study.objective.metric].short
 
     @property
-    def document(self) -> TrialRecord | None:
-        """The trial with the source documents' values."""
+    def reference(self) -> TrialRecord | None:
+        """The trial with the reference values."""
         return next((trial for trial in self.trials if trial.recommended), None)
 
 
@@ -260,19 +260,19 @@ def edges(study: Study, params: dict[str, Scalar]) -> list[Edge]:
 def _gain(
     study: Study, trials: Sequence[TrialRecord], ranking: Sequence[TrialRecord], summary: Summary | None
 ) -> Gain | None:
-    """Best against document: at the sealed test set once the search has ended, else on validation."""
+    """The best against the reference: at the sealed test set once the search has ended, else on validation."""
     metric, mode = study.system.metrics[study.objective.metric], study.objective.mode
-    if summary is not None and {"document", "best"} <= summary.test.keys():
-        document, best = (summary.test[method][metric.measure] for method in ("document", "best"))
-        return _compare(study.system.metrics[SEALED + metric.measure], "test set", document, best)
+    if summary is not None and {"reference", "best"} <= summary.test.keys():
+        reference, best = (summary.test[method][metric.measure] for method in ("reference", "best"))
+        return _compare(study.system.metrics[SEALED + metric.measure], "test set", reference, best)
     reached = next((trial.best(mode) for trial in trials if trial.recommended), None)
     if reached is None or not ranking:
         return None
     first = ranking[0].best(mode)
     assert first is not None
-    return _compare(metric, f"validation set, document's trial at step {reached[0]}", reached[1], first[1])
+    return _compare(metric, f"validation set, reference at step {reached[0]}", reached[1], first[1])
 
 
-def _compare(metric: Metric, where: str, document: float, best: float) -> Gain:
+def _compare(metric: Metric, where: str, reference: float, best: float) -> Gain:
     comparable = metric.ratio and metric.mode == "min" and best > 0
-    return Gain(metric.name, where, document, best, document / best if comparable else None)
+    return Gain(metric.name, where, reference, best, reference / best if comparable else None)

@@ -94,11 +94,10 @@ def difference(a: Errors, b: Errors) -> Interval:
 def verdict(finalists: Sequence[Finalist], mode: Mode = "min") -> Verdict:
     """The winner: the one with the best mean, or the smallest of those tied with it.
 
-    A finalist ties with the best if the interval of their difference contains zero, and the difference is at most 5 % of the
-    best mean. Of
-    equal sizes the better mean wins, then the lower number. Whose interval contains zero while the means are further apart
-    is only not told apart, which the text says. Each pair is judged at 95 % on its own: with many finalists some difference is called
-    clear by chance more often than one time in twenty.
+    A finalist ties with the best if the interval of their difference contains zero and the difference is at most 5 % of the
+    best mean. Of equal sizes the better mean wins, then the lower number. A finalist whose interval contains zero but whose
+    mean is further away is not told apart, and the text says so. Each pair is judged at 95 % on its own: with many finalists
+    some difference is called clear by chance more often than one time in twenty.
 
     Args:
         finalists: at least one, all with errors at the same positions.

@@ -78,7 +78,7 @@ def model_card(run: RunDirectory, summary: Summary, card: Card) -> str:
         "",
         *_final_lines(summary, study.system),
         "",
-        f"{card.remark} *Documents' values* is the same system with the source document's recommended hyperparameters, trained "
+        f"{card.remark} *Reference* is the same system with the source document's recommended hyperparameters, trained "
         "for the same number of steps. Size: what must be kept. Time: on the CPU, a model's on one thread.".strip(),
         "",
         "## Hyperparameters",
@@ -106,7 +106,7 @@ def _winner(summary: Summary) -> FinalistResult:
 
 def _when_read(summary: Summary) -> str:
     """Whether the test set had a part in the choice of the model, which makes its own numbers look better."""
-    rivals = [one for one in summary.final.finalists if not one.recommended or one.number == summary.final.winner]
+    rivals = [one for one in summary.final.finalists if one.rival]
     if len(rivals) == 1:
         return "It was read only after this trial had been chosen."
     return (
@@ -119,14 +119,14 @@ def _test_table(summary: Summary, system: System) -> list[str]:
     metrics = [one for one in columns(system) if any(one.measure in values for values in summary.test.values())]
     named = methods(system)
     costs: dict[str, FinalistResult | BaselineResult] = {**summary.final.baselines, "best": _winner(summary)}
-    if (document := next((one for one in summary.final.finalists if one.recommended), None)) is not None:
-        costs["document"] = document
+    if (reference := next((one for one in summary.final.finalists if one.recommended), None)) is not None:
+        costs["reference"] = reference
     titles = [*(one.short for one in metrics), "size (MB)", f"us per {system.item}"]
     lines = [f"| | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
     trainings = len(_winner(summary).trainings)
     this = f"**this trial**, mean of {trainings} trainings" if trainings > 1 else "**this model**"
     # What a reader asks first is how far the model is from what needs none, the hardest first.
-    order = ("best", *(one.name for one in reversed(system.baselines)), "document")
+    order = ("best", *(one.name for one in reversed(system.baselines)), "reference")
     for method in (name for name in order if name in summary.test):
         values = summary.test[method]
         cells = [number(values[one.measure]) if one.measure in values else "-" for one in metrics]

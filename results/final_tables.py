@@ -13,7 +13,7 @@ from results.summary import Final, FinalistResult
 from spaces.metrics import SEALED, Metric, Mode, best
 from spaces.system import System
 
-OURS = {"document": "documents' values", "best": "winner"}
+OURS = {"reference": "reference", "best": "winner"}
 
 
 def methods(system: System) -> dict[str, str]:
@@ -24,12 +24,12 @@ def methods(system: System) -> dict[str, str]:
 def comparison_table(test: Mapping[str, Mapping[str, float]], final: Final, system: System) -> Table:
     """Every method at the sealed test set; the best value of each column is bold.
 
-    The last column compares with the documents' values by the metric of the finals: how many times smaller this one's is where
+    The last column compares with the reference by the metric of the finals: how many times smaller this one's is where
     a quotient means something, else their difference.
     """
     shown = [one for one in columns(system) if any(one.measure in values for values in test.values())]
     metric, titles = system.metrics[SEALED + final.metric], methods(system)
-    against = "documents' / this" if metric.ratio else f"this - documents' ({metric.unit})"
+    against = "reference / this" if metric.ratio else f"this - reference ({metric.unit})"
     table = new_table("At the test set", "", *(one.short for one in shown), against)
     best_of = {
         one.measure: best(_mode(one), [row[one.measure] for row in test.values() if one.measure in row])
@@ -44,7 +44,7 @@ def comparison_table(test: Mapping[str, Mapping[str, float]], final: Final, syst
             )
             for one in shown
         ]
-        table.add_row(titles.get(method, method), *cells, _against(test.get("document", {}), values, metric))
+        table.add_row(titles.get(method, method), *cells, _against(test.get("reference", {}), values, metric))
     return table
 
 
@@ -58,10 +58,10 @@ def _mode(metric: Metric) -> Mode:
     return metric.mode
 
 
-def _against(document: Mapping[str, float], values: Mapping[str, float], metric: Metric) -> str:
-    if metric.measure not in document or metric.measure not in values:
+def _against(reference: Mapping[str, float], values: Mapping[str, float], metric: Metric) -> str:
+    if metric.measure not in reference or metric.measure not in values:
         return "-"
-    theirs, this = document[metric.measure], values[metric.measure]
+    theirs, this = reference[metric.measure], values[metric.measure]
     if not metric.ratio:
         return number(this - theirs)
     return f"{theirs / this:.1f}" if this else "-"
@@ -117,7 +117,7 @@ def final_table(final: Final, system: System) -> Table:
 
 
 def finalist_name(one: FinalistResult) -> str:
-    return "documents'" if one.recommended else f"#{one.number}"
+    return "reference" if one.recommended else f"#{one.number}"
 
 
 def final_sentences(final: Final, standings: Sequence[Standing], system: System) -> list[str]:

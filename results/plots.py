@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 INK, GREY = "#1f2430", "#8a90a0"
 COLOURS = {"COMPLETE": "#3d6fb6", "PRUNED": "#b9c3d6", "RUNNING": "#7fb69a", "FAIL": "#c9a0a0"}
-BEST, DOCUMENT = "#d1495b", "#e39c2a"
+BEST, REFERENCE = "#d1495b", "#e39c2a"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def history_figure(
     rungs: Sequence[int],
     baselines: dict[str, float] | None = None,
 ) -> Figure:
-    """Objective against step for every trial; the best and the documents' trial stand out, rungs are marked.
+    """Objective against step for every trial; the best and the reference stand out, rungs are marked.
 
     Args:
         trials: a run's records.
@@ -88,7 +88,7 @@ def history_figure(
 
 
 def _highlights(curves: Sequence[Curve], best: Curve | None) -> list[tuple[Curve, str, str]]:
-    found = [(curve, DOCUMENT, "documents' values") for curve in curves if curve.recommended and curve is not best]
+    found = [(curve, REFERENCE, "reference") for curve in curves if curve.recommended and curve is not best]
     if best is not None:
         found.append((best, BEST, f"best: #{best.number}"))
     return found

@@ -39,7 +39,7 @@ class TrialRecord:
     `values` are those of several objectives, in their order. `seconds` is the time lanes spent on it, all its attempts and
     their starts included. `failure` says why a FAIL failed. `decisions` are those of early stopping: the first at each rung,
     and the one that stopped it. `violation` is how far it is outside the constraints, 0 if it keeps to them. `recommended`
-    marks the trial with the source documents' values, which a search starts with.
+    marks the trial with the reference values, which a search starts with.
     """
 
     number: int
@@ -90,6 +90,8 @@ def check_database(run: RunDirectory) -> None:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:
             connection.close()
+    except sqlite3.OperationalError as error:  # locked, or not ours to open
+        raise RunError(f"{path}: the study database cannot be read: {error}") from None
     except sqlite3.Error as error:
         raise RunError(f"{path}: the study database is damaged ({error}); {ADVICE}") from None
     if verdict != "ok":

@@ -119,6 +119,6 @@ class Run:
         Raises:
             RunError: the search has not ended.
         """
-        if not self.directory.model.is_dir():
+        if self.summary is None:
             raise RunError(f"run {self.name}: there is no model yet; the search exports its winner at its end")
         return load_model(self.directory.model, device)

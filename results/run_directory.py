@@ -4,7 +4,7 @@ results/runs/<name>/
     run.json        how the run was started (RunRecord)
     study.db        Optuna storage, study name = run name: the one record of its trials
     lock            held (flock) by the search that writes to this run
-    trials/00007/   checkpoints/ of one trial, while the run's quota has room for them
+    trials/00007/   checkpoints/ of one trial, of the best ones and of those that have not ended
     finalists/00007-seed-0/   the same of a finalist's training
     warm_start.json what another run's trials said, if it was asked for
     tensorboard/    one folder of event files per trial

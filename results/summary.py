@@ -35,11 +35,12 @@ class FinalistResult(Frozen):
     """A trial that was trained again with fresh seeds and judged at the sealed test set.
 
     `score` is that of `Final.metric`; `behind` the paired difference from the winner's (positive: a larger value), None
-    for the winner itself. `bytes` is the model's size, `seconds` its time per item on one CPU thread.
+    for the winner itself. A `rival` might have won; another, the reference, is only compared with. `bytes` is the model's size, `seconds` its time per item on one CPU thread.
     """
 
     number: int
     recommended: bool
+    rival: bool
     params: dict[str, Any]
     trainings: tuple[Training, ...]
     score: Interval
@@ -61,8 +62,7 @@ class Final(Frozen):
     """How the winner was found among the finalists.
 
     `metric` is named without its prefix; `tied` are the finalists not told apart from the best one; `verdict` says it all in
-    a sentence. The documents' values (`recommended`) are among `finalists`, but only to compare with. `baselines` are by the
-    name that the system declares.
+    a sentence. The reference (`recommended`) is among `finalists`. `baselines` are by the name that the system declares.
     """
 
     metric: str
@@ -76,8 +76,8 @@ class Final(Frozen):
 class Summary(Frozen):
     """The end of a run, for machines.
 
-    `test` maps a method (`document`, `best` and the system's baselines) to its metrics at the sealed test set, named without
-    the `test/` prefix; of `document` and `best` the mean over their trainings. `ended` says what ended the search. `seconds` is
+    `test` maps a method (`reference`, `best` and the system's baselines) to its metrics at the sealed test set, named without
+    the `test/` prefix; of `reference` and `best` the mean over their trainings. `ended` says what ended the search. `seconds` is
     wall-clock time, `lane_seconds` the sum over trials, `steps` the optimizer steps of all trials, `prepared` what this run did
     for its data, such as rays traced (0 when the cache had it all).
     """

@@ -145,11 +145,11 @@ def stop_table(analysis: Analysis) -> Table | None:
 
 
 def best_table(analysis: Analysis) -> RenderableType:
-    """The best trials side by side, the documents' values first: one column per trial reads well with many rows."""
+    """The best trials side by side, the reference first: one column per trial reads well with many rows."""
     if not analysis.ranking:
         return Text("no trial has reported yet")
     best = analysis.ranking[:SHOWN_TRIALS]
-    columns = _with_document(best, analysis)
+    columns = _with_reference(best, analysis)
     table = _side_by_side("Best trials", columns, best[0])
     points = [trial.best(analysis.mode) for trial in columns]
     table.add_row(analysis.title, *(number(point[1]) if point else "-" for point in points))
@@ -183,16 +183,16 @@ def front_tables(analysis: Analysis) -> RenderableType:
         )
     if more := len(analysis.front) - len(shown):
         table.caption = f"{more} more with --json."
-    columns = _with_document(_along(analysis.front, SHOWN_TRIALS), analysis)
+    columns = _with_reference(_along(analysis.front, SHOWN_TRIALS), analysis)
     parameters = _side_by_side("Parameters along the front", columns, analysis.ranking[0])
     _add_parameters(parameters, columns, analysis)
     return Group(table, Text(), parameters)
 
 
-def _with_document(trials: Sequence[TrialRecord], analysis: Analysis) -> list[TrialRecord]:
-    """The documents' values first, if they are not among the trials."""
-    document = analysis.document
-    return [*([document] if document is not None and document not in trials else []), *trials]
+def _with_reference(trials: Sequence[TrialRecord], analysis: Analysis) -> list[TrialRecord]:
+    """The reference first, if it is not among the trials."""
+    reference = analysis.reference
+    return [*([reference] if reference is not None and reference not in trials else []), *trials]
 
 
 def _along[Item](items: Sequence[Item], count: int) -> list[Item]:
@@ -215,7 +215,7 @@ def _add_parameters(table: Table, columns: Sequence[TrialRecord], analysis: Anal
 
 
 def _name(trial: TrialRecord) -> str:
-    return "documents'" if trial.recommended else f"#{trial.number}"
+    return "reference" if trial.recommended else f"#{trial.number}"
 
 
 def _violation(trial: TrialRecord) -> str:
@@ -233,7 +233,7 @@ def importance_table(found: Importance, analysis: Analysis) -> RenderableType:
     if found.reason:
         return Text(f"Importance: {found.reason}.")
     steps = analysis.record.budget().steps
-    table = new_table("Importance", "", "share", "", "p", "document's label", "documents' value", "best value")
+    table = new_table("Importance", "", "share", "", "p", "document's label", "reference value", "best value")
     table.columns[2].justify = table.columns[4].justify = "left"
     best = analysis.ranking[0].params if analysis.ranking else {}
     for one in found.parameters:
@@ -255,13 +255,13 @@ def importance_table(found: Importance, analysis: Analysis) -> RenderableType:
 
 
 def notes(analysis: Analysis) -> Text | None:
-    """The gain over the documents' values so far, and parameters whose best value lies at the end of a range."""
+    """The gain over the reference so far, and parameters whose best value lies at the end of a range."""
     lines = []
     gain = analysis.gain
     if gain is not None and analysis.summary is None:  # with a summary, the comparison says it
         factor = f": {gain.factor:.1f} times less" if gain.factor is not None and gain.factor >= 1 else ""
         lines.append(
-            f"{gain.metric}: best {number(gain.best)}, documents' values {number(gain.document)}{factor} ({gain.where})."
+            f"{gain.metric}: best {number(gain.best)}, reference {number(gain.reference)}{factor} ({gain.where})."
         )
     clear = {one.name for one in analysis.importance.parameters if one.clear}
     for told_apart, remark in ((True, ""), (False, " (importance not told apart from noise)")):

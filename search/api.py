@@ -62,7 +62,7 @@ def run_search(
     job = plan_search(
         space,
         preset=preset,
-        overrides=_as_settings(overrides or {}),
+        overrides=as_settings(overrides or {}),
         name=name,
         resume=resume,
         warm_start=warm_start,
@@ -95,6 +95,8 @@ def plan_search(
     """
     settings, out = list(overrides), Path(out)
     if resume is not None:
+        new = {"--space": space, "--name": name, "--preset": preset, "--warm-start": warm_start}
+        refuse_with_resume(option for option, value in new.items() if value is not None)
         chosen = find_run(resume, out).read_record().preset
         return plan.resumed(resume, out, settings + _of_budget(chosen, limits))
     if space is None:
@@ -105,6 +107,12 @@ def plan_search(
     if not isinstance(presets, dict) or chosen in presets:  # else it is told as such, not as an override of it
         settings += _of_budget(chosen, limits)
     return plan.new(override(tree, settings, where), space, chosen, settings, name, out, warm_start)
+
+
+def refuse_with_resume(options: Iterable[str]) -> None:
+    """Raises SpaceError if there are any: they go with a new run."""
+    for option in options:
+        raise SpaceError(f"{option}: goes with a new run, not with --resume, which keeps the run's own")
 
 
 def check_places(job: Job, cache: str | Path, address: str | None) -> None:
@@ -141,6 +149,6 @@ def _of_budget(preset: str, limits: Mapping[str, Any] | None) -> list[str]:
     return [f"budget.{preset}.{key}={value}" for key, value in (limits or {}).items() if value is not None]
 
 
-def _as_settings(overrides: Mapping[str, Any]) -> list[str]:
-    """As on the command line; JSON is YAML."""
+def as_settings(overrides: Mapping[str, Any]) -> list[str]:
+    """`KEY=VALUE` of each key and value; JSON is YAML."""
     return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]

@@ -135,21 +135,25 @@ def _bytes(text: str) -> int:
 
 
 def _describe(entry: Entry) -> dict[str, Any]:
-    """One entry for machines; what a damaged manifest does not tell is None."""
+    """One entry for machines; what its manifest does not tell is None."""
     from spaces.store import CorruptEntry, manifest
 
+    content: dict[str, Any] = {}
+    items = None
     try:
         content = manifest(entry.path)
-        source, parameters = content["source"]["name"], dict(content["parameters"])
-        wavelengths = _wavelengths(parameters)
+        parameters = dict(content["parameters"])
         items = next(iter(content["files"].values()))["shape"][0]
+        damaged = False
     except (CorruptEntry, AttributeError, KeyError, IndexError, StopIteration, TypeError, ValueError):
-        source, parameters, wavelengths, items = None, {}, None, None
+        parameters, damaged = {}, True
+    source = content.get("source")
     return {
         "key": entry.path.name,
-        "source": source,
+        "source": source.get("name") if isinstance(source, dict) else None,
+        "damaged": damaged,
         "items": items,
-        "wavelengths_um": wavelengths,
+        "wavelengths_um": _wavelengths(parameters),
         "kernel_px": parameters.get("kernel_px"),
         "rays": parameters.get("rays"),
         "bytes": entry.size,
@@ -158,9 +162,9 @@ def _describe(entry: Entry) -> dict[str, Any]:
 
 
 def _wavelengths(parameters: dict[str, Any]) -> list[float] | None:
-    """All wavelengths in um, each once. From render version 2 on they are listed by channel, with weights."""
-    if "channels" not in parameters:
-        return parameters.get("wavelengths_um")
+    """All wavelengths in um of rendered kernels, each once, from those of every channel with their weights."""
+    if not isinstance(parameters.get("channels"), list):
+        return None
     return list(dict.fromkeys(wavelength for channel in parameters["channels"] for wavelength, _ in channel))
 
 
@@ -174,7 +178,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     table.add_column("key", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["source"] or "damaged",
+            "damaged" if row["damaged"] else row["source"] or "-",
             _or_dash(row["items"]),
             " ".join(f"{wavelength:g}" for wavelength in row["wavelengths_um"] or []) or "-",
             _or_dash(row["kernel_px"]),

@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 from results.run_directory import ROOT, RunError
 from results.run_directory import find as find_run
 from search import plan
-from search.api import CACHE, check_places, plan_search
+from search.api import CACHE, as_settings, check_places, plan_search, refuse_with_resume
 from search.cache_command import app as cache_app
 from search.render_command import render
 from spaces.errors import SpaceError
@@ -78,28 +78,26 @@ def run(
     name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
     out: RunsRoot = ROOT,
-    cache: Annotated[Path, typer.Option(help="Directory of rendered data sets; shared storage on a cluster.")] = CACHE,
+    cache: Annotated[Path, typer.Option(help="Directory of prepared data; shared storage on a cluster.")] = CACHE,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: start Ray here.")] = None,
     dashboard: Annotated[bool, typer.Option("--dashboard", help="Start the Ray dashboard on localhost.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
     list_spaces: Annotated[bool, typer.Option("--list-spaces", help="List the shipped spaces, and stop.")] = False,
 ) -> None:
-    """Render the data set, search, compare the winner at the sealed test positions, export it."""
+    """Prepare the data, search, compare the winner at the sealed test set, export it."""
     console = Console(markup=False)
     if list_spaces:
         for shipped in available():
             console.print(f"{shipped:16} {load(shipped).description}", highlight=False)
         return
     studies = {"data.lens": lens, "seed": seed, "sampler": sampler, "scheduler": scheduler}
+    studies = {key: value for key, value in studies.items() if value is not None}
     if resume is not None:
-        new = {"--space": space, "--lens": lens, "--name": name, "--preset": preset, "--seed": seed}
-        new |= {"--sampler": sampler, "--scheduler": scheduler, "--warm-start": warm_start}
-        if clash := [option for option, value in new.items() if value is not None]:
-            raise SpaceError(f"{clash[0]}: goes with a new run, not with --resume, which keeps the run's own")
+        refuse_with_resume(f"--{key.removeprefix('data.')}" for key in studies)
     job = plan_search(
         space,
         preset=preset,
-        overrides=[*(overrides or []), *(f"{key}={value}" for key, value in studies.items() if value is not None)],
+        overrides=[*(overrides or []), *as_settings(studies)],
         limits={"trials": trials, "max_hours": max_hours, "target": target},
         name=name,
         resume=resume,

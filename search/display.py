@@ -51,7 +51,7 @@ class Display(Observer):
         self._objective = study.objective
         self._trials = budget.trials
         self._steps = budget.steps
-        self._expected_steps = expected_steps(budget) / budget.trials
+        self._expected_steps = expected_steps(budget, study.scheduler) / budget.trials
         self._final_steps = final_steps(budget)
         self._lanes = 0
         self._console = console

@@ -8,6 +8,7 @@ import platform
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -69,6 +70,7 @@ def run(job: Job, *, cache: Path, address: str | None, dashboard: bool, observer
 def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Prepared, str]:
     """Prepare the data, search, train the finalists; the data, and what ended the search."""
     config, resources, directory = job.study, job.study.resources, job.directory.absolute()
+    name = directory.read_record().name  # not the directory's, which may have been moved
     preparation = config.system.make_preparation()
     if directory.study_db.exists():
         check_database(directory)
@@ -90,7 +92,7 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
             observer.say(f"warning: {warning}")
         earlier = warm_start.read(directory)
         experience = earlier.experience(config) if earlier is not None else None
-        with closing(open_ledger(directory.storage_url, directory.name, config, job.budget, experience)) as ledger:
+        with closing(open_ledger(directory.storage_url, name, config, job.budget, experience)) as ledger:
             if config.data.streams:
                 observer.note("filling the stream of fresh data")
             with preparation.supply(*made_of, shape.render_actors) as supply:
@@ -103,7 +105,7 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
 
                 found = candidates(read_trials(directory), config, job.budget)
                 train_finalists(found, settings, lanes, observer.say, quota.enforce)
-                data = replace(data, work={name: done + supply.work().get(name, 0) for name, done in data.work.items()})
+                data = replace(data, work=dict(Counter(data.work) + Counter(supply.work())))
                 if (failure := supply.failure()) is not None:
                     observer.say(f"warning: {failure}")
         return data, ended
@@ -160,7 +162,7 @@ def tune_trials(
     from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
     study, budget, directory = settings.study, settings.budget, settings.directory
-    stopping = EarlyStopping(rule(study, budget), study.objective.metric, exempt=(0,), watched=study.watched)
+    stopping = EarlyStopping(rule(study, budget), study.watched, exempt=(0,))
     for trial in ledger.trials:
         stopping.replay(trial.number, trial.intermediate_values)
     searcher = StudySearcher(ledger, study, budget.steps, observer, stopping.decisions, lambda: lanes.count)
@@ -255,6 +257,5 @@ def _record_start(job: Job, cache: Path, observer: Observer) -> None:
         source=SourceRecord(name=job.source.name, sha256=job.source.sha256),
         versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
     )
-    if job.warm_start is not None:
-        warm_start.write(job.directory, job.warm_start)
+    warm_start.write(job.directory, job.warm_start)
     job.directory.create(record)  # last: a run that has its record can be resumed

@@ -64,5 +64,6 @@ def estimate(job: Job, shape: Shape, cache: Path) -> Estimate:
         reports = of_steps / budget.steps * len(budget.report_steps())
         return (START_UP + (of_steps * per_step + reports * per_report) / shape.lanes) / 60
 
-    least = budget.trials * budget.steps if study.scheduler == "none" else expected_steps(budget)
-    return Estimate(per_step, per_report, minutes(least), minutes(budget.trials * budget.steps))
+    return Estimate(
+        per_step, per_report, minutes(expected_steps(budget, study.scheduler)), minutes(budget.trials * budget.steps)
+    )

@@ -1,4 +1,4 @@
-"""The best trials of a search and the documents' values, trained again with fresh seeds.
+"""The best trials of a search and the reference, trained again with fresh seeds.
 
 A trial that scored lowest once was good, or lucky. Trained again it shows which.
 """
@@ -45,9 +45,9 @@ class Candidate:
 
 
 def candidates(trials: list[TrialRecord], study: Study, budget: Budget) -> list[Candidate]:
-    """The finalists, best first, and after them the documents' values if they are not among them.
+    """The finalists, best first, and after them the reference if they are not among them.
 
-    Only trials that had the full budget can win. Of the documents' values, which nobody selected, the search's own training
+    Only trials that had the full budget can win. Of the reference, which nobody selected, the search's own training
     counts; of the others it does not, since they are finalists for having come out well in it. Without finals
     (`finalists: 0`) the best trial's does.
     """
@@ -104,6 +104,7 @@ def train_finalists(
         assignments.append(Assignment(uuid.uuid4().hex, -1 - len(assignments), task, name))
     if not assignments:
         return
+    settings.directory.summary.unlink(missing_ok=True)  # of a run that had other finalists: no longer the end
     said(f"training finalists: {len(assignments)} runs of {settings.budget.steps} steps")
     done = 0
 

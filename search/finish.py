@@ -74,8 +74,8 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
     baselines = learner.baselines(data.sets, test, model)
     against = {name: _as_arrays([one]) for name, one in baselines.items()}
 
-    documents = [one for one in judged if one.candidate.trial.recommended]
-    ours = {"document": documents[0].errors} if documents else {}
+    references = [one for one in judged if one.candidate.trial.recommended]
+    ours = {"reference": references[0].errors} if references else {}
     means = {
         method: {name: float(values.mean()) for name, values in of_method.items()}
         for method, of_method in {**ours, "best": winner.errors, **against}.items()
@@ -104,7 +104,7 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
     card = model_card(directory, summary, learner.card(job.study, job.source.name))
     export_model(directory, lambda path: export(model, job.study.model, path), card)
     directory.figures.mkdir(parents=True, exist_ok=True)
-    learner.figures(model, data.sets, test, directory.figures)
+    learner.figures(model, test, directory.figures)
     _draw_history(job, trials, means)
     directory.write_summary(summary)  # last: its presence says that the run has ended
 
@@ -136,7 +136,7 @@ def _judge(job: Job, learner: AnyLearner, trials: list[TrialRecord], test: Any) 
 
 
 def _verdict(job: Job, judged: Sequence[_Finalist]) -> Verdict:
-    """Who wins. The documents' values do only if they are the best trial of all."""
+    """Who wins. The reference may if it is among the best trials."""
     metric = job.study.system.metrics[job.study.objective.metric].measure
     rivals = [one for one in judged if one.candidate.rival]
     finalists = [comparison.Finalist(one.number, one.errors[metric], one.bytes) for one in rivals]
@@ -160,6 +160,7 @@ def _final(
         FinalistResult(
             number=one.number,
             recommended=one.candidate.trial.recommended,
+            rival=one.candidate.rival,
             params=one.candidate.trial.params,
             trainings=tuple(
                 Training(seed=seed, value=checkpoint.best, step=checkpoint.step, test=float(test.mean()))

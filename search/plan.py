@@ -161,8 +161,6 @@ def _budget(study: Study, preset: str) -> Budget:
 
 # What a resumed run may change: the values that are still to be drawn, how long it goes on, and on what.
 RANGES = ("low", "high", "choices")
-COMPARED_SEEDS = 2
-"""Trainings of what is only compared with in the finals: the fewest that tell what a seed changes, which its interval needs."""
 LIMITS = ("trials", "max_hours", "target", "least_gain", "finalists", "finalist_seeds")
 
 
@@ -176,7 +174,8 @@ def _check_change(change: str, before: Study, preset: str) -> None:
             return
     raise SpaceError(
         f"--set {change}: would make another run of it, start a new one; with --resume may change: "
-        f"search.NAME.{{{','.join(RANGES)}}}, budget.{preset}.{{{','.join(LIMITS)}}} and resources"
+        f"search.NAME.{{{','.join(RANGES)}}}, budget.{preset}.{{{','.join(LIMITS)}}} and resources, "
+        "but not whether on GPUs or compiled"
     )
 
 
@@ -210,8 +209,12 @@ def check_reachable(address: str) -> None:
 
 
 def machine() -> tuple[int, int]:
-    """CPUs and GPUs of this machine."""
-    return os.cpu_count() or 1, len(glob.glob("/dev/nvidia[0-9]*"))
+    """CPUs and GPUs of this machine that this process may use."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus, visible = len(glob.glob("/dev/nvidia[0-9]*")), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus and visible is not None:
+        gpus = len([one for one in visible.split(",") if one.strip() not in ("", "-1")])
+    return cpus, gpus
 
 
 def fit_machine(study: Study, trials: int) -> Shape:
@@ -244,10 +247,10 @@ def fit_cluster(study: Study, trials: int, cpus: float, gpus: float) -> Shape:
 
 
 def _actors(study: Study, most: int) -> int:
-    """Ray actors that make the data: as asked for, or so many where the system uses any."""
-    if study.resources.render_actors is not None:
-        return study.resources.render_actors
-    return most if study.data.uses_actors else 0
+    """Ray actors that make the data, where the system uses any: as asked for, or so many."""
+    if not study.data.uses_actors:
+        return 0
+    return most if study.resources.render_actors is None else study.resources.render_actors
 
 
 def unused_gpus(study: Study) -> str | None:
@@ -282,7 +285,7 @@ def _lanes(study: Study, trials: int, cpus: int, each_cpus: int, gpus: float, ow
 
 def _shape(study: Study, lanes: int, most: int, each_cpus: int, render_actors: int) -> Shape:
     if study.data.streams and render_actors == 0:
-        raise SpaceError("resources.render_actors: data.stream needs at least 1, but got 0")
+        raise SpaceError("resources.render_actors: data that is made while trials train needs at least 1, but got 0")
     training = lanes * study.resources.workers_per_trial * each_cpus
     return Shape(lanes, most, each_cpus, render_actors, training + render_actors + SPARE_CPUS)
 
@@ -310,13 +313,11 @@ def describe(job: Job, shape: Shape | None) -> str:
     made_of = job.study.system.make_preparation().describe(job.study.data, job.source)
     most = budget.trials * budget.steps
     finals = final_steps(budget)
-    stopping, least = {
-        "asha": (f"rungs {budget.rungs()}, one in {budget.reduction_factor} goes on", expected_steps(budget)),
-        "median": (
-            f"stopped from step {budget.grace_steps} on if worse than the median",
-            budget.trials * budget.grace_steps,
-        ),
-        "none": ("none is stopped early", most),
+    least = expected_steps(budget, job.study.scheduler)
+    stopping = {
+        "asha": f"rungs {budget.rungs()}, one in {budget.reduction_factor} goes on",
+        "median": f"stopped from step {budget.grace_steps} on if worse than the median",
+        "none": "none is stopped early",
     }[job.study.scheduler]
     need = job.study.resources
     lanes = "the cluster's lanes" if shape is None else f"{shape.lanes} lanes"
@@ -335,8 +336,10 @@ def describe(job: Job, shape: Shape | None) -> str:
     )
 
 
-def expected_steps(budget: Budget) -> int:
-    """Optimizer steps if exactly one in `reduction_factor` trials passes each rung."""
+def expected_steps(budget: Budget, scheduler: str) -> int:
+    """Fewest optimizer steps to expect. ASHA: exactly one in `reduction_factor` trials passes each rung."""
+    if scheduler != "asha":
+        return budget.trials * (budget.grace_steps if scheduler == "median" else budget.steps)
     total, reach, before = 0.0, float(budget.trials), 0
     for step in [*budget.rungs(), budget.steps]:
         total += reach * (step - before)
@@ -344,8 +347,12 @@ def expected_steps(budget: Budget) -> int:
     return round(total)
 
 
+COMPARED_SEEDS = 2
+"""Trainings of what is only compared with in the finals: the fewest that tell what a seed changes, which its interval needs."""
+
+
 def final_steps(budget: Budget) -> int:
-    """Optimizer steps of the finals at most, the documents' values included, of which the search's own training counts as one."""
+    """Optimizer steps of the finals at most, the reference included, of which the search's own training counts as one."""
     finalists = min(budget.finalists, budget.trials - 1)
     compared = min(budget.finalist_seeds, COMPARED_SEEDS) - 1
     return (finalists * budget.finalist_seeds + compared) * budget.steps if budget.finalists else 0

@@ -90,15 +90,16 @@ def render(
         kernels = _rendered(request, actors)
         file = PsfFile(request, kernels)
         write(out, file)
+        from trainables.psf.figures import save_contact_sheet
+
+        sheet = out.with_name(out.name + ".png")  # not only another suffix: a picture of that name may be somebody's
+        save_contact_sheet(sheet, file.kernels.kernels, data.grid[0] if points is None else None)
     except ValueError as error:  # DeepLens cannot load or focus the lens; no light
         raise SpaceError(str(error)) from None
     except (OSError, RuntimeError) as error:
         raise RunError(f"{out}: {error}") from None
     from deeplens_workers.dataset import sampling_warnings
-    from trainables.psf.figures import save_contact_sheet
 
-    sheet = out.with_name(out.name + ".png")  # not only another suffix: a picture of that name may be somebody's
-    save_contact_sheet(sheet, file.kernels.kernels, data.grid[0] if points is None else None)
     for warning in sampling_warnings(kernels, data):
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{out}\n{sheet}")

@@ -91,7 +91,7 @@ def sampler_of(space: Study, number: int) -> str:
     """Which of `SAMPLERS` suggests trial `number`."""
     if space.sampler != "auto":
         return space.sampler
-    return "tpe" if number > GP_TRIALS or space.further_objectives else "gp"
+    return "tpe" if number >= GP_TRIALS or space.further_objectives else "gp"
 
 
 def rehearse(space: Study, number: int) -> None:

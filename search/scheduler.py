@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -37,17 +37,15 @@ class EarlyStopping(FIFOScheduler):  # type: ignore[misc]
 
     Args:
         rule: None stops nothing.
-        metric: the objective's name in results.
-        exempt: trials that are ranked but never stopped (the documents' values, which all others are compared with).
-        watched: metrics that must be finite beside it.
+        watched: metrics that must be finite; the first is the objective.
+        exempt: trials that are ranked but never stopped (the reference, which all others are compared with).
     """
 
-    def __init__(self, rule: Rule | None, metric: str, exempt: Iterable[int] = (), watched: Iterable[str] = ()) -> None:
+    def __init__(self, rule: Rule | None, watched: Sequence[str], exempt: Iterable[int] = ()) -> None:
         super().__init__()
         self._rule = rule
-        self._objective = metric
+        self._objective, self._watched = watched[0], watched
         self._exempt = frozenset(exempt)
-        self._watched = (metric, *watched)
         self.decisions: dict[int, Decision] = {}
 
     def replay(self, trial: int, values: Mapping[int, float]) -> None:

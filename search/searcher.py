@@ -204,7 +204,7 @@ def _metrics(result: dict[str, Any]) -> dict[str, float]:
 def open_ledger(
     url: str, name: str, space: Study, budget: Budget, earlier: Sequence[FrozenTrial] | None = None
 ) -> Ledger:
-    """The ledger of a run, made on first use with its given first trials: the documents' values are number 0.
+    """The ledger of a run, made on first use with its given first trials: the reference is number 0.
 
     Args:
         earlier: another search's trials, as `WarmStart.experience` gives them.

@@ -43,7 +43,8 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
             console.print(analysis_tables(analyze(directory)))
             console.print(_places(directory), highlight=False, soft_wrap=True)
             return 0
-        except SpaceError:
+        except SpaceError as error:
+            logger.exception("the search ended early: %s", error)
             raise
         except BaseException as error:
             # Ray's native calls may wrap what a signal handler raises: the handler's own note tells.

@@ -102,9 +102,12 @@ def warm_start(source: RunDirectory, study: Study) -> WarmStart:
     return found
 
 
-def write(run: RunDirectory, earlier: WarmStart) -> None:
+def write(run: RunDirectory, earlier: WarmStart | None) -> None:
+    """Give a new run what it learns from; with None nothing, also where a run of its name that did not begin had left some."""
     run.path.mkdir(parents=True, exist_ok=True)
-    write_json(run.warm_start, earlier)
+    run.warm_start.unlink(missing_ok=True)
+    if earlier is not None:
+        write_json(run.warm_start, earlier)
 
 
 def read(run: RunDirectory) -> WarmStart | None:

@@ -63,18 +63,22 @@ def read(space: str) -> tuple[dict[str, Any], str]:
 
 def _tree(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """What a space file holds. One with `base:` holds what that space does, with its own keys over it; null takes a key away."""
-    tree: dict[str, Any] = parse(path.read_text(), _shown(path))
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceError(f"{_shown(path)}: cannot be read: {error}") from None
+    tree: dict[str, Any] = parse(text, _shown(path))
     base = tree.pop("base", None)
     if base is None:
         return tree
-    if path in above:
+    if path.resolve() in above:
         raise SpaceError(f"{_shown(path)}: base: the space is based on itself")
     try:
         beside = path.parent / str(base)
         below = beside if beside.suffix in SUFFIXES and beside.is_file() else find(str(base))
     except SpaceError:
         raise SpaceError(f"{_shown(path)}: base: no such space '{base}'; {nearest(str(base), available())}") from None
-    return _over(_tree(below, (*above, path)), tree)
+    return _over(_tree(below, (*above, path.resolve())), tree)
 
 
 def _over(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
@@ -158,9 +162,7 @@ def _validate(tree: dict[str, Any]) -> Study:
     try:
         declared = system(str(tree["model"]))
     except LookupError as error:
-        raise Problem(
-            "model", f"{error}; {nearest(str(tree['model']), list(SYSTEMS))}, or a module with a SYSTEM"
-        ) from None
+        raise Problem("model", f"{error}; {nearest(str(tree['model']), list(SYSTEMS))}") from None
     _check_hyperparameters(tree, declared)
     try:
         tree = {**tree, "data": declared.data.model_validate(tree["data"])} if "data" in tree else tree
@@ -220,10 +222,17 @@ def _check_names(study: Study) -> None:
 
 
 def _check_data(study: Study) -> None:
-    """Every choice that a trial may make can be trained on the data."""
-    recommended = study.recommended()
-    places = [("fixed", recommended)]
-    places += [
+    """The given trials go together, and every choice that a trial may make can be trained on the data."""
+    recommended, *given = study.first_trials()
+    for key, values in [("fixed", recommended), *((f"points_to_evaluate.{i}", one) for i, one in enumerate(given))]:
+        try:
+            study.data.check(study.trial(values))
+        except ValidationError as error:
+            what = "with the recommended values: " if values is recommended else ""
+            raise Problem(key, what + first_problem(error, study.system.trial).message) from None
+        except ValueError as error:
+            raise Problem(key, str(error)) from None
+    places = [
         (f"search.{name}", {**recommended, name: choice})
         for name, parameter in study.search.items()
         for choice in parameter.choices or ()

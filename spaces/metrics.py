@@ -43,10 +43,6 @@ class Metric:
         """What a table calls it."""
         return self.title or self.measure
 
-    def is_better(self, value: float, than: float) -> bool:
-        """Whether one value is better than another. A diagnostic's is not."""
-        return self.mode is not None and better(self.mode, value, than)
-
 
 def sign(mode: Mode) -> float:
     """What makes smaller better: 1 or -1."""
@@ -78,7 +74,12 @@ TRAINING_METRICS = (
     Metric("train/kl", "nats", None, "raw KL per sample"),
     Metric("train/kl_free", "nats", None, "KL per sample after free bits: what the loss sees"),
     Metric("train/kl_weight", "1", None, "KL weight after warm-up schedule at this step"),
-    Metric("train/effective_beta", "1", None, "beta of a unit-variance Gaussian decoder with summed reductions"),
+    Metric(
+        "train/effective_beta",
+        "1",
+        None,
+        "beta of a unit-variance Gaussian decoder with summed reductions, a mean since the last report",
+    ),
     Metric("train/learning_rate", "1", None, "learning rate at this step"),
     Metric("train/grad_norm", "1", None, "gradient norm before clipping"),
     Metric("train/steps_per_second", "1/s", "max", "optimizer steps per second since the last report"),

@@ -178,7 +178,9 @@ class Resources(Frozen):
     compile: bool = Field(
         False, description="torch.compile: steps an eighth shorter, after 40 s per trial and shape; for long trainings"
     )
-    render_actors: int | None = Field(None, ge=0, description="ray-tracing actors; 0 renders in the driver")
+    render_actors: int | None = Field(
+        None, ge=0, description="Ray actors that make the data, where the system uses any; 0: the driver makes it"
+    )
 
 
 class Study(Frozen):
@@ -278,7 +280,7 @@ class Study(Frozen):
         return self.system.trial.model_validate({**self.fixed, **values})
 
     def recommended(self) -> dict[str, Scalar]:
-        """The source documents' value of every searched parameter whose condition holds: the first trial."""
+        """The reference value of every searched parameter whose condition holds: the first trial."""
         return self._point({})
 
     def first_trials(self) -> list[dict[str, Scalar]]:

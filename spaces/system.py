@@ -196,7 +196,7 @@ def system(name: str) -> System:
     if module is None and MODULE.fullmatch(name):
         module = name
     if module is None:
-        raise LookupError(f"no system '{name}'")
+        raise LookupError(f"no system '{name}', shipped or as a module")
     try:
         found = import_module(module).SYSTEM
     except (ModuleNotFoundError, AttributeError) as error:

@@ -37,8 +37,8 @@ class Network(nn.Module):
 class Judged:
     """A model or a baseline at the sealed test set.
 
-    `errors` [P] of each per-item metric by its name without prefix; `bytes` is what must be kept of it, `seconds` its time per
-    item on one thread of the CPU.
+    `errors` [items] of each per-item metric by its name without prefix; `bytes` is what must be kept of it, `seconds` its time per
+    item on the CPU, of a model on one thread.
     """
 
     errors: dict[str, Tensor]
@@ -51,7 +51,7 @@ class Learner[T: Trial, D, N: Network, H](ABC):
 
     @abstractmethod
     def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> D:
-        """Train and validation sets on a device. Opened once per process, for all trials."""
+        """Train and validation sets on a device, which is the result's `device`. Opened once per process, for all trials."""
 
     @abstractmethod
     def build(self, trial: T, data: D) -> N:
@@ -67,7 +67,10 @@ class Learner[T: Trial, D, N: Network, H](ABC):
 
     @abstractmethod
     def inputs(self, trial: T, data: D, drawn: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        """What the network is called with, of this rank's part of what was drawn."""
+        """What the network is called with, of this rank's part of what was drawn.
+
+        The call may run under autocast: what is to be exact, such as a KL term, is computed of `at_least_float32` values.
+        """
 
     @abstractmethod
     def loss(self, trial: T, terms: Any, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
@@ -101,7 +104,7 @@ class Learner[T: Trial, D, N: Network, H](ABC):
     def baselines(self, sets: Mapping[str, str], test: H, winner: N) -> dict[str, Judged]:
         """What a user would do without the model, by the name that the system declares."""
 
-    def figures(self, network: N, sets: Mapping[str, str], test: H, directory: Path) -> None:  # noqa: B027
+    def figures(self, network: N, test: H, directory: Path) -> None:  # noqa: B027
         """Write PNG pictures of a run's winner to an existing directory; none unless a system has some."""
 
     @abstractmethod

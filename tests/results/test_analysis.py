@@ -209,12 +209,12 @@ def test_a_best_value_at_the_end_of_its_range_is_said():
 def test_gain_is_on_validation_until_the_summary_has_the_test(make_run: RunMaker):
     run = make_run(12)
     found = analyze(run)
-    assert found.document is not None
+    assert found.reference is not None
     assert found.gain is not None
     assert found.gain.metric == "val/prior_rel_l2"
-    assert found.gain.factor == pytest.approx(reached(found.document, "min") / reached(found.ranking[0], "min"))
+    assert found.gain.factor == pytest.approx(reached(found.reference, "min") / reached(found.ranking[0], "min"))
     run.write_summary(summary_of(run.name))
     gain = analyze(run).gain
     assert gain is not None
-    assert (gain.metric, gain.document, gain.best) == ("test/prior_rel_l2", 0.4, 0.02)
+    assert (gain.metric, gain.reference, gain.best) == ("test/prior_rel_l2", 0.4, 0.02)
     assert gain.factor == pytest.approx(20)

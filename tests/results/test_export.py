@@ -60,7 +60,7 @@ def test_the_card_says_units_test_numbers_and_limits(make_run: RunMaker):
         "| | rel. L2 | PSNR (dB) | size (MB) | us per PSF |",
         "| **this trial**, mean of 2 trainings | 0.02 | 30 | 1.23 | 45.1 |",
         "| cubic RBF | 0.015 | 30 | 1.08 | 3.2 |",
-        "| documents' values | 0.4 | 30 | 3.30 | 45.1 |",
+        "| reference | 0.4 | 30 | 3.30 | 45.1 |",
         "- rel. L2 of this trial: 0.0200 [0.0188, 0.0212], a 95 % interval from 2 training seeds",
         "at the test set its rel. L2 is 0.0204.",  # of seed 1, not the mean
         "- Trials 2 and 4 are tied within noise: take the smaller, 2 (1.23 MB against 4.56 MB).",
@@ -90,5 +90,5 @@ def test_the_card_of_a_model_that_the_search_itself_trained(make_run: RunMaker):
     assert "fresh seed" not in card
     assert "It was read only after this trial had been chosen." in card
     assert "| **this model** | 0.02 | 30 | 1.23 | 45.1 |" in card
-    assert "| documents' values | 0.4 | 30 | - | - |" in card
+    assert "| reference | 0.4 | 30 | - | - |" in card
     assert "from one training seed and the test set" in card

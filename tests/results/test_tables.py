@@ -129,7 +129,7 @@ def test_several_objectives_show_the_front_in_place_of_a_ranking(make_run: RunMa
         assert trial.values is not None
         assert row.split()[:3] == [f"#{trial.number}", *map(number, trial.values)]
     parameters = text[text.index("Parameters along the front") :].splitlines()[1].split()
-    assert parameters[0] == "documents'"
+    assert parameters[0] == "reference"
     assert (parameters[1], parameters[-1]) == (f"#{front[0].number}", f"#{front[-1].number}")
     assert "no trial is COMPLETE and within the constraints yet" in shown(
         make_run(1, name="none", overrides=[*TWO_OBJECTIVES, "constraints=[{metric: val/kl, high: 0.01}]"])
@@ -153,7 +153,7 @@ def test_the_gain_is_a_note_only_until_the_comparison_says_it(make_run: RunMaker
     run.write_summary(summary_of(run.name))
     text = shown(run)
     assert "times less" not in text
-    assert "documents' / this" in text
+    assert "reference / this" in text
 
 
 def test_a_state_has_one_name(make_run: RunMaker):

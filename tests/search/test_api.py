@@ -24,6 +24,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_a_notebook_searches_and_uses_the_winner(tmp_path):
     """The cells print only what they are asked to: the core is silent, and leaves signals and files alone."""
     cells = [

@@ -21,6 +21,7 @@ finally:
     print("loaded:", sorted({"ray", "torch", "optuna", "deeplens"} & sys.modules.keys()))
 """
 RUN = ["run", "--space", "cvae_psf"]
+EMPTY = ["--cache", "/nonexistent/cache"]  # where there is data, a plan measures its time with torch
 FURTHER = "further_objectives=[{metric: val/kl, mode: min}]"
 
 
@@ -51,12 +52,14 @@ def command(arguments, cwd=ROOT):
         ([*RUN, "--set", "objective.metric=val/prior_rel"], "did you mean 'val/prior_rel_l2'"),
         ([*RUN, "--set", "data.lens=cooke_triplet"], "did you mean 'cooke_triplet_50mm'"),
         ([*RUN, "--lens", "missing.json"], "missing.json"),
+        ([*RUN, "--lens", "cooke_triplet_50mm #2"], "cooke_triplet_50mm #2"),  # no YAML comment
+        ([*RUN, "--sampler", "{a: b}"], "sampler: "),
         ([*RUN, "--name", "a/b"], "--name a/b"),
         ([*RUN, "--set", "resources.lanes=1000"], "this machine has"),
         ([*RUN, "--set", "resources.gpus_per_worker=64"], "this machine has"),
         (
             [*RUN, "--set", "data.stream={}", "--set", "resources.render_actors=0"],
-            "resources.render_actors: data.stream needs at least 1",
+            "resources.render_actors: data that is made while trials train needs at least 1",
         ),
         (
             [*RUN, "--set", "budget.quick.steps=900"],
@@ -116,7 +119,9 @@ def test_malformed_lens_file(tmp_path):
 
 
 def test_dry_run_shows_the_plan_and_starts_nothing(tmp_path):
-    done = command([*RUN, "--preset", "quick", "--dry-run", "--set", "data.grid=[5, 7]", "--out", tmp_path / "runs"])
+    done = command(
+        [*RUN, "--preset", "quick", "--dry-run", "--set", "data.grid=[5, 7]", "--out", tmp_path / "runs", *EMPTY]
+    )
     assert done.returncode == 0, done.stderr
     assert "35 train, 200 validation, 300 test" in done.stdout
     assert "choices: [constant, cosine, one_cycle]" in done.stdout  # words in brackets are no markup
@@ -206,7 +211,7 @@ def test_a_bad_change_of_a_resumed_run(runs, arguments, says):
 def test_the_limits_of_a_resumed_run_are_its_preset_s(runs):
     limits = ["--trials", "40", "--max-hours", "1.5", "--target", "0.02", "--set", "search.learning_rate.high=1e-2"]
     before = (runs / "a-run" / "run.json").read_bytes()
-    done = command(["run", "--resume", "a-run", *limits, "--dry-run", "--out", runs])
+    done = command(["run", "--resume", "a-run", *limits, "--dry-run", "--out", runs, *EMPTY])
     assert done.returncode == 0, done.stderr
     plan = " ".join(done.stdout.split())
     assert "preset quick: 40 trials" in plan
@@ -219,7 +224,7 @@ def test_the_limits_of_a_resumed_run_are_its_preset_s(runs):
 
 def test_a_new_run_s_limits_sampler_and_scheduler(tmp_path):
     options = ["--trials", "7", "--max-hours", "1.5", "--target", "2e-2", "--sampler", "gp", "--scheduler", "median"]
-    done = command([*RUN, *options, "--set", "budget.standard.least_gain=0.05", "--dry-run", "--out", tmp_path])
+    done = command([*RUN, *options, "--set", "budget.standard.least_gain=0.05", "--dry-run", "--out", tmp_path, *EMPTY])
     assert done.returncode == 0, done.stderr
     plan = " ".join(done.stdout.split())
     for line in (
@@ -237,7 +242,7 @@ def test_a_new_run_s_limits_sampler_and_scheduler(tmp_path):
 
 def test_a_warm_start_is_checked_before_anything_starts(runs):
     options = [*RUN, "--warm-start", "a-run", "--out", runs]
-    done = command([*options, "--dry-run"])
+    done = command([*options, "--dry-run", *EMPTY])
     assert done.returncode == 0, done.stderr
     done = command([*options, "--set", "objective={metric: val/prior_psnr, mode: max}"])
     assert done.returncode == 2

@@ -36,7 +36,7 @@ def assert_equal_trials(ledger, path):
 
 
 def test_every_change_is_on_disk_at_once(ledger, path, space):
-    assert [trial.state for trial in stored(path)] == [TrialState.WAITING]  # the documents' values
+    assert [trial.state for trial in stored(path)] == [TrialState.WAITING]  # the reference
 
     number, params = ledger.ask()
     (first,) = stored(path)

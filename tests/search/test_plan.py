@@ -72,7 +72,7 @@ def test_several_changes_come_together(run):
         "search.learning_rate.low=1e-3",
         "search.learning_rate.recommended=1e-3",
     )
-    assert "may change" in refusal(run, *changes)  # the documents' value is not to be drawn again
+    assert "may change" in refusal(run, *changes)  # the reference value is not to be drawn again
     changes = ("search.learning_rate.high=1e-2", "search.num_layers.high=8", "budget.quick.trials=40")
     job = resumed(run, *changes)
     assert job.study == edited(small(), learning_rate={"high": 1e-2}, num_layers={"high": 8}).model_copy(
@@ -117,7 +117,8 @@ def test_what_would_make_another_run_of_it_is_refused(run, override):
     assert refusal(run, override) == (
         f"--set {override}: would make another run of it, start a new one; with --resume may change: "
         "search.NAME.{low,high,choices}, "
-        "budget.quick.{trials,max_hours,target,least_gain,finalists,finalist_seeds} and resources"
+        "budget.quick.{trials,max_hours,target,least_gain,finalists,finalist_seeds} and resources, "
+        "but not whether on GPUs or compiled"
     )
 
 

@@ -15,8 +15,8 @@ from tests.search.small import METRIC, PRESET, STEPS, small
 OTHER = "val/prior_psnr"
 
 
-def scheduler(reduction_factor=2, **options):
-    return EarlyStopping(Rungs([10, 30], reduction_factor, "min"), METRIC, **options)
+def scheduler(reduction_factor=2, also=(), **options):
+    return EarlyStopping(Rungs([10, 30], reduction_factor, "min"), (METRIC, *also), **options)
 
 
 def report(stopping, number, value, step=10, **others):
@@ -58,7 +58,7 @@ def test_an_exempt_trial_is_ranked_but_never_stopped():
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("of", [Rungs([10], 2, "min"), None], ids=["asha", "none"])
 def test_an_objective_that_is_not_finite_ends_the_trial(value, of):
-    stopping = EarlyStopping(of, METRIC, exempt=(0,))
+    stopping = EarlyStopping(of, (METRIC,), exempt=(0,))
     assert report(stopping, 0, value) == STOP  # exempt or not
     assert report(stopping, 1, value, step=7) == STOP  # at a rung or not
     assert stopping.decisions == {}
@@ -66,8 +66,8 @@ def test_an_objective_that_is_not_finite_ends_the_trial(value, of):
 
 @pytest.mark.parametrize("others", [{OTHER: math.nan}, {OTHER: math.inf}, {}])
 def test_so_does_another_watched_metric(others):
-    assert report(scheduler(watched=(OTHER,)), 1, 1.0, **others) == STOP
-    assert report(scheduler(watched=(OTHER,)), 1, 1.0, **{OTHER: 30.0}) == CONTINUE
+    assert report(scheduler(also=(OTHER,)), 1, 1.0, **others) == STOP
+    assert report(scheduler(also=(OTHER,)), 1, 1.0, **{OTHER: 30.0}) == CONTINUE
     assert report(scheduler(), 1, 1.0, **others) == CONTINUE
 
 
@@ -80,7 +80,7 @@ def test_a_trial_that_failed_ends_by_itself(result):
 
 
 def test_without_a_rule_nothing_is_stopped():
-    stopping = EarlyStopping(None, METRIC)
+    stopping = EarlyStopping(None, (METRIC,))
     stopping.replay(0, {10: 0.0})
     assert [report(stopping, number, float(number), step) for number in range(9) for step in (10, 30)] == [
         CONTINUE

@@ -65,7 +65,7 @@ def test_it_ends_with_a_summary_that_compares(first):
     assert summary["objective"] == {"metric": "val/prior_rel_l2", "mode": "min"}
     assert sum(summary["trials"].values()) == TRIALS
     methods = {"nearest", "bilinear", "bicubic", "pca_rbf", "rbf_cubic"}
-    assert summary["test"].keys() == {"document", "best", *methods}
+    assert summary["test"].keys() == {"reference", "best", *methods}
     assert summary["final"]["baselines"].keys() == methods
     assert summary["ended"] == f"trials: all {TRIALS} have ended"
     assert all(0 < scores["prior_rel_l2"] < 2 for scores in summary["test"].values())
@@ -79,7 +79,7 @@ def test_every_trial_is_in_the_study_once_with_its_end(first, root):
     trials = study_of(root, "first").trials
     assert len(trials) == TRIALS
     assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
-    assert trials[0].state.name == "COMPLETE"  # the documents' values are never stopped
+    assert trials[0].state.name == "COMPLETE"  # the reference is never stopped
     assert trials[0].params["learning_rate"] == 1e-4
     for trial in trials:
         assert trial.last_step == (STEPS if trial.state.name == "COMPLETE" else trial.last_step)

@@ -374,7 +374,7 @@ def search(path, space, trials, killed_after=()):
     checkpoints: dict[int, int] = {}
     while True:
         ledger = open_at(path, space)
-        stopping = EarlyStopping(rule(space, budget), METRIC, exempt=(0,), watched=space.watched)
+        stopping = EarlyStopping(rule(space, budget), space.watched, exempt=(0,))
         for trial in ledger.trials:
             stopping.replay(trial.number, trial.intermediate_values)
         searcher = StudySearcher(ledger, space, budget.steps, Log(), stopping.decisions)

@@ -90,7 +90,7 @@ def trials(ray_session, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     for name, value in TUNE_ENVIRONMENT.items():
         patch.setenv(name, value)
-    # Everything that is not poor passes; the documents' values are poor, and are never stopped.
+    # Everything that is not poor passes; the reference is poor, and is never stopped.
     changes = {
         "steps": STEPS,
         "grace_steps": EVERY,

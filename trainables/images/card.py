@@ -34,7 +34,7 @@ def image_card(data: ImageData) -> Card:
         f"bound of {TEST_SAMPLES} samples with fixed noise; the KL weight that a model was trained with has no part in it.",
         remark=f"The likelihood is the mass of an image of {mass}"
         + (
-            "; what a density gives to a level's width counts as that level's mass."
+            "; a density's mean over a level's width is a lower bound of that level's mass."
             if data.binarise == "none"
             else ", binarised once for all models."
         )
@@ -43,6 +43,6 @@ def image_card(data: ImageData) -> Card:
         limits=(
             "Images of one kind and size; of others the likelihood says little.",
             "A high likelihood is no guarantee of good samples: look at `samples.png`.",
-            "No labels were used: what a latent dimension means is by chance.",
+            "No model saw labels: what a latent dimension means is by chance.",
         ),
     )

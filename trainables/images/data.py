@@ -83,8 +83,8 @@ class ImageSplit:
     def pixels(self, index: Tensor, space: Space, chance: Tensor | None = None) -> Tensor:
         """Images [B, C, H, W] in float32, with values in [0, 1], as a likelihood of that space has them.
 
-        binary: 0 or 1, of a dynamic set by chance. levels: 0, 1/255, ..., 1. unit: (level + chance) / 256, so that a density
-        over them is a mass function over the levels (Theis et al. 2016, section 3.1).
+        binary: 0 or 1, of a dynamic set by chance. levels: 0, 1/255, ..., 1. unit: (level + chance) / 256, so that the mean
+        log-density bounds the log-mass of the level from below (Theis et al. 2016, section 3.1).
 
         Args:
             chance: [B, C, H, W] even in [0, 1), where `needs_chance`.

@@ -70,7 +70,11 @@ def reconstruction_figure(network: VAE, split: ImageSplit) -> Figure:
 def sample_figure(network: VAE) -> Figure:
     """Draws of the prior at three temperatures."""
     tiles = prior_samples(network, rows=ROWS_PER_TEMPERATURE)
-    labels = [f"T = {temperature:g}" if row == 0 else "" for temperature in TEMPERATURES for row in range(2)]
+    labels = [
+        f"T = {temperature:g}" if row == 0 else ""
+        for temperature in TEMPERATURES
+        for row in range(ROWS_PER_TEMPERATURE)
+    ]
     return tile_figure(
         tiles,
         "Samples of the prior",

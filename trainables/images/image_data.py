@@ -16,7 +16,7 @@ SHIPPED = ("mnist_5k",)
 
 
 class ImageData(DataSection):
-    """Images with labels, which only the pictures use. Nothing is downloaded: `root` is a folder that has the files.
+    """Images with labels, which no model sees. Nothing is downloaded: `root` is a folder that has the files.
 
     A set of images that comes in two parts keeps its test part, and its last training images are the validation set (10,000
     of MNIST's 60,000, 5,000 of CIFAR-10's 50,000). The 5,000 digits are split 4,000, 500 and 500 by the run's seed, each

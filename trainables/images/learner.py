@@ -69,14 +69,12 @@ class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageSplit]):
         if terms.log_ratio is None:
             loss = distortion + penalty
         else:
-            bound = iwae(terms.log_likelihood + values["beta"] * terms.log_ratio)
+            bound = iwae(terms.log_likelihood + values["effective_beta"] * terms.log_ratio)
             loss = ranks.mean(-bound, trial.batch_size)
         return {
             "loss": loss,
             "distortion": distortion,
-            "kl": values["kl"],
-            "kl_free": values["kl_free"],
-            "effective_beta": values["beta"],
+            **values,
         }
 
     def evaluate(self, network: VAE, data: ImageTensors) -> dict[str, float]:
@@ -104,7 +102,7 @@ class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageSplit]):
     def baselines(self, sets: Mapping[str, str], test: ImageSplit, winner: VAE) -> dict[str, Judged]:
         return predict_baselines(ImageSplit.load(sets["train"]), test, winner.config.latent_dim)
 
-    def figures(self, network: VAE, sets: Mapping[str, str], test: ImageSplit, directory: Path) -> None:
+    def figures(self, network: VAE, test: ImageSplit, directory: Path) -> None:
         save_figures(network, test, directory)
 
     def card(self, study: Study, source: str) -> Card:

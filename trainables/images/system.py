@@ -25,7 +25,9 @@ METRICS = metric_table(
     Metric("val/active_units", "dims", None, "latent dimensions whose posterior mean varies by more than 0.01"),
     Metric("val/psnr", "dB", "max", "PSNR of decode(mu) for a range of 1, the mean over images"),
     *TRAINING_METRICS,
-    Metric("train/effective_beta", "1", None, "nats of likelihood that a nat of KL weighs at this step"),
+    Metric(
+        "train/effective_beta", "1", None, "nats of likelihood that a nat of KL weighs, a mean since the last report"
+    ),
     Metric("train/distortion", "nats", None, "-log p(x|z) per image, a density's for continuous likelihoods"),
 )
 

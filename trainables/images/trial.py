@@ -33,7 +33,7 @@ SPACES: dict[str, Literal["binary", "unit", "levels"]] = {
     "charbonnier": "unit",
     "logistic": "levels",
 }
-"""Likelihood -> the pixels it is one of: 0 or 1; densities on [0, 1], of grey levels with noise between them; 256 levels."""
+"""Likelihood -> the pixels it is one of: 0 or 1; grey values in [0, 1], levels with noise between them; 256 levels."""
 
 
 class VaeImageTrial(Trial):

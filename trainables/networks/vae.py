@@ -56,7 +56,7 @@ class VaeTerms(NamedTuple):
 
 
 class VAE(Network):
-    """Four named parts: `encoder`, `decoder`, `likelihood`, and the prior N(0, I).
+    """Three parts, `encoder`, `decoder` and `likelihood`, and the fixed prior N(0, I).
 
     Raises:
         ValueError: the network cannot have images of `px`.

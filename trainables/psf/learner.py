@@ -96,7 +96,7 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
             for name, one in predict_baselines(grid, test.points).items()
         }
 
-    def figures(self, network: CVAE, sets: Mapping[str, str], test: PsfSplit, directory: Path) -> None:
+    def figures(self, network: CVAE, test: PsfSplit, directory: Path) -> None:
         save_psf_grid(directory / "psfs.png", network, test)
 
     def card(self, study: Study, source: str) -> Card:

@@ -60,11 +60,10 @@ def cvae_loss(trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, rank
     return {
         "loss": reconstruction + penalty + trial.smooth_weight * smooth,
         "mse": mse,
-        "kl": values["kl"],
-        "kl_free": values["kl_free"],
+        **values,
         "smooth": smooth,
         "decoder_variance": variance,
-        "effective_beta": values["beta"] * variance,
+        "effective_beta": values["effective_beta"] * variance,
     }
 
 

@@ -5,8 +5,8 @@
     checkpoints/best-00000200.*             the same for the best report so far, the evaluated model only
 
 The JSON is written after its tensors and has the hash of both, so a checkpoint whose JSON exists and matches is complete.
-The newest two of each kind are kept: should the newest be damaged, the one before it takes its place. A search deletes
-those of ended trials when all together pass its quota (search/quota.py).
+The newest two of each kind are kept: should the newest be damaged, the one before it takes its place. A search keeps
+those of its best trials when they have ended (search/quota.py).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
+from spaces.errors import SpaceError
 from spaces.files import replacing
 from spaces.system import system
 from trainables.learner import Network
@@ -90,10 +91,16 @@ def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None
 
 
 def load_checkpoint(directory: Path, kind: Kind) -> Checkpoint | None:
-    """The newest valid checkpoint of a kind, on the CPU; a damaged one is passed over with a warning. None: no valid one."""
+    """The newest valid checkpoint of a kind, on the CPU; a damaged one is passed over with a warning. None: no valid one.
+
+    Raises:
+        SpaceError: it is of another version of its system.
+    """
     for path in _newest_first(directory, kind):
         try:
             return _read(path)
+        except SpaceError:
+            raise
         except (OSError, ValueError, LookupError, TypeError) as error:
             logger.warning("checkpoint %s is damaged (%s); using the one before it", path, error)
     return None
@@ -101,12 +108,14 @@ def load_checkpoint(directory: Path, kind: Kind) -> Checkpoint | None:
 
 def _read(path: Path) -> Checkpoint:
     record: dict[str, Any] = json.loads(path.read_text())
-    version = system(record["system"]).version
-    if record["system_version"] != version:
-        raise ValueError(f"version {record['system_version']} of {record['system']}, this is {version}")
     data = path.with_suffix(".safetensors").read_bytes()
     if _digest({name: value for name, value in record.items() if name != "sha256"}, data) != record["sha256"]:
         raise ValueError("it does not match its SHA-256")
+    version = system(record["system"]).version
+    if record["system_version"] != version:
+        raise SpaceError(
+            f"{path}: of version {record['system_version']} of {record['system']}, this program has {version}; start a new run"
+        )
     values = {name: record[name] for name in ("step", "metrics", "best", "best_step", "system", "config", "ended")}
     return Checkpoint(**values, tensors=load(data))
 

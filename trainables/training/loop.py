@@ -35,7 +35,7 @@ class NonFiniteError(TrialFailure, ArithmeticError):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A report of a training. Other ranks than 0 have no metrics and no network, and do not know the last from its metrics."""
+    """A report of a training. Other ranks than 0 have no metrics and no network, and cannot tell which report is the last."""
 
     step: int
     metrics: dict[str, float]
@@ -62,7 +62,7 @@ def train(
         NonFiniteError: on every rank, naming step and term.
     """
     assert task.report_steps[-1] == task.steps
-    device = torch.device(getattr(data, "device", "cpu"))
+    device = torch.device(data.device)
     # The same on all ranks: each draws the whole batch and takes its part.
     state = TrainingState(task.trial, lambda: learner.build(task.trial, data), task.seed, device)
     saver = Saver(task)
@@ -101,6 +101,7 @@ def _reports(
         learning_rate = trial.learning_rate * learning_rate_factor(
             trial.lr_schedule, fraction, trial.lr_warmup, trial.lr_cycles
         )
+        steered = state.steered(kl_weight)
         totals.add(take_step(step, learning_rate, kl_weight))
 
         reporting = step in task.report_steps
@@ -116,7 +117,7 @@ def _reports(
         if rank == 0:
             seconds = time.perf_counter() - clock
             metrics = {f"train/{name}": value for name, value in means.items()}
-            metrics["train/kl_weight"] = float(state.steered(kl_weight))
+            metrics["train/kl_weight"] = float(steered)
             metrics["train/learning_rate"] = learning_rate
             metrics["train/steps_per_second"] = (step - since) / seconds
             metrics |= learner.evaluate(state.evaluated, data)

@@ -2,8 +2,9 @@
 
     loss = reconstruction + kl_weight * KL_free + the system's own terms
 
-With D elements per sample and a unit decoder variance the weights equal a beta-VAE with summed reductions at
-beta = `effective_beta` = kl_weight * variance. Runs of different sizes or reductions compare by that number only.
+`effective_beta` is the beta of the same VAE with all terms in nats: of a reconstruction that is a likelihood it is the KL's
+weight, of a squared error that weight times the variance which the error stands for. Runs of different sizes or reductions
+compare by that number only.
 
 Shape legend: B = batch, L = latent dimension, P = pairs.
 """
@@ -91,10 +92,11 @@ def kl_loss(trial: Trial, kl: Tensor, kl_weight: float | Tensor, ranks: Ranks) -
         kl_weight: at this step.
 
     Returns:
-        What is added to the reconstruction term; `kl` and `kl_free` in nats per sample, and `beta`, the weight of the latter.
+        What is added to the reconstruction term; `kl` and `kl_free` in nats per sample, and `effective_beta`, the latter's weight,
+        which is what its name says where the reconstruction is a likelihood.
     """
     means = ranks.whole_mean(kl, trial.batch_size)
     penalised = free_bits(means, trial.free_bits, trial.free_bits_per)
     weight = kl_weight / kl.shape[1] if trial.kl_reduction == "mean" else kl_weight
     beta = weight if isinstance(weight, Tensor) else means.new_full((), weight)
-    return weight * penalised, {"kl": means.sum(), "kl_free": penalised, "beta": beta}
+    return weight * penalised, {"kl": means.sum(), "kl_free": penalised, "effective_beta": beta}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 SERIES_BELOW = 0.25
-"""Under this the closed forms below lose digits to cancellation, and four terms of their series are exact to 1e-8."""
+"""Under this the closed forms below lose digits to cancellation, and their series are exact to 1e-8."""
 
 
 def log_sinh_ratio(h: Tensor) -> Tensor:

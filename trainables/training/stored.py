@@ -45,6 +45,6 @@ def stored_checkpoints(directory: Path) -> list[Stored]:
     stored = []
     for (step, kind), paths in sorted(found.items()):
         files = tuple(sorted(paths, key=lambda path: path.suffix != ".json"))
-        complete = {path.suffix for path in files} >= {".json", ".safetensors"}
+        complete = {path.suffix for path in files if not path.name.startswith(".")} >= {".json", ".safetensors"}
         stored.append(Stored(kind, step, files, complete))
     return stored

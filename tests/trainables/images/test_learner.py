@@ -153,7 +153,7 @@ def test_the_card_and_the_pictures_are_there(opened, tmp_path):
     network = LEARNER.build(VaeImageTrial(**SMALL), data)
     assert set(LEARNER.pictures(network, data)) == {"reconstructions", "samples"}
     (tmp_path / "figures").mkdir()
-    LEARNER.figures(network, sets, LEARNER.open_test(sets), tmp_path / "figures")
+    LEARNER.figures(network, LEARNER.open_test(sets), tmp_path / "figures")
     assert len(list((tmp_path / "figures").glob("*.png"))) == 5
     card = LEARNER.card(load("vae_mnist"), "mnist_5k")
     scope: dict[str, Any] = {"model": network, "torch": torch}
@@ -174,7 +174,7 @@ def test_colours_go_all_the_way(tmp_path, prepare):
     assert LEARNER.pictures(network, data)["reconstructions"].shape[0] == 3
     test = LEARNER.open_test(sets)
     assert independent_pixels(data.train, test).errors["nll"].isfinite().all()
-    LEARNER.figures(network, sets, test, tmp_path)
+    LEARNER.figures(network, test, tmp_path)
 
 
 def test_the_baselines_are_those_that_the_system_declares(opened):

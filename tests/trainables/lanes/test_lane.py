@@ -129,6 +129,7 @@ def test_one_lane_trains_trial_after_trial_and_survives_failing_ones(ray_session
         assert found, (line, before)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_of_two_costs_nothing_but_time(ray_session, data, tmp_path):
     """The trial resumes from its last checkpoint, reports nothing twice, and ends as if nothing had happened."""
     with Lanes(lanes=1, workers=2, cpus=1, gpus=0, storage=tmp_path) as lanes:

@@ -4,12 +4,14 @@ import json
 import logging
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from spaces.errors import SpaceError
 from spaces.system import system
 from tests.trainables.psf.synthetic import model_of, newest
 from trainables.psf.cvae import CVAE, CvaeConfig
@@ -59,18 +61,27 @@ def test_a_checkpoint_names_its_system_and_the_version_of_that(tmp_path):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"system_version": 99}, r"version 99 of cvae_psf, this is \d+"),
-        ({"system": "cvae_of_psfs"}, "no system 'cvae_of_psfs'"),
-        ({"system": None}, "'system'"),
+        ({"system_version": 99}, "it does not match its SHA-256"),
+        ({"system": "cvae_of_psfs"}, "it does not match its SHA-256"),
+        ({"system": None}, "it does not match its SHA-256"),
     ],
 )
-def test_a_checkpoint_of_another_system_or_version_gives_way_to_the_one_before(tmp_path, caplog, change, why):
+def test_a_checkpoint_that_was_changed_gives_way_to_the_one_before(tmp_path, caplog, change, why):
     for step in (1, 2):
         save_checkpoint(tmp_path, "last", checkpoint(step))
     record = {name: value for name, value in (written(tmp_path, 2) | change).items() if value is not None}
     (tmp_path / "last-00000002.json").write_text(json.dumps(record))
     assert newest(tmp_path).step == 1
     assert re.search(f"last-00000002.json is damaged .*{why}", caplog.text)
+
+
+def test_a_checkpoint_of_another_version_is_refused_and_stays(tmp_path, monkeypatch):
+    with monkeypatch.context() as later:
+        later.setattr("trainables.training.checkpoints.system", lambda name: replace(system(name), version=99))
+        save_checkpoint(tmp_path, "last", checkpoint(2))
+    with pytest.raises(SpaceError, match=r"last-00000002.json: of version 99 of cvae_psf, this program has \d+"):
+        newest(tmp_path)
+    assert len(stored_checkpoints(tmp_path)) == 1
 
 
 def test_the_newest_two_of_a_kind_are_kept_and_nothing_else(tmp_path):
@@ -126,7 +137,7 @@ def test_a_full_disk_leaves_the_former_checkpoint_and_no_debris(tmp_path, monkey
     assert newest(tmp_path).step == 1
 
 
-def test_stored_checkpoints_are_listed_with_their_sizes_and_deleted_the_json_first(tmp_path):
+def test_stored_checkpoints_are_listed_and_deleted_the_json_first(tmp_path):
     assert stored_checkpoints(tmp_path / "none") == []
     save_checkpoint(tmp_path, "best", checkpoint(2))
     for step in (10, 2):

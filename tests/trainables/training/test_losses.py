@@ -48,7 +48,7 @@ def test_the_weighted_kl_and_the_numbers_that_go_with_it(weight):
     kl = torch.tensor([[0.2, 1.0, 0.6]] * 4, requires_grad=True)
     penalty, values = kl_loss(Trial(batch_size=4, free_bits=0.3), kl, weight, Ranks())
     assert {name: value.item() for name, value in values.items()} == pytest.approx(
-        {"kl": 1.8, "kl_free": 1.9, "beta": 0.5}
+        {"kl": 1.8, "kl_free": 1.9, "effective_beta": 0.5}
     )
     assert penalty.item() == pytest.approx(0.5 * 1.9)
     (gradient,) = torch.autograd.grad(penalty, kl)
