@@ -92,3 +92,11 @@ def test_the_card_of_a_model_that_the_search_itself_trained(make_run: RunMaker):
     assert "| **this model** | 0.02 | 30 | 1.23 | 45.1 |" in card
     assert "| reference | 0.4 | 30 | - | - |" in card
     assert "from one training seed and the test set" in card
+
+
+def test_the_card_counts_the_reference_among_those_that_might_have_won(make_run: RunMaker):
+    summary = summary_of("a-run")
+    finalists = tuple(one.model_copy(update={"rival": True}) for one in summary.final.finalists)
+    final = summary.final.model_copy(update={"finalists": finalists})
+    card = model_card(make_run(), summary.model_copy(update={"final": final}), CARD)
+    assert f"when the {len(finalists)} finalists had been trained, and decided between them" in card
