@@ -180,9 +180,9 @@ def test_a_damaged_file_is_named(tmp_path):
         warm_start.read(run)
 
 
-def test_a_new_run_without_one_learns_nothing_from_what_lies_there(source, space, tmp_path):
+def test_a_new_run_without_one_learns_nothing_from_what_lies_there(source, tmp_path):
     run = RunDirectory(tmp_path / "run")
-    warm_start.write(run, warm_start.warm_start(source, space))
+    warm_start.write(run, warm_start.warm_start(source, tpe()))
     assert warm_start.read(run) is not None
     warm_start.write(run, None)
     assert warm_start.read(run) is None
