@@ -8,8 +8,7 @@ import platform
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -105,10 +104,15 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
 
                 found = candidates(read_trials(directory), config, job.budget)
                 train_finalists(found, settings, lanes, observer.say, quota.enforce)
-                data = replace(data, work=dict(Counter(data.work) + Counter(supply.work())))
+                data = replace(data, work=_sums(data.work, supply.work()))
                 if (failure := supply.failure()) is not None:
                     observer.say(f"warning: {failure}")
         return data, ended
+
+
+def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """By name, what either has."""
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, observer: Observer, quota: Quota) -> str:
