@@ -43,7 +43,7 @@ def judged(trials, **changes):
     return [(one.trial.number, one.trainings, one.rival) for one in found]
 
 
-def test_the_best_complete_trials_may_win_and_the_documents_values_are_compared_with():
+def test_the_best_complete_trials_may_win_and_the_reference_is_compared_with():
     trials = [trial(0, 0.5), trial(1, 0.3), trial(2, 0.1, "PRUNED"), trial(3, 0.2), trial(4, 0.4)]
     assert judged(trials, finalists=2, finalist_seeds=2) == [
         (3, (0, 1), True),
@@ -53,7 +53,7 @@ def test_the_best_complete_trials_may_win_and_the_documents_values_are_compared_
     assert judged(trials, finalists=1, finalist_seeds=5) == [(3, (0, 1, 2, 3, 4), True), (0, (None, 1), False)]
 
 
-def test_the_documents_values_may_win_if_they_are_among_the_best():
+def test_the_reference_may_win_if_it_is_among_the_best():
     assert judged([trial(0, 0.1), trial(1, 0.3)], finalists=2, finalist_seeds=1) == [
         (0, (None,), True),
         (1, (0,), True),

@@ -231,7 +231,7 @@ def test_the_plan_says_what_early_stopping_does(tmp_path, changes, says):
     ("trials", "finalists", "seeds", "trainings"),
     [(18, 2, 2, 5), (18, 2, 5, 11), (18, 2, 1, 2), (18, 0, 2, 0), (2, 9, 2, 3), (1, 2, 2, 1)],
 )
-def test_the_documents_values_have_at_most_one_training_in_the_finals(trials, finalists, seeds, trainings):
+def test_the_reference_has_at_most_one_training_in_the_finals(trials, finalists, seeds, trainings):
     changes = {"trials": trials, "finalists": finalists, "finalist_seeds": seeds}
     assert plan.final_steps(small().budget[PRESET].model_copy(update=changes)) == trainings * STEPS
 

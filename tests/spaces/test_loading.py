@@ -241,6 +241,24 @@ KL = "further_objectives=[{metric: val/kl, mode: min}]"
             ),
             "the sampler grid knows no conditions, but `search.kl_cycles` has `when`",
         ),
+        (
+            (
+                "search.target_rate={low: 1, high: 9, recommended: 5, source: x}",
+                "search.kl_weight.low=0",
+                "search.kl_weight.log=false",
+                "search.kl_weight.recommended=0",
+            ),
+            "fixed: with the recommended values: `target_rate` needs `kl_weight > 0`",
+        ),
+        (
+            (
+                "search.target_rate={low: 0, high: 9, recommended: 0, source: x}",
+                "search.kl_weight.low=0",
+                "search.kl_weight.log=false",
+                "points_to_evaluate=[{kl_weight: 0, target_rate: 5}]",
+            ),
+            "points_to_evaluate.0: `target_rate` needs `kl_weight > 0`",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_named(overrides, expected):
@@ -273,33 +291,6 @@ def test_mistakes_in_a_file_name_it(edited, old, new, expected):
     told = message(path)
     assert told.startswith(f"{path}: ")
     assert expected in told
-
-
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
-        (
-            (
-                "search.target_rate={low: 1, high: 9, recommended: 5, source: x}",
-                "search.kl_weight.low=0",
-                "search.kl_weight.log=false",
-                "search.kl_weight.recommended=0",
-            ),
-            "fixed: with the recommended values: `target_rate` needs `kl_weight > 0`",
-        ),
-        (
-            (
-                "search.target_rate={low: 0, high: 9, recommended: 0, source: x}",
-                "search.kl_weight.low=0",
-                "search.kl_weight.log=false",
-                "points_to_evaluate=[{kl_weight: 0, target_rate: 5}]",
-            ),
-            "points_to_evaluate.0: `target_rate` needs `kl_weight > 0`",
-        ),
-    ],
-)
-def test_given_trials_whose_values_do_not_go_together_are_refused(overrides, expected):
-    assert expected in message("cvae_psf", *overrides)
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path):
