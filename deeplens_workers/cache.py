@@ -15,7 +15,7 @@ from deeplens_workers.kernels import Kernels, RenderRequest
 from spaces import store
 
 # Part of every key. Raise it when a change of this package changes the kernels' bits.
-RENDER_VERSION = 3
+RENDER_VERSION = 4
 
 _UNITS = {
     "points": "x, y: normalised to half the sensor's width and height; depth and focus: mm, negative",
@@ -24,6 +24,7 @@ _UNITS = {
     "lateral_color_px": "sensor pixels, x right and y up, chief ray of the channel minus that of the primary wavelength",
     "rms_radius_px": "sensor pixels, about the rays' centroid",
     "lost": "share of the rays reaching the sensor that fall outside the kernel's window",
+    "relative_illumination": "illuminance relative to the axis, of a scene that is equally bright everywhere",
     "rays": "rays a kernel was made of",
 }
 

@@ -73,6 +73,8 @@ class Kernels:
     lateral_color_px: [N, C, 2] float32, each channel's own chief ray minus that one: lateral colour; NaN if vignetted.
     rms_radius_px: [N, C] float32, RMS distance of the rays from their centroid; NaN for the wave-optical models.
     lost: [N, C] float32 in [0, 1], share of the rays reaching the sensor that fall outside the kernel's window; NaN likewise.
+    relative_illumination: [N, C] float32, illuminance at the kernel's place, relative to that on the axis, of a scene that is
+        equally bright everywhere.
     rays: [N, C] int32, how many the kernel was made of.
     """
 
@@ -81,6 +83,7 @@ class Kernels:
     lateral_color_px: NDArray[np.float32]
     rms_radius_px: NDArray[np.float32]
     lost: NDArray[np.float32]
+    relative_illumination: NDArray[np.float32]
     rays: NDArray[np.int32]
 
     @staticmethod
@@ -98,6 +101,7 @@ class Kernels:
             lateral_color_px=np.empty((*each, 2), np.float32),
             rms_radius_px=np.empty(each, np.float32),
             lost=np.empty(each, np.float32),
+            relative_illumination=np.empty(each, np.float32),
             rays=np.empty(each, np.int32),
         )
 

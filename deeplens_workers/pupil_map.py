@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplens_workers.raytrace import RayTracer
+from deeplens_workers.raytrace import Pupils, RayTracer
 from deeplens_workers.sampling import sobol
 from deeplens_workers.splat import BLOCKED, cubic_weights, disc_points, refine
 
@@ -53,7 +53,7 @@ class PupilMaps:
     flags: NDArray[np.uint32]
     usable: NDArray[np.bool_]
     stop_crossing: Array
-    """[M] x of the pupil point on the meridional plane whose ray passes nearest the stop's centre."""
+    """[M] x of the pupil point on the meridional plane whose ray passes nearest the stop's centre, in radii of the pupil."""
 
     def arguments(self, bundle: int) -> tuple[Any, ...]:
         """The first arguments of `splat_map` for a bundle."""
@@ -62,7 +62,7 @@ class PupilMaps:
 
 
 def _grid() -> Array:
-    """[ROWS * COLUMNS + CHECKS, 2] pupil points: the grid's, row by row, then those that check it."""
+    """[ROWS * COLUMNS + CHECKS, 2] points of the pupil, in its radii: the grid's, row by row, then those that check it."""
     x = (np.arange(COLUMNS) - (COLUMNS - 1) / 2) * STEP
     y = (np.arange(ROWS) + 0.5) * STEP
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
@@ -85,14 +85,14 @@ CHECK_PLACES = GRID[-CHECKS:] / STEP + [(COLUMNS - 1) / 2, 1.5]
 CHECK_WEIGHTS = _bicubic(CHECK_PLACES)
 
 
-def trace_maps(tracer: RayTracer, objects: Array, wavelengths_um: Array) -> PupilMaps:
+def trace_maps(tracer: RayTracer, objects: Array, wavelengths_um: Array, pupils: Pupils) -> PupilMaps:
     """Maps of bundles from objects [M, 3] with y = 0 and x >= 0; hits are relative to the optical axis.
 
     Args:
         wavelengths_um: [M].
+        pupils: of the bundles.
     """
-    pupil = np.broadcast_to(GRID, (len(objects), *GRID.shape))
-    positions, squared, stop_x = tracer.beyond_apertures(objects, pupil, wavelengths_um)
+    positions, squared, stop_x = tracer.beyond_apertures(objects, pupils.place(GRID), wavelengths_um)
     count = ROWS * COLUMNS
     positions /= tracer.pixel_mm
     hits = positions[:, :count].reshape(-1, ROWS, COLUMNS, 2)

@@ -13,7 +13,9 @@ import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,10 +36,50 @@ RAY_BLOCK = 24576
 CHIEF_BLOCK = 64
 # DeepLens propagates far bundles to this plane first; starting there spares float32 the distance to the object.
 START_Z = -10.0
+# A pupil farther away than so many radii of the first surface is at infinity.
+FAR_PUPIL = 1e3
 # Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
 CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
 # How far beyond its rim each surface is traced for `beyond_apertures`, in semi-apertures.
-BEYOND = 1.3
+BEYOND = 1.6
+# Points [64, 2] spread over the unit disc, among which the one nearest to a chief ray is found.
+_GOLDEN = np.pi * (3 - np.sqrt(5)) * np.arange(64)
+SPREAD = np.sqrt(np.arange(64) / 64)[:, None] * np.stack([np.cos(_GOLDEN), np.sin(_GOLDEN)], axis=-1)
+
+
+@dataclass(frozen=True)
+class Pupils:
+    """Parts of the entrance pupil's plane that hold all of the light of M bundles: ellipses.
+
+    center, radii: [M, 2] in mm on the plane of `RayTracer.pupil`.
+    light: [M] projected solid angle in sr, seen from the object point, that the light fills: the flux through the lens of
+        each mm^2 of an object plane of radiance one.
+    """
+
+    center: Array
+    radii: Array
+    light: Array
+
+    def place(self, disc: NDArray[np.floating]) -> Array:
+        """Points [M, S, 2] in mm for points [S, 2] or [M, S, 2] of the unit disc."""
+        return self.center[:, None] + self.radii[:, None] * disc
+
+    def take(self, bundles: NDArray[np.integer] | NDArray[np.bool_] | slice) -> Pupils:
+        """Those of some bundles."""
+        return Pupils(self.center[bundles], self.radii[bundles], self.light[bundles])
+
+
+class Unstopped(NamedTuple):
+    """Rays [M, S] traced as if no aperture stopped them; all is NaN for one that does not reach the sensor even so.
+
+    hits: [M, S, 2] sensor positions in mm.
+    heights: [M, A, S] float32, squared heights at each aperture, 1 at its edge.
+    stop_x: [M, S] x at the stop in mm.
+    """
+
+    hits: Array
+    heights: NDArray[np.float32]
+    stop_x: Array
 
 
 class RayTracer:
@@ -69,6 +111,7 @@ class RayTracer:
         self._thickness = [_behind_last(lens).clone() for lens in (self._lens, self._exact, self._beyond)]
         self.pixel_mm = pixel_pitch_um * 1e-3
         self.primary_um: float = self._lens.primary_wvln
+        self.foclen: float = self._lens.foclen
         self.half_sensor = np.array(self._lens.sensor_size) / 2
         # Pupil maps have a bit for each surface.
         self.symmetric = len(self._lens.surfaces) < 32 and all(map(_centred, self._lens.surfaces))
@@ -128,6 +171,16 @@ class RayTracer:
         """Sensor positions [M, 2] by pinhole projection: without distortion."""
         return np.asarray(-objects[:, :2] / objects[:, 2:] * self._lens.foclen)
 
+    def pupil(self, objects: Array) -> tuple[Array, Array]:
+        """z [M] of the plane that rays of objects [M, 3] are aimed at, and the radius [M] of the pupil there, in mm.
+
+        The paraxial entrance pupil; where that is at infinity or not in front of the light, the first surface.
+        """
+        z, radius = self._exact.get_entrance_pupil(paraxial=True)
+        first = self._exact.surfaces[0].r
+        ahead = objects[:, 2] < min(0.0, z - radius) if abs(z) < FAR_PUPIL * first else np.zeros(len(objects), bool)
+        return np.where(ahead, z, 0.0), np.where(ahead, radius, first)
+
     def hits(
         self, objects: Array, pupil: NDArray[np.floating], wavelengths_um: Array
     ) -> tuple[Array, NDArray[np.bool_]]:
@@ -135,72 +188,65 @@ class RayTracer:
 
         Args:
             objects: [M, 3].
-            pupil: [M, S, 2] points of the entrance pupil, in units of its radius.
+            pupil: [M, S, 2] points of the pupil's plane in mm.
             wavelengths_um: [M].
         """
         ray = self._lens.trace2sensor(self._rays(self._lens, objects, pupil, wavelengths_um))
         return -ray.o[..., :2].double().numpy(), (ray.is_valid > 0).numpy()
 
-    def beyond_apertures(
-        self, objects: Array, pupil: Array, wavelengths_um: Array
-    ) -> tuple[Array, NDArray[np.float32], Array]:
-        """Where rays would land if no aperture stopped them, and how far each aperture is from doing so.
-
-        Returns:
-            Sensor positions [M, S, 2]; squared heights [M, A, S] at each aperture, 1 at its edge, all NaN for a ray that
-            does not reach the sensor even so; x [M, S] at the stop in mm.
-        """
+    def beyond_apertures(self, objects: Array, pupil: Array, wavelengths_um: Array) -> Unstopped:
+        """Where rays would go if no aperture stopped them, and how far each aperture is from doing so; arguments of `hits`."""
         lens = self._beyond
         ray, record = lens.trace(self._rays(lens, objects, pupil, wavelengths_um), record=True)
         heights = torch.stack([o[..., :2].square().sum(-1) for o in record[1:]], dim=1).numpy()
         heights /= np.square(self._apertures, dtype=np.float32)[:, None]
         heights[np.broadcast_to((ray.is_valid <= 0).numpy()[:, None], heights.shape)] = np.nan
         ray = ray.prop_to(lens.d_sensor)
-        return -ray.o[..., :2].double().numpy(), heights, record[lens.aper_idx + 1][..., 0].double().numpy()
+        stop_x = record[lens.aper_idx + 1][..., 0].double().numpy()
+        return Unstopped(-ray.o[..., :2].double().numpy(), heights, stop_x)
 
-    def chief_rays(self, objects: Array, wavelengths_um: Array, pupil: Array | None = None) -> Array:
+    def chief_rays(self, objects: Array, wavelengths_um: Array, pupils: Pupils, near: Array | None = None) -> Array:
         """Sensor positions [M, 2] of the rays through the stop's centre, NaN where they are vignetted.
 
         Args:
             objects: [M, 3].
             wavelengths_um: [M].
-            pupil: [M, 2] points of the pupil near the chief rays of objects on the x axis, themselves on it; found by a search
-            if not given.
+            pupils: of these bundles.
+            near: [M] x of the chief rays of objects on the x axis, nearly, in radii of their pupils; found by a search if not
+                given.
         """
         found = []
         for start in range(0, len(objects), CHIEF_BLOCK):
-            block = slice(start, start + CHIEF_BLOCK)
-            missing = CHIEF_BLOCK - len(objects[block])
-            args = [objects[block], wavelengths_um[block], *([] if pupil is None else [pupil[block]])]
-            padded = [np.concatenate([values, np.repeat(values[-1:], missing, axis=0)]) for values in args]
-            found.append(self._chief_block(*padded)[: CHIEF_BLOCK - missing])
+            block = np.minimum(np.arange(start, start + CHIEF_BLOCK), len(objects) - 1)
+            args = (objects[block], wavelengths_um[block], pupils.take(block))
+            landed = self._chief_block(*args) if near is None else self._chief_nearby(*args, near[block])
+            found.append(landed[: len(objects) - start])
         return np.concatenate(found)
 
-    def _chief_block(self, objects: Array, wavelengths_um: Array, pupil: Array | None = None) -> Array:
-        if pupil is not None:
-            return self._chief_nearby(objects, wavelengths_um, pupil)
-        pupil = self._nearest_to_stop(objects, wavelengths_um)
+    def _chief_block(self, objects: Array, wavelengths_um: Array, pupils: Pupils) -> Array:
+        disc = self._nearest_to_stop(objects, wavelengths_um, pupils)
         for step in (0.1, 0.01, 0.001, 0.001):
             # Central differences of the map pupil -> stop, then Newton's step to the stop's centre.
-            probes = pupil[:, None] + step * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-            stop, _ = self._at_stop(objects, probes, wavelengths_um)
+            probes = disc[:, None] + step * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+            stop, _ = self._at_stop(objects, pupils.place(probes), wavelengths_um)
             jacobian = np.stack([stop[:, 0] - stop[:, 1], stop[:, 2] - stop[:, 3]], axis=-1) / (2 * step)
             newton = _solve(jacobian, stop.mean(1))
-            pupil = pupil - np.where(np.isfinite(newton), newton, 0.0)  # no step where probes are blocked
-        rays = self._rays(self._exact, objects, np.repeat(pupil[:, None], 4, axis=1), wavelengths_um)
-        ray = self._exact.trace2sensor(rays)
+            disc = disc - np.where(np.isfinite(newton), newton, 0.0)  # no step where probes are blocked
+        aimed = pupils.place(np.repeat(disc[:, None], 4, axis=1))
+        ray = self._exact.trace2sensor(self._rays(self._exact, objects, aimed, wavelengths_um))
         reached = (ray.is_valid[:, 0] > 0) & (ray.stop_dist[:, 0] < 1e-6)
         return np.asarray(torch.where(reached[:, None], -ray.o[:, 0, :2], torch.nan).numpy())
 
-    def _chief_nearby(self, objects: Array, wavelengths_um: Array, pupil: Array) -> Array:
+    def _chief_nearby(self, objects: Array, wavelengths_um: Array, pupils: Pupils, near: Array) -> Array:
         """Chief rays from pupil points within a hundredth of theirs: one quadratic step, in stop and sensor at once.
 
         Along the meridional plane only, where the chief rays of objects on the x axis are.
         """
-        lens, step = self._exact, 0.02
+        lens = self._exact
         # Four, the last for nothing: whole vectors, so that a bundle's bits never depend on its place among others.
-        offsets = step * np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
-        ray, record = lens.trace(self._rays(lens, objects, pupil[:, None] + offsets, wavelengths_um), record=True)
+        x = near[:, None] + 0.02 * np.array([-1.0, 0.0, 1.0, 0.0])
+        pupil = pupils.place(np.stack([x, np.zeros_like(x)], axis=-1))
+        ray, record = lens.trace(self._rays(lens, objects, pupil, wavelengths_um), record=True)
         stop = record[lens.aper_idx + 1][..., 0].numpy()
         ray = ray.prop_to(lens.d_sensor)
         sensor = -ray.o[..., 0].numpy()
@@ -215,12 +261,10 @@ class RayTracer:
         found = (ray.is_valid > 0).all(-1).numpy() & (np.abs(t) < 1)
         return np.where(found[:, None], np.stack([x, np.zeros_like(x)], axis=-1), np.nan)
 
-    def _nearest_to_stop(self, objects: Array, wavelengths_um: Array) -> Array:
-        """Of 64 points spread over the entrance pupil, the one [M, 2] whose ray passes nearest the stop's centre."""
-        golden = np.pi * (3 - np.sqrt(5)) * np.arange(64)
-        spread = np.sqrt(np.arange(64) / 64)[:, None] * np.stack([np.cos(golden), np.sin(golden)], axis=-1)
-        _, distance = self._at_stop(objects, np.broadcast_to(spread, (len(objects), 64, 2)), wavelengths_um)
-        return np.asarray(spread[distance.argmin(1)])
+    def _nearest_to_stop(self, objects: Array, wavelengths_um: Array, pupils: Pupils) -> Array:
+        """Of the points SPREAD, the one [M, 2] whose ray passes nearest the stop's centre."""
+        _, distance = self._at_stop(objects, pupils.place(SPREAD), wavelengths_um)
+        return np.asarray(SPREAD[distance.argmin(1)])
 
     def _at_stop(self, objects: Array, pupil: Array, wavelengths_um: Array) -> tuple[Array, Array]:
         """Where rays cross the stop, [M, S, 2], and how far from its centre, [M, S]; both in stop radii, inf if blocked."""
@@ -231,15 +275,15 @@ class RayTracer:
         return ((ray.o[..., :2] - center) / stop.r).numpy(), ray.stop_dist.numpy()
 
     def _rays(self, lens: GeoLens, objects: Array, pupil: NDArray[np.floating], wavelengths_um: Array) -> Ray:
-        """Rays [M, S] from objects [M, 3] through entrance pupil points [M, S, 2] in units of its radius."""
-        pupil_z, pupil_r = lens.get_entrance_pupil()
+        """Rays [M, S] from objects [M, 3] through points [M, S, 2] of the pupil's plane, in mm."""
+        plane, _ = self.pupil(objects)
         start = np.maximum(objects[:, 2], START_Z)
-        fraction = ((start - objects[:, 2]) / (pupil_z - objects[:, 2]))[:, None]
+        fraction = ((start - objects[:, 2]) / (plane - objects[:, 2]))[:, None]
         # Stored coordinate by coordinate: DeepLens' sums over x, y, z then run over whole vectors, 1.3x faster.
         origin, direction = np.empty((2, 3, *pupil.shape[:2]))
         for axis in range(2):
-            direction[axis] = pupil[..., axis] * pupil_r - objects[:, axis, None]
-        direction[2] = (pupil_z - objects[:, 2])[:, None]
+            direction[axis] = pupil[..., axis] - objects[:, axis, None]
+        direction[2] = (plane - objects[:, 2])[:, None]
         for axis in range(3):
             origin[axis] = objects[:, axis, None] + direction[axis] * fraction
         o, d = (torch.from_numpy(values).to(lens.dtype).movedim(0, -1) for values in (origin, direction))
@@ -249,11 +293,20 @@ class RayTracer:
         return ray
 
     def wave_psf(
-        self, point: Array, wavelength_um: float, side_px: int, rays: int, model: str, recenter: bool, seed: int
+        self,
+        point: Array,
+        wavelength_um: float,
+        pupil: Pupils,
+        side_px: int,
+        rays: int,
+        model: str,
+        recenter: bool,
+        seed: int,
     ) -> Array:
         """DeepLens' own wave-optical PSF [T, T] of a field point [3], unit sum.
 
         Args:
+            pupil: that point's, one bundle.
             model: "coherent" (exit pupil, angular spectrum) or "huygens".
             seed: of DeepLens' random pupil samples.
 
@@ -262,11 +315,24 @@ class RayTracer:
         """
         if model == "coherent" and not np.isclose(*self.half_sensor):
             raise ValueError("psf_model coherent needs a square sensor")
-        with torch.random.fork_rng(devices=[]):
+        z, _ = self.pupil(self.object_points(point[None]))
+        radius = float((np.hypot(*pupil.center.T) + pupil.radii.max(axis=1))[0])
+        with torch.random.fork_rng(devices=[]), rays_through(self._exact, float(z[0]), radius):
             torch.manual_seed(seed)
             options = {"spp": rays, "model": model, "recenter": recenter}
             psf = self._exact.psf(torch.from_numpy(point), wvln=wavelength_um, ks=side_px, **options)
         return np.asarray(psf.double().numpy())
+
+
+@contextmanager
+def rays_through(lens: GeoLens, z_mm: float, radius_mm: float) -> Iterator[None]:
+    """DeepLens' own sampling draws rays from another disc than the pupil it found, which misses light off the axis."""
+    own = lens.entr_pupilz, lens.entr_pupilr
+    lens.entr_pupilz, lens.entr_pupilr = z_mm, radius_mm
+    try:
+        yield
+    finally:
+        lens.entr_pupilz, lens.entr_pupilr = own
 
 
 def _behind_last(lens: GeoLens) -> torch.Tensor:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from deeplens_workers.kernels import Kernels, Tracing
 from deeplens_workers.pooling import area_weights
+from deeplens_workers.pupil import find_pupils
 from deeplens_workers.pupil_map import GRID, PupilMaps, trace_maps
-from deeplens_workers.raytrace import RAY_BLOCK, RayTracer, one_thread
+from deeplens_workers.raytrace import RAY_BLOCK, Pupils, RayTracer, one_thread
 from deeplens_workers.sampling import PupilSamples, scramble
 from deeplens_workers.splat import MOMENTS, splat_hits, splat_map
 
@@ -31,7 +32,7 @@ NO_LIGHT = "no light of field point {} (x, y, depth in mm) reaches its kernel{}"
 FIRST_RAYS = 256
 BLOCK = 256  # points whose maps are in memory at once: some 10 MB for each wavelength
 
-# called with (points [S, 2] of the pupil, kernel, moments): adds the rays through them
+# called with (points [S, 2] of the unit disc, kernel, moments): adds the rays through them
 AddRays = Callable[[NDArray[np.float32], Array, Array], None]
 
 
@@ -48,6 +49,10 @@ class _Bundles:
     """[N, 2] cosine and sine of each point's azimuth."""
     chief: Array
     """[rows, 1 + W, 2] sensor positions in mm of the chief rays: primary wavelength first, NaN where vignetted."""
+    pupils: Pupils
+    """[rows * W] bundles."""
+    relative_illumination: Array
+    """[rows, W], to that of the axis."""
     maps: PupilMaps | None
     """[rows * W] bundles."""
     ready: dict[int, tuple[Any, ...]] = field(default_factory=dict)
@@ -115,30 +120,68 @@ class KernelRenderer:
         canonical, turns = self._canonical(self.tracer.object_points(points))
         objects, index = np.unique(canonical, axis=0, return_inverse=True)
         waves = np.array(tracing.wavelengths)
+        depths, depth = np.unique(objects[:, 2], return_inverse=True)
+        axis = np.stack([np.zeros_like(depths), np.zeros_like(depths), depths], axis=1)
+        places, count = np.concatenate([objects, axis]), len(objects)
+        found = find_pupils(self.tracer, *_each(places, waves), symmetric=self._maps)
+        pupils = found.take(slice(count * len(waves)))
         maps: PupilMaps | None = None
         near: Array | None = None
         if self._maps and tracing.model == "geometric":
-            maps = trace_maps(self.tracer, np.repeat(objects, len(waves), axis=0), np.tile(waves, len(objects)))
+            maps = trace_maps(self.tracer, *_each(objects, waves), pupils)
             self.rays_traced += len(GRID) * len(maps.usable)
-            crossings = np.stack([maps.stop_crossing, np.zeros(len(maps.usable))], axis=1).reshape(len(objects), -1, 2)
-            near = np.concatenate([crossings[:, :1], crossings], axis=1).reshape(-1, 2)
-        every = np.concatenate([[self.tracer.primary_um], waves])
-        rows, lights = np.repeat(objects, len(every), axis=0), np.tile(every, len(objects))
-        chief = self.tracer.chief_rays(rows, lights, near)
+            near = maps.stop_crossing.reshape(count, -1)
+        lights = np.concatenate([[self.tracer.primary_um], waves])
+        first = [0, *range(len(waves))]  # the primary wavelength's pupil is near enough that of the first
+        ellipses = pupils.take(np.arange(count * len(waves)).reshape(count, -1)[:, first].reshape(-1))
+        aims = None if near is None else near[:, first].reshape(-1)
+        chief = self._chief_rays(*_each(objects, lights), ellipses, aims).reshape(count, -1, 2)
+        aims = None if near is None else np.concatenate([near[:, 0], np.zeros(len(axis))])
+        magnified = self._area_magnification(places, found.take(slice(None, None, len(waves))), aims)
+        illuminance = found.light.reshape(len(places), -1) / magnified[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            relative = illuminance[:count] / illuminance[count + depth.reshape(-1)]
+        return _Bundles(objects, index.reshape(-1), turns, chief, pupils, relative, maps)
+
+    def _chief_rays(self, objects: Array, lights: Array, pupils: Pupils, near: Array | None) -> Array:
+        chief = self.tracer.chief_rays(objects, lights, pupils, near)
         if near is not None and (lost := np.isnan(chief).any(axis=1)).any():
-            chief[lost] = self.tracer.chief_rays(rows[lost], lights[lost])
-        return _Bundles(objects, index.reshape(-1), turns, chief.reshape(len(objects), -1, 2), maps)
+            chief[lost] = self.tracer.chief_rays(objects[lost], lights[lost], pupils.take(lost))
+        return chief
+
+    def _area_magnification(self, objects: Array, pupils: Pupils, near: Array | None) -> Array:
+        """Area [M] of the image of an area around each object [M, 3], by chief rays; the pinhole's where they are vignetted.
+
+        Args:
+            near: see `RayTracer.chief_rays`; if given, objects lie on the x axis of a centred lens.
+        """
+        step = 1e-3 * float(np.hypot(*self.tracer.half_sensor)) * -objects[:, 2] / self.tracer.foclen
+        moves = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])[: 3 if near is None else 2]
+        places = (objects[:, None] + step[:, None, None] * moves).reshape(-1, 3)
+        row = np.repeat(np.arange(len(objects)), len(moves))
+        primary = np.full(len(places), self.tracer.primary_um)
+        chief = self._chief_rays(places, primary, pupils.take(row), None if near is None else near[row])
+        chief = chief.reshape(len(objects), len(moves), 2)
+        outwards = (chief[:, 1] - chief[:, 0]) / step[:, None]
+        if near is None:
+            upwards = (chief[:, 2] - chief[:, 0]) / step[:, None]
+            area = outwards[:, 0] * upwards[:, 1] - outwards[:, 1] * upwards[:, 0]
+        else:
+            height = objects[:, 0]
+            turning = np.divide(chief[:, 0, 0], height, out=outwards[:, 0].copy(), where=height > step)
+            area = outwards[:, 0] * turning
+        return np.where(np.isnan(area), np.square(self.tracer.foclen / objects[:, 2]), np.abs(area))
 
     def _point(self, out: Kernels, i: int, point: Array, bundles: _Bundles, tracing: Tracing, weights: Array) -> None:
         samples = PupilSamples(tracing.seed, point)
         for c, channel in enumerate(tracing.channels):
             total, moments, count = None, np.zeros(MOMENTS), 0
             for wavelength, weight in channel:
-                add = self._adder(i, bundles, wavelength, tracing)
+                add, area = self._adder(i, bundles, wavelength, tracing)
                 kernel, sampled, tried = _integrate(add, samples, tracing, weights)
-                kernel *= weight / tried
+                kernel *= weight * area / tried
                 total = kernel if total is None else total + kernel
-                moments += sampled * (weight / tried)
+                moments += sampled * (weight * area / tried)
                 count += tried
             assert total is not None
             if not (energy := total.sum()):
@@ -154,27 +197,29 @@ class KernelRenderer:
         focus_mm = self.tracer.focus_mm
         return NO_LIGHT.format(point.tolist(), "" if focus_mm is None else f", focused at {focus_mm:g} mm")
 
-    def _adder(self, i: int, bundles: _Bundles, wavelength: float, tracing: Tracing) -> AddRays:
-        """What adds rays of one point and wavelength to a kernel."""
+    def _adder(self, i: int, bundles: _Bundles, wavelength: float, tracing: Tracing) -> tuple[AddRays, float]:
+        """What adds rays of one point and wavelength to a kernel, and the area of the pupil's plane they stand for."""
         row, (cos, sin) = bundles.index[i], bundles.turns[i]
         center = self._center(bundles, row, tracing.recenter) / self.tracer.pixel_mm
         turn = np.array([[cos, -sin], [sin, cos]])
         bundle = row * len(tracing.wavelengths) + tracing.wavelengths.index(wavelength)
+        pupil = bundles.pupils.take(slice(bundle, bundle + 1))
+        area = float(pupil.radii.prod())
         maps = bundles.maps
         if maps is not None and maps.usable[bundle]:
             if bundle not in bundles.ready:
                 bundles.ready = {k: v for k, v in bundles.ready.items() if k // len(tracing.wavelengths) == row}
                 bundles.ready[bundle] = maps.arguments(bundle)
             fixed = (*bundles.ready[bundle], turn, -(turn @ center))
-            return lambda pupil, kernel, moments: splat_map(*fixed, pupil, kernel, moments)
+            return lambda disc, kernel, moments: splat_map(*fixed, disc, kernel, moments), area
 
-        def traced(pupil: NDArray[np.float32], kernel: Array, moments: Array) -> None:
-            for block in np.split(pupil, range(RAY_BLOCK, len(pupil), RAY_BLOCK)):
-                hits, valid = self.tracer.hits(bundles.objects[row][None], block[None], np.array([wavelength]))
+        def traced(disc: NDArray[np.float32], kernel: Array, moments: Array) -> None:
+            for block in np.split(disc, range(RAY_BLOCK, len(disc), RAY_BLOCK)):
+                hits, valid = self.tracer.hits(bundles.objects[row][None], pupil.place(block), np.array([wavelength]))
                 self.rays_traced += len(block)
                 splat_hits((hits[0] / self.tracer.pixel_mm - center) @ turn.T, valid[0], kernel, moments)
 
-        return traced
+        return traced, area
 
     def _center(self, bundles: _Bundles, row: int, recenter: bool) -> Array:
         """Kernel centre [2] in mm of a row's points, before their turn.
@@ -195,6 +240,7 @@ class KernelRenderer:
             [[dict(channel).get(wave, 0.0) for wave in tracing.wavelengths] for channel in tracing.channels]
         )
         shares /= shares.sum(axis=1, keepdims=True)
+        out.relative_illumination[:] = np.einsum("cw,nw->nc", shares, bundles.relative_illumination)[bundles.index]
         unknown = np.einsum("cw,nw->nc", shares, np.isnan(lateral[..., 0])) > 0
         lateral = np.einsum("cw,nwa->nca", shares, np.nan_to_num(lateral))
         lateral[unknown] = np.nan
@@ -207,12 +253,15 @@ class KernelRenderer:
         self, out: Kernels, i: int, point: Array, bundles: _Bundles, tracing: Tracing, weights: Array
     ) -> None:
         """One point of a wave-optical model, which DeepLens computes by itself; it tells neither radius nor loss."""
+        row, waves = bundles.index[i], len(tracing.wavelengths)
         options = (tracing.trace_px, tracing.rays, tracing.model, tracing.recenter)
         for c, channel in enumerate(tracing.channels):
             total = np.zeros(2 * [tracing.trace_px])
             for wavelength, weight in channel:
                 seed = int(scramble(tracing.seed, *point, wavelength)[0])
-                total += weight * self.tracer.wave_psf(point, wavelength, *options, seed)
+                bundle = row * waves + tracing.wavelengths.index(wavelength)
+                pupil = bundles.pupils.take(slice(bundle, bundle + 1))
+                total += weight * self.tracer.wave_psf(point, wavelength, pupil, *options, seed)
             pooled = _pooled(total, weights)
             if not pooled.sum() > 0:
                 raise ValueError(self._no_light(point))
@@ -220,6 +269,11 @@ class KernelRenderer:
             out.rays[i, c] = len(channel) * tracing.rays
         out.rms_radius_px[i] = out.lost[i] = np.nan
         self.rays_traced += int(out.rays[i].sum())
+
+
+def _each(objects: Array, waves: Array) -> tuple[Array, Array]:
+    """Objects [rows * W, 3] and wavelengths [rows * W] of all pairs."""
+    return np.repeat(objects, len(waves), axis=0), np.tile(waves, len(objects))
 
 
 def _by_focus(points: NDArray[np.floating]) -> Iterator[tuple[float | None, NDArray[np.int64]]]:

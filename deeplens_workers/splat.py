@@ -20,6 +20,7 @@ Array = NDArray[Any]
 MOMENTS = 5
 BLOCKED = np.uint32(0xFFFFFFFF)
 """Flag of a cell of the pupil through which no ray passes; the other flags have one bit per aperture that crosses it."""
+SAMPLES = 6  # along each side of a cell; an even number keeps them off a mirror's line
 BORDER = 1e-3  # of a pixel, at the window's edge, as in DeepLens
 # Cosine over a turn; sine is three quarters of a turn ahead. Interpolated linearly, it is right to 3e-7.
 _ANGLES = 4096
@@ -135,18 +136,119 @@ def refine(nodes: Array, factor: int) -> Array:
 @_compiled
 def _passes(heights: Array, flag: Any, gx: float, gy: float) -> bool:
     """Whether a ray passes the apertures that cross its cell."""
-    cx, cy = np.int32(gx), np.int32(gy)
-    wx, wy = cubic_weights(gx - np.float32(cx)), cubic_weights(gy - np.float32(cy))
     for aperture in range(len(heights)):
-        if flag & np.uint32(1):
-            height = np.float32(0.0)
-            for b in range(4):
-                row = heights[aperture, cy - 1 + b]
-                height += wy[b] * (wx[0] * row[cx - 1] + wx[1] * row[cx] + wx[2] * row[cx + 1] + wx[3] * row[cx + 2])
-            if height > ONE:
-                return False
+        if flag & np.uint32(1) and _bicubic(heights[aperture], gx, gy) > ONE:
+            return False
         flag = flag >> np.uint32(1)
     return True
+
+
+@njit(inline="always")
+def _bicubic(nodes: Array, gx: float, gy: float) -> Any:
+    cx, cy = np.int32(gx), np.int32(gy)
+    wx, wy = cubic_weights(gx - np.float32(cx)), cubic_weights(gy - np.float32(cy))
+    value = np.float32(0.0)
+    for b in range(4):
+        row = nodes[cy - 1 + b]
+        value += wy[b] * (wx[0] * row[cx - 1] + wx[1] * row[cx] + wx[2] * row[cx + 1] + wx[3] * row[cx + 2])
+    return value
+
+
+@njit(inline="always")
+def _bilinear(nodes: Array, gx: float, gy: float) -> Any:
+    cx, cy = np.int32(gx), np.int32(gy)
+    a, b = gx - np.float32(cx), gy - np.float32(cy)
+    above = (ONE - a) * nodes[cy, cx] + a * nodes[cy, cx + 1]
+    return (ONE - b) * above + b * ((ONE - a) * nodes[cy + 1, cx] + a * nodes[cy + 1, cx + 1])
+
+
+@_compiled
+def light_region(heights: Array, weights: Array, symmetric: bool, region: Array) -> None:
+    """The parts of pupils that light passes, by samples between the nodes of their grids; the outermost cells are left out.
+
+    Args:
+        heights: [M, A, ny, nx] float32, squared, 1 at an aperture's edge, NaN where unknown; bicubic. If `symmetric`, the
+            first two rows mirror the next two, and only what lies above the mirror's line is sampled.
+        weights: [M, ny, nx] float32 of the nodes; a cell has the mean of its corners'.
+        region: [M, 6] float64, written: lowest x and y, highest x and y, in steps from the middle of the grid, or above the
+            mirror's line; sum of the cells' weights, those of cut cells in proportion; by how much the ellipse between these
+            bounds has to grow to hold all samples.
+    """
+    bundles, apertures, ny, nx = heights.shape
+    middle_x, middle_y = 0.5 * (nx - 1), 1.5 if symmetric else 0.5 * (ny - 1)
+    xs, ys = np.empty(SAMPLES * SAMPLES * ny * nx), np.empty(SAMPLES * SAMPLES * ny * nx)
+    for m in range(bundles):
+        count, total = 0, 0.0
+        for row in range(1, ny - 2):
+            for column in range(1, nx - 2):
+                clear, blocked, unknown = True, False, False
+                for aperture in range(apertures):
+                    under, over = False, False
+                    for corner in range(4):
+                        value = heights[m, aperture, row + corner // 2, column + corner % 2]
+                        unknown = unknown or np.isnan(value)
+                        under, over = under or value <= ONE, over or not value <= ONE
+                    clear, blocked = clear and not over, blocked or not under
+                if blocked and (unknown or _far_outside(heights[m], row, column)):
+                    continue
+                corners = weights[m, row : row + 2, column : column + 2]
+                weight = (
+                    0.0
+                    if unknown
+                    else 0.25 / SAMPLES**2 * (corners[0, 0] + corners[0, 1] + corners[1, 0] + corners[1, 1])
+                )
+                for sample in range(SAMPLES * SAMPLES):
+                    gx = column + (sample % SAMPLES + 0.5) / SAMPLES
+                    gy = row + (sample // SAMPLES + 0.5) / SAMPLES
+                    if symmetric and gy < middle_y:
+                        continue
+                    if clear or unknown or _passes_near(heights[m], np.float32(gx), np.float32(gy)):
+                        total += weight
+                        xs[count], ys[count] = gx - middle_x, gy - middle_y
+                        count += 1
+        _enclose(xs[:count], ys[:count], symmetric, region[m])
+        region[m, 4] = total
+
+
+@_compiled
+def _passes_near(heights: Array, gx: float, gy: float) -> bool:
+    """Whether a ray passes all apertures, in a cell near which some rays may not be known."""
+    for aperture in range(len(heights)):
+        height = _bicubic(heights[aperture], gx, gy)
+        if np.isnan(height):
+            height = _bilinear(heights[aperture], gx, gy)
+        if height > ONE:
+            return False
+    return True
+
+
+@_compiled
+def _far_outside(heights: Array, row: int, column: int) -> bool:
+    """Whether an aperture is passed by none of the nodes around a cell, so that it stops all of the cell's rays."""
+    for aperture in range(len(heights)):
+        over = True
+        for node in range(16):
+            over = over and not heights[aperture, row - 1 + node // 4, column - 1 + node % 4] <= ONE
+        if over:
+            return True
+    return False
+
+
+@_compiled
+def _enclose(xs: Array, ys: Array, symmetric: bool, region: Array) -> None:
+    """Write bounds of points and the growth of the ellipse between them; see `light_region`."""
+    region[:] = 0.0
+    if not len(xs):
+        return
+    half = 0.5 / SAMPLES
+    left, right, low, high = xs.min() - half, xs.max() + half, ys.min() - half, ys.max() + half
+    if symmetric:
+        low = -high
+    growth = 0.0
+    for i in range(len(xs)):
+        x, y = (2 * xs[i] - left - right) / (right - left), (2 * ys[i] - low - high) / (high - low)
+        growth = max(growth, x * x + y * y)
+    region[0], region[1], region[2], region[3], region[5] = left, low, right, high, np.sqrt(growth)
 
 
 @_compiled

@@ -38,12 +38,17 @@ def scattered(name: str):
 
 
 def deeplens_psf(lens, points, seed: int):
-    """DeepLens' kernels [N, 15, 15], pooled as ours; it splats all points of a call, of one depth, at once."""
+    """DeepLens' kernels [N, 15, 15], pooled as ours; it splats all points of a call, of one depth, at once.
+
+    Its rays are drawn from a disc that holds all of the light.
+    """
     import torch
+
+    from deeplens_workers.raytrace import rays_through
 
     torch.manual_seed(seed)
     weights = area_weights(64, 15)
-    with torch.no_grad():
+    with torch.no_grad(), rays_through(lens, lens.entr_pupilz, 1.3 * lens.entr_pupilr):
         psf = lens.psf(torch.tensor(points), wvln=WAVE, ks=64, spp=RAYS)
     return weights @ psf.double().numpy() @ weights.T
 
