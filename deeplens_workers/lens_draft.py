@@ -15,7 +15,7 @@ LONGEST, STEEPEST = 1e7, 1e4
 WAVES_UM = (0.1, 10.0)
 
 
-@dataclass
+@dataclass(eq=False)
 class DraftSurface:
     """A surface in the file's units. `powers` are its even terms: exponent of r -> coefficient."""
 
@@ -30,6 +30,7 @@ class DraftSurface:
 
     @property
     def flat(self) -> bool:
+        """Whether it is a plane."""
         return not self.curvature and not any(self.powers.values())
 
     def finished(self, unit_mm: float) -> Surface:
@@ -178,3 +179,14 @@ class Draft:
         x, y = (values + [0.0] * (count - len(values)) for values in (self.field_x, self.field_y))
         scale = 1.0 if kind == "angle" else unit
         return Fields(kind, tuple((scale * a, scale * b) for a, b in zip(x, y, strict=True)))
+
+
+def check_configuration(wanted: int | None, count: int) -> None:
+    """Raises BadLens unless the wanted one is among them."""
+    if wanted is not None and not 1 <= wanted <= count:
+        raise BadLens(f"configuration {wanted}: the file has {count}, counted from 1")
+
+
+def first_of(count: int) -> str:
+    """The note that the first is taken."""
+    return f"the first of {count} configurations is taken"

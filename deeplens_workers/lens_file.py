@@ -15,6 +15,7 @@ from pathlib import Path
 from deeplens_workers.codev import read_codev
 from deeplens_workers.glasses import deeplens_version, find_glass
 from deeplens_workers.lens_conditions import Conditions, f_number, far_depth, resolve
+from deeplens_workers.lens_draft import check_configuration
 from deeplens_workers.lens_json import (
     DEPTH_MM,
     SAME_SENSOR,
@@ -31,7 +32,6 @@ from deeplens_workers.lens_text import decode
 from deeplens_workers.prescription import BadLens, Prescription
 from deeplens_workers.ray_optics import Lens
 from deeplens_workers.zemax import read_zemax
-from deeplens_workers.zemax_configurations import check_configuration
 from spaces.errors import SpaceError, nearest
 from spaces.system import Source
 

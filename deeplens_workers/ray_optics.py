@@ -42,7 +42,8 @@ class Lens:
     def __init__(self, surfaces: Sequence[Surface], wavelength_um: float) -> None:
         self.surfaces = tuple(surfaces)
         self.stop = next(i for i, surface in enumerate(self.surfaces) if surface.is_stop)
-        self.indices = np.array([1.0, *(find_glass(surface.glass).index(wavelength_um) for surface in self.surfaces)])
+        glasses = (find_glass(surface.glass) for surface in self.surfaces)
+        self.indices = (1.0, *(glass.index(wavelength_um) for glass in glasses))
 
     def clipping(self, semi_diameters: dict[int, float]) -> Lens:
         """The same lens with other openings at some surfaces, by index."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from deeplens_workers.lens_draft import check_configuration, first_of
 from deeplens_workers.lens_text import Command
-from deeplens_workers.prescription import BadLens
 from deeplens_workers.zemax_model import ZemaxFile, ZemaxSurface
 
 # A curvature written as such or as its radius is told by the value of the configuration that the file was saved in.
@@ -41,17 +41,6 @@ def configure(file: ZemaxFile, wanted: int | None) -> None:
         apply = OPERANDS[command.key]
         assert apply is not None
         apply(file, command, commands)
-
-
-def check_configuration(wanted: int | None, count: int) -> None:
-    """Raises BadLens unless the wanted one is among them."""
-    if wanted is not None and not 1 <= wanted <= count:
-        raise BadLens(f"configuration {wanted}: the file has {count}, counted from 1")
-
-
-def first_of(count: int) -> str:
-    """The note that the first is taken."""
-    return f"the first of {count} configurations is taken"
 
 
 def _surface(file: ZemaxFile, command: Command) -> ZemaxSurface:

@@ -11,7 +11,7 @@ from deeplens_workers.lens_text import Command
 PADDED = 12
 
 
-@dataclass
+@dataclass(eq=False)
 class ZemaxSurface(DraftSurface):
     """What Zemax says besides: `semi_diameter` is in DIAM, `clear` of a CLAP aperture."""
 

@@ -104,7 +104,7 @@ def codev(design: Design) -> str:
         text += [f"  {'ASP' if one.terms else 'CON'}", f"  K {one.conic!r}"] if one.conic or one.terms else []
         text += [
             f"  {letter} {term * unit ** (2 * i - 1)!r}"
-            for i, (letter, term) in enumerate(zip("ABCDEFGHJ", one.terms), 2)
+            for i, (letter, term) in enumerate(zip("ABCDEFGHJ", one.terms, strict=False), 2)
         ]
         text += [f"  {line}" for line in one.lines.split(";") if line]
     text += ["SI 0.0 0.0"] + ([] if design.image_opening is None else [f"  CIR {design.image_opening / unit!r}"])
