@@ -1,86 +1,64 @@
-"""A lens by shipped name or path, checked without importing deeplens (5 s), so that bad input fails at once.
+"""A lens by shipped name or path: checked without importing deeplens (5 s), so that bad input fails at once, and as the JSON
+text that DeepLens loads, whatever the file's format.
 
-Lengths in mm, wavelengths in um, as in DeepLens' own JSON format. Extra keys are allowed: DeepLens writes some for
-information, such as `(sensor_size)`.
+Lengths in mm, wavelengths in um, as in DeepLens' own JSON format.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
-
-from deeplens_workers.glasses import deeplens_version, is_glass, known_glasses
+from deeplens_workers.codev import read_codev
+from deeplens_workers.glasses import deeplens_version, find_glass
+from deeplens_workers.lens_conditions import Conditions, f_number, far_depth, resolve
+from deeplens_workers.lens_draft import check_configuration
+from deeplens_workers.lens_json import (
+    DEPTH_MM,
+    SAME_SENSOR,
+    JsonLens,
+    canonical,
+    centred_surfaces,
+    check,
+    informed_wavelengths,
+    parse,
+    surface_tree,
+    whole_pixels,
+)
+from deeplens_workers.lens_text import decode
+from deeplens_workers.prescription import BadLens, Prescription
+from deeplens_workers.ray_optics import Lens
+from deeplens_workers.zemax import read_zemax
 from spaces.errors import SpaceError, nearest
 from spaces.system import Source
 
 LENSES = Path(__file__).parent / "lenses"
-SUFFIXES = (".json", ".zmx", ".seq")
-
-SurfaceType = Literal[
-    "Aperture", "Aspheric", "Binary2Phase", "Cubic", "Phase", "Plane", "Spheric", "Stop", "ThinLens"
-]  # what deeplens 2.5 reads
-# Surface type -> what it needs besides `r` and `d_next`; "a|b" is satisfied by either.
-NEEDS: dict[str, tuple[str, ...]] = {
-    "Aspheric": ("roc|c", "k", "mat2"),
-    "Cubic": ("b", "mat2"),
-    "Plane": ("mat2",),
-    "Spheric": ("roc|c", "mat2"),
-    "ThinLens": ("f",),
-}
+Size = tuple[float, float]
 
 
+@dataclass(frozen=True)
 class LensFile(Source):
-    """A lens file that passed the checks. `sha256` is the hex digest of its bytes."""
+    """A lens file that passed the checks. `path` is the user's file, `sha256` the hex digest of its bytes.
 
+    Args:
+        text: the lens as DeepLens' JSON, in which every surface has an opening and the sensor a size.
+        conditions: what the file says about how the lens is used.
+        notes: sentences for the user, on what was decided or left out.
+        configurations: how many the file has; one is in `text`.
+    """
 
-class Surface(BaseModel):
-    """One surface: `r` semi-aperture, `d_next` thickness to the next vertex, both in mm; `mat2` the glass after it."""
+    text: str
+    conditions: Conditions
+    notes: tuple[str, ...] = ()
+    configurations: int = 1
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-    type: SurfaceType
-    r: PositiveFloat | None = None
-    d_next: float
-    mat2: str | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        given = {**self.model_dump(exclude_none=True)}
-        radius = "r|l" if self.type == "Plane" else "r"
-        for need in (radius, *NEEDS.get(self.type, ())):
-            if not any(key in given for key in need.split("|")):
-                raise ValueError(f"a {self.type} surface needs `{need.replace('|', '` or `')}`")
-        if self.mat2 is not None and not is_glass(self.mat2):
-            raise ValueError(f"`mat2` names no glass deeplens knows: {self.mat2!r}; {nearest_glass(self.mat2)}")
-        return self
-
-
-class LensDescription(BaseModel):
-    """The keys of a DeepLens JSON lens that must be right for it to load. Sensor half-diagonal or size in mm."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-    surfaces: tuple[Surface, ...] = Field(min_length=1)
-    r_sensor: PositiveFloat | None = None
-    sensor_size: tuple[PositiveFloat, PositiveFloat] | None = None
-    sensor_res: tuple[PositiveInt, PositiveInt] = (2000, 2000)
-    primary_wvln: float | None = Field(None, gt=0.1, lt=10)
-    wvln_rgb: tuple[float, float, float] | None = None
-    obj_depth: float | None = Field(None, lt=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        size = self.sensor_size or (self.model_extra or {}).get("(sensor_size)")
-        if self.r_sensor is None and size is None:
-            raise ValueError("missing `r_sensor` (sensor half-diagonal in mm) or `sensor_size`")
-        if all(surface.type in ("Aperture", "Stop") for surface in self.surfaces):
-            raise ValueError("`surfaces` holds no refracting surface")
-        return self
+    @property
+    def digest(self) -> str:
+        """Hex digest of `text`: of the lens itself, however its file is written."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def available() -> list[str]:
@@ -88,11 +66,15 @@ def available() -> list[str]:
     return sorted(path.stem for path in LENSES.glob("*.json"))
 
 
-def find_lens(name_or_path: str) -> LensFile:
+def find_lens(name_or_path: str, configuration: int | None = None, sensor_mm: Size | None = None) -> LensFile:
     """The lens of a shipped name or of a .json, .zmx or .seq path, checked.
 
+    Args:
+        configuration: which of the file's (its zoom position), counted from 1; the first, with a note, if None.
+        sensor_mm: width and height of the sensor instead of the file's.
+
     Raises:
-        SpaceError: one line naming the file, the key and what is valid.
+        SpaceError: one line naming the file, the line or key, and what is valid.
     """
     deeplens_version()
     path = LENSES / f"{name_or_path}.json"
@@ -100,92 +82,95 @@ def find_lens(name_or_path: str) -> LensFile:
         path = Path(name_or_path).expanduser()
         if not path.is_file():
             raise SpaceError(f"lens {name_or_path}: no such shipped lens or file; {nearest(name_or_path, available())}")
-        if path.suffix not in SUFFIXES:
-            raise SpaceError(f"lens {name_or_path}: expected a file ending in {', '.join(SUFFIXES)}, got {path.name}")
+        if path.suffix.lower() not in _READERS:
+            raise SpaceError(f"lens {name_or_path}: expected a file ending in {', '.join(_READERS)}, got {path.name}")
     content = path.read_bytes()
     try:
-        _CHECKS[path.suffix](content)
-    except _BadLens as error:
+        if sensor_mm is not None and not all(0 < side < math.inf for side in sensor_mm):
+            raise BadLens(f"sensor_mm: width and height must be above 0, but got {sensor_mm[0]:g} x {sensor_mm[1]:g}")
+        found = _READERS[path.suffix.lower()](content, configuration, sensor_mm)
+    except BadLens as error:
         raise SpaceError(f"lens {name_or_path}: {error}") from None
-    return LensFile(path.stem, path.resolve(), hashlib.sha256(content).hexdigest())
+    return replace(found, name=path.stem, path=path.resolve(), sha256=hashlib.sha256(content).hexdigest())
 
 
-class _BadLens(Exception):
-    """What is wrong, without the file's name."""
+def _read_design(
+    content: bytes, read: Callable[[list[str], int | None], Prescription], which: int | None, size: Size | None
+) -> LensFile:
+    design = read(decode(content), which)
+    resolved = resolve(design, size)
+    sensor, pixels = whole_pixels(resolved.conditions.sensor_mm)
+    conditions = replace(resolved.conditions, sensor_mm=sensor)
+    glasses = ["air", *(surface.glass for surface in resolved.surfaces)]
+    surfaces = [surface_tree(surface, before) for surface, before in zip(resolved.surfaces, glasses, strict=False)]
+    text = canonical({"info": design.title, "surfaces": surfaces}, conditions, pixels)
+    return LensFile("", Path(), "", text, conditions, design.notes, design.configurations)
 
 
-def nearest_glass(name: str) -> str:
-    """A hint for a misspelt glass: the nearest known one (there are hundreds, so never all of them)."""
-    hint = nearest(name.lower(), known_glasses())
-    return hint if hint.startswith("did you mean") else "use a catalogue name such as 'n-bk7', or 'nd/Vd'"
+def _read_zemax(content: bytes, configuration: int | None, sensor_mm: Size | None) -> LensFile:
+    return _read_design(content, read_zemax, configuration, sensor_mm)
 
 
-def _check_json(content: bytes) -> None:
-    try:
-        tree = json.loads(content, parse_constant=_finite, parse_float=_finite)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        where = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else error.reason
-        raise _BadLens(f"not valid JSON: {where}") from None
-    if not isinstance(tree, dict):
-        raise _BadLens("expected a mapping with the keys surfaces, r_sensor, ...")
-    try:
-        LensDescription.model_validate(tree)
-    except ValidationError as error:
-        raise _BadLens(_first_problem(error)) from None
+def _read_codev(content: bytes, configuration: int | None, sensor_mm: Size | None) -> LensFile:
+    return _read_design(content, read_codev, configuration, sensor_mm)
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise _BadLens(f"every number must be finite, but got {text}")
-    return value
+def _read_json(content: bytes, configuration: int | None, sensor_mm: Size | None) -> LensFile:
+    tree = parse(content)
+    lens = check(tree)
+    check_configuration(configuration, 1)
+    size, pixels = whole_pixels(sensor_mm or lens.size, None if sensor_mm else lens.sensor_res)
+    conditions = _json_conditions(lens, tree, size)
+    if sensor_mm is not None:
+        conditions.sources["sensor"] = "as asked"
+    notes: tuple[str, ...] = ()
+    if lens.sensor_size and lens.r_sensor and sensor_mm is None:
+        half = math.hypot(*lens.sensor_size) / 2
+        if abs(half - lens.r_sensor) > SAME_SENSOR * half:
+            notes = (
+                f"`sensor_size` is used, whose half-diagonal is {half:.4g} mm; `r_sensor` says {lens.r_sensor:.4g} mm",
+            )
+    return LensFile("", Path(), "", canonical(tree, conditions, pixels), conditions, notes)
 
 
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors()[0]
-    loc = ".".join(str(part) for part in first["loc"])
-    prefix = f"{loc}: " if loc else ""
-    if first["type"] == "missing":
-        return f"{prefix}missing"
-    if first["type"] == "value_error":
-        return prefix + first["msg"].removeprefix("Value error, ")
-    if first["type"] == "literal_error":
-        return f"{prefix}unknown surface type {first['input']!r}; {nearest(str(first['input']), get_args(SurfaceType))}"
-    return f"{prefix}{first['msg'][0].lower()}{first['msg'][1:]}, but got {_short(first['input'])}"
+def _json_conditions(lens: JsonLens, tree: dict[str, object], size: Size) -> Conditions:
+    written = informed_wavelengths(tree)
+    waves = tuple(sorted({*(written or lens.wvln_rgb)}, reverse=True))
+    sources = {
+        "wavelengths": "the file" if written else "`wvln_rgb`" if "wvln_rgb" in tree else "DeepLens' default",
+        "depth": "`obj_depth`" if lens.obj_depth is not None else "default",
+        "sensor": "`sensor_size`" if lens.sensor_size or not lens.r_sensor else "`r_sensor`",
+        "aperture": "the stop's `r`",
+    }
+    depth = DEPTH_MM if lens.obj_depth is None else lens.obj_depth
+    unknown = Conditions(waves, lens.primary_wvln, depth, size, None, None, None, sources)
+    surfaces = centred_surfaces(lens)
+    if surfaces is None:
+        return unknown
+    for i, surface in enumerate(surfaces):
+        glass = find_glass(surface.glass)
+        if not glass.covers(lens.primary_wvln):
+            assert glass.valid_um is not None
+            low, high = glass.valid_um
+            raise BadLens(
+                f"surfaces.{i}: glass {surface.glass} is known from {low:g} to {high:g} um, but `primary_wvln` is "
+                f"{lens.primary_wvln:g}"
+            )
+    optics = Lens(surfaces, lens.primary_wvln)
+    first = optics.first_order(math.inf)
+    focal = first.focal_length
+    if not math.isfinite(focal):
+        raise BadLens("the lens has no focal length (afocal): it forms no image of a distant object")
+    return replace(
+        unknown,
+        focal_length_mm=focal,
+        f_number=f_number(optics, first, -far_depth(focal), surfaces[optics.stop].semi_diameter or math.nan),
+        field_deg=math.degrees(math.atan(math.hypot(*size) / 2 / abs(focal))),
+    )
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _check_zmx(content: bytes) -> None:
-    lines = _lines(content, ("utf-8-sig", "utf-16"))
-    surfaces = [line for line in lines if line.startswith("SURF")]
-    if len(surfaces) < 3:
-        raise _BadLens(f"a Zemax lens needs object, lens and image `SURF` blocks, but got {len(surfaces)} of them")
-    for line in lines:
-        if line.upper().startswith("UNIT") and line.upper().split()[1:2] != ["MM"]:
-            raise _BadLens(f"UNIT: only MM is supported, but got {line[4:].strip()!r}")
-    for line in lines:
-        if line.startswith("TYPE") and line.split()[1:2] not in (["STANDARD"], ["EVENASPH"]):
-            raise _BadLens(f"TYPE: only STANDARD and EVENASPH surfaces are supported, but got {line[4:].strip()!r}")
-
-
-def _check_seq(content: bytes) -> None:
-    lines = _lines(content, ("utf-8-sig", "latin-1"))
-    for start, meaning in (("SO", "object"), ("S ", "lens"), ("SI", "image")):
-        if not any(line.startswith(start) for line in lines):
-            raise _BadLens(f"a CODE V lens needs an `{start.strip()}` line ({meaning} surface), but has none")
-
-
-def _lines(content: bytes, encodings: tuple[str, ...]) -> list[str]:
-    for encoding in encodings:
-        try:
-            return [line.strip() for line in content.decode(encoding).splitlines()]
-        except UnicodeError:
-            continue
-    raise _BadLens(f"not text in any of {', '.join(encodings)}")
-
-
-_CHECKS = {".json": _check_json, ".zmx": _check_zmx, ".seq": _check_seq}
+_READERS: dict[str, Callable[[bytes, int | None, Size | None], LensFile]] = {
+    ".json": _read_json,
+    ".zmx": _read_zemax,
+    ".seq": _read_codev,
+}

@@ -74,7 +74,7 @@ def test_missing_lens_names_the_nearest():
         ("huge.json", '{"r_sensor": 1e999}', ["finite", "1e999"]),
         ("lens.txt", "", [".json, .zmx, .seq"]),
         ("few.zmx", "UNIT MM\nSURF 0\n  TYPE STANDARD\n", ["SURF", "got 1"]),
-        ("inch.zmx", "UNIT IN\nSURF 0\nSURF 1\nSURF 2\n", ["UNIT", "IN"]),
+        ("ell.zmx", "UNIT ELL\nSURF 0\nSURF 1\nSURF 2\n", ["line 1", "UNIT", "ELL", "MM"]),
         ("odd.zmx", "UNIT MM\nSURF 0\nSURF 1\n TYPE TOROIDAL\nSURF 2\n", ["TYPE", "TOROIDAL"]),
         ("few.seq", "RDM\nSO 0 1e10\nSI 0 0\n", ["`S` line"]),
     ],
@@ -86,12 +86,6 @@ def test_files_that_are_no_lens(tmp_path, name, text, words):
         find_lens(str(path))
     for word in [name, *words]:
         assert word in str(caught.value)
-
-
-def test_zemax_files_may_be_utf16(tmp_path):
-    path = tmp_path / "lens.zmx"
-    path.write_text("UNIT MM X W\nSURF 0\n  TYPE STANDARD\nSURF 1\n  TYPE EVENASPH\nSURF 2\n", encoding="utf-16")
-    assert find_lens(str(path)).name == "lens"
 
 
 def test_checking_a_lens_imports_nothing_heavy():

@@ -1,0 +1,158 @@
+"""Which glass a Zemax or CODE V file means: by its name, its code, or its own index; never by guessing.
+
+The result is a name that DeepLens resolves: of its catalogues, or 'nd/Vd'.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from deeplens_workers.glasses import AIR, Glass, abbe_name, find_glass, is_glass, known_glasses
+from deeplens_workers.prescription import BadLens
+from spaces.errors import nearest
+
+# Zemax writes this index and Abbe number where a catalogue is meant to have the glass.
+ZEMAX_DEFAULT = (1.5, 40.0)
+# A glass of the same name whose index differs by more is another glass.
+SAME_INDEX = 1e-3
+# The largest misfit of two terms to a glass' own indices that is accepted.
+FITTED = 1e-3
+MAKERS = {"nikon": "hikari"}
+CODE = re.compile(r"(\d{3,7})\.(\d{3,7})")
+SIX_DIGITS = re.compile(r"(\d{3})(\d{3})")
+INDEX_AND_ABBE = re.compile(r"(\d\.\d+):(\d+\.?\d*)")
+
+
+def nearest_glass(name: str) -> str:
+    """A hint for a misspelt glass: the nearest known one (there are hundreds, so never all of them)."""
+    hint = nearest(name.lower(), known_glasses())
+    return hint if hint.startswith("did you mean") else "use a catalogue name such as 'n-bk7', or 'nd/Vd'"
+
+
+def zemax_glass(name: str, nd: float, vd: float) -> tuple[str, str]:
+    """DeepLens' name for a glass of a GLAS line with its own index and Abbe number (0: none), and a note, or "".
+
+    Raises:
+        BadLens: it is unknown and has only Zemax's default index, or a catalogue has another index for it.
+    """
+    own = nd > 1 and (nd, vd) != ZEMAX_DEFAULT
+    known = name.lower() in known_glasses()
+    if known:
+        glass = find_glass(name)
+        if own and abs(glass.nd - nd) > SAME_INDEX:
+            raise BadLens(f"glass {name} has nd {nd:g} here, but {glass.nd:g} in DeepLens' catalogues")
+        return glass.name, ""
+    if not own or not vd > 0:
+        raise BadLens(
+            f"no catalogue of DeepLens has glass {name}, and the line has no index of its own; {nearest_glass(name)}"
+        )
+    return (
+        f"{nd:.9g}/{vd:.9g}",
+        f"glass {name} is in no catalogue of DeepLens: its own nd {nd:g} and Vd {vd:g} are used",
+    )
+
+
+def codev_glass(word: str) -> str:
+    """DeepLens' name for a glass of a CODE V surface that is not private: NBK7_SCHOTT, N-BK7, 517.642, 517642, 1.5168:64.17.
+
+    Raises:
+        BadLens: it is unknown.
+    """
+    if word.upper() == "AIR":
+        return AIR.name
+    if coded := _coded(word):
+        return coded
+    name, _, maker = word.lower().partition("_")
+    maker = MAKERS.get(maker, maker)
+    found = [find_glass(one) for one in _by_letters().get(_letters(name), ())]
+    if word.lower() in known_glasses():  # some names have an underscore
+        return word.lower()
+    if maker:
+        found = [glass for glass in found if maker in glass.maker] or [glass for glass in found if not glass.maker]
+    exact = [glass for glass in found if glass.name == name] or found
+    if len(exact) == 1:
+        return exact[0].name
+    if exact:
+        raise BadLens(f"glass {word} may be {', '.join(glass.name for glass in exact)}: write it so")
+    raise BadLens(f"no catalogue of DeepLens has glass {word}; {nearest_glass(name)}")
+
+
+def _coded(word: str) -> str:
+    """'nd/Vd' of a six-digit code or of nd:Vd; "" for anything else."""
+    if match := SIX_DIGITS.fullmatch(word):
+        return f"1.{match[1]}/{float(match[2]) / 10:g}"
+    if match := CODE.fullmatch(word):
+        return f"1.{match[1]}/{float(f'0.{match[2]}') * 100:.9g}"
+    match = INDEX_AND_ABBE.fullmatch(word)
+    return f"{match[1]}/{match[2]}" if match and is_glass(f"{match[1]}/{match[2]}") else ""
+
+
+def _letters(name: str) -> str:
+    """A name as CODE V spells it: letters and digits only."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+@cache
+def _by_letters() -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for name in known_glasses():
+        found[_letters(name)] = (*found.get(_letters(name), ()), name)
+    return found
+
+
+def fitted(name: str, waves_um: Sequence[float], indices: Sequence[float], used_um: Sequence[float]) -> tuple[str, str]:
+    """'nd/Vd' for a glass given by its indices, and a note: DeepLens takes no table.
+
+    The two terms are fitted to the lens' wavelengths: to the table's points among them and the next on each side.
+
+    Args:
+        waves_um, indices: the table.
+        used_um: the lens' wavelengths.
+
+    Raises:
+        BadLens: the table does not cover the wavelengths, or two terms do not fit it.
+    """
+    order = np.argsort(waves_um)
+    waves, table = np.asarray(waves_um)[order], np.asarray(indices)[order]
+    low, high = min(used_um), max(used_um)
+    slack = 1e-3  # such as 587.5618 nm beside a table that ends at 587.6
+    if low < waves[0] * (1 - slack) or high > waves[-1] * (1 + slack):
+        raise BadLens(
+            f"glass {name} has indices from {waves[0]:g} to {waves[-1]:g} um, but the lens has wavelengths from {low:g} "
+            f"to {high:g} um"
+        )
+    first = max(int(np.searchsorted(waves, low, side="right")) - 1, 0)
+    last = min(int(np.searchsorted(waves, high, side="left")), len(waves) - 1)
+    near, values = waves[first : last + 1], table[first : last + 1]
+    if len(near) == 1:
+        first, last = max(first - 1, 0), min(last + 1, len(waves) - 1)
+        near, values = waves[first : last + 1], table[first : last + 1]
+    if len(near) == 1:
+        return _accepted(name, values[0], 0.0, 0.0)
+    basis = np.stack([np.ones_like(near), (near * 1e3) ** -2], axis=1)
+    (a, b), *_ = np.linalg.lstsq(basis, values, rcond=None)
+    misfit = float(np.abs(basis @ np.array([a, b]) - values).max())
+    return _accepted(name, float(a), float(b), misfit)
+
+
+def _accepted(name: str, a: float, b: float, misfit: float) -> tuple[str, str]:
+    glass = abbe_name(a, b)
+    if not is_glass(glass):
+        raise BadLens(f"glass {name}: its index does not fall with wavelength, which DeepLens' 'nd/Vd' cannot say")
+    if misfit > FITTED:
+        raise BadLens(f"glass {name}: 'nd/Vd' misses its indices by up to {misfit:.1g}, more than {FITTED:g}")
+    nd, vd = glass.split("/")
+    return (
+        glass,
+        f"glass {name} is fitted by nd {float(nd):.5f}, Vd {float(vd):.2f}, which misses its indices by up to {misfit:.1g}",
+    )
+
+
+def other_maker(glass: Glass, catalogues: Sequence[str]) -> bool:
+    """Whether a catalogue glass is of a maker that the file's catalogues do not name."""
+    named = {MAKERS.get(name.lower(), name.lower()) for name in catalogues}
+    return bool(glass.maker and named) and not any(glass.maker in name or name in glass.maker for name in named)
