@@ -3,7 +3,8 @@
     python benchmarks/render.py
 
 For each lens a 20 x 20 grid at three wavelengths, kernels of 64 x 64 sensor pixels. Noise is the relative L2 error against
-2^20 rays traced one by one, averaged over some points and the wavelengths. `noise_equivalent_speedup` is the ratio of the
+2^20 rays traced one by one, averaged over some points and the wavelengths. DeepLens draws its rays from the smallest disc that
+holds all of the light of these points, as ours do; from the pupil it finds itself it would miss some. `noise_equivalent_speedup` is the ratio of the
 times, DeepLens' with 8,192 rays on all cores and ours with two actors and the fewest rays (2^n or 3 2^(n-1)) whose noise is
 no larger. Start-up (importing DeepLens, loading the lens, compiled loops) is outside of both and printed apart.
 """
@@ -61,12 +62,24 @@ def seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
     return median(times)
 
 
-def deeplens_psf(lens: Any, points: Any, rays: int) -> Any:
+def deeplens_psf(lens: Any, disc: tuple[float, float], points: Any, rays: int) -> Any:
     import torch
 
-    with torch.no_grad():
+    from deeplens_workers.raytrace import rays_through
+
+    with torch.no_grad(), rays_through(lens, *disc):
         psfs = [lens.psf(torch.from_numpy(points), wvln=wave, ks=64, spp=rays) for wave in WAVELENGTHS]
     return torch.stack(psfs, dim=1).numpy()
+
+
+def disc_of_all_light(local: Any, points: Any) -> tuple[float, float]:
+    """z and radius in mm of the smallest disc about the axis that all of the light of the points passes."""
+    from deeplens_workers.pupil import find_pupils
+
+    places, _ = local._canonical(local.tracer.object_points(points))
+    pupils = find_pupils(local.tracer, places, np.full(len(places), local.tracer.primary_um), symmetric=True)
+    reach = np.abs(pupils.center[:, 0]) + pupils.radii.max(axis=1)
+    return float(local.tracer.pupil(places)[0][0]), float(reach.max())
 
 
 def compare(name: str, pitch_um: float, depth_mm: float) -> None:
@@ -75,13 +88,14 @@ def compare(name: str, pitch_um: float, depth_mm: float) -> None:
     lens = find_lens(name)
     points = grid(20, depth_mm)
     some = points[np.random.default_rng(0).choice(len(points), REFERENCE_POINTS, replace=False)]
-    local = load(lens.path, pitch_um)
+    local = load(lens, pitch_um)
     every_ray = KernelRenderer(local.tracer, symmetry=False)
     reference = every_ray.render(some, tracing(REFERENCE_RAYS, seed=1)).kernels
 
-    own = local.tracer._lens
-    own_noise = noise(deeplens_psf(own, some, DEEPLENS_RAYS), reference)
-    own_seconds = seconds(lambda: deeplens_psf(own, points, DEEPLENS_RAYS))
+    own, disc = local.tracer._lens, disc_of_all_light(local, points)
+    own_noise = noise(deeplens_psf(own, disc, some, DEEPLENS_RAYS), reference)
+    own_seconds = seconds(lambda: deeplens_psf(own, disc, points, DEEPLENS_RAYS))
+    print(f"\n{name}: DeepLens' pupil has a radius of {own.entr_pupilr:.3f} mm; {disc[1]:.3f} holds all of the light")
     rays = 64
     while (ours_noise := noise(local.render(some, tracing(rays)).kernels, reference)) > own_noise:
         rays = rays * 3 // 2 if rays & (rays - 1) == 0 else rays * 4 // 3
@@ -144,25 +158,34 @@ def shares(local: Any, every_ray: Any, points: Any, some: Any, reference: Any, r
     tracing_alone(local, points)
 
 
+def rays_of(tracer: Any, objects: Any, count: int) -> Any:
+    """[1, count, 2] points of the pupil of one object."""
+    from deeplens_workers.pupil import find_pupils
+    from deeplens_workers.splat import disc_points
+
+    disc = disc_points(sampling.sobol(count), np.zeros(2, np.uint32))
+    return find_pupils(tracer, objects, np.array([0.587]), symmetric=False).place(disc)
+
+
 def splatting(local: Any, rays: int) -> None:
     """DeepLens' splat and the compiled loop, for the same hits."""
     import torch
     from deeplens.imgsim import forward_integral
 
     from deeplens_workers.raytrace import one_thread
-    from deeplens_workers.splat import MOMENTS, disc_points, splat_hits
+    from deeplens_workers.splat import MOMENTS, splat_hits
 
     tracer, count = local.tracer, 8192
-    pupil = disc_points(sampling.sobol(count), np.zeros(2, np.uint32))
     objects = tracer.object_points(np.array([[0.3, 0.4, -1e4]]))
+    pupil = rays_of(tracer, objects, count)
     with torch.inference_mode(), one_thread():
-        traced = tracer._lens.trace2sensor(tracer._rays(tracer._lens, objects, pupil[None], np.array([0.587])))
+        traced = tracer._lens.trace2sensor(tracer._rays(tracer._lens, objects, pupil, np.array([0.587])))
         center = torch.from_numpy(-traced.o[:, 0, :2].numpy())
         theirs = seconds(lambda: forward_integral(traced.clone().flip_xy(), tracer.pixel_mm, 64, center), 20)
-        hits, valid = tracer.hits(objects, pupil[None], np.array([0.587]))
+        hits, valid = tracer.hits(objects, pupil, np.array([0.587]))
         hits = (hits[0] - center.numpy()) / tracer.pixel_mm
         ours = seconds(lambda: splat_hits(hits, valid[0], np.zeros((64, 64)), np.zeros(MOMENTS)), 20)
-        trace = seconds(lambda: tracer.hits(objects, pupil[None], np.array([0.587])), 20)
+        trace = seconds(lambda: tracer.hits(objects, pupil, np.array([0.587])), 20)
     per_ray = (1e9 * took / count for took in (theirs, ours, trace))
     print("per ray: DeepLens' splat {:.0f} ns, ours {:.0f} ns, tracing {:.0f} ns".format(*per_ray))
 
@@ -171,12 +194,12 @@ def tracing_alone(local: Any, points: Any) -> None:
     """Nanoseconds per ray of DeepLens' tracing as we call it, and without what that call takes care of; chief rays."""
     import torch
 
+    from deeplens_workers.pupil import find_pupils
     from deeplens_workers.raytrace import RAY_BLOCK, one_thread
-    from deeplens_workers.splat import disc_points
 
     tracer, lens, wave = local.tracer, local.tracer._lens, np.array([0.587])
     objects = tracer.object_points(np.array([[0.3, 0.4, -1e4]]))
-    pupil = disc_points(sampling.sobol(8 * RAY_BLOCK), np.zeros(2, np.uint32))[None]
+    pupil = rays_of(tracer, objects, 8 * RAY_BLOCK)
 
     def per_ray(block: int) -> float:
         def all_blocks() -> None:
@@ -190,10 +213,11 @@ def tracing_alone(local: Any, points: Any) -> None:
     with torch.inference_mode():
         torch.set_num_threads(2)
         threads = per_ray(RAY_BLOCK)
+    curved = next(surface for surface in lens.surfaces if hasattr(surface, "c"))
     with torch.enable_grad(), one_thread():
-        lens.surfaces[0].c.requires_grad_()
+        curved.c.requires_grad_()
         graph = per_ray(RAY_BLOCK)
-        lens.surfaces[0].c.requires_grad_(False)
+        curved.c.requires_grad_(False)
     print(
         f"tracing, ns per ray: {ours:.0f}; {whole:.0f} in one block of {pupil.shape[1]} rays; {graph:.0f} with autograd; "
         f"{threads:.0f} with two threads, where two processes have {ours / 2:.0f}"
@@ -202,7 +226,8 @@ def tracing_alone(local: Any, points: Any) -> None:
     waves = np.full(len(places), tracer.primary_um)
     with torch.inference_mode(), one_thread():
         searched = seconds(lambda: [lens.psf_center(torch.tensor(places, dtype=torch.float32)) for _ in WAVELENGTHS])
-        found = seconds(lambda: tracer.chief_rays(places, waves))
+        pupils = find_pupils(tracer, places, waves, symmetric=False)
+        found = seconds(lambda: tracer.chief_rays(places, waves, pupils))
     print(
         f"chief rays of {len(places)} points: DeepLens' search for each wavelength {searched:.2f} s, to a "
         f"twentieth of a pixel; Newton's method once per point {found:.2f} s, to 1e-3; with symmetry, once per radius"

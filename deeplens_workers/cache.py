@@ -30,7 +30,7 @@ _UNITS = {
 
 
 def key(request: RenderRequest) -> str:
-    """Content hash (64 hex digits) of the lens file's bytes and every parameter that affects the kernels."""
+    """Content hash (64 hex digits) of the lens and every parameter that affects the kernels."""
     return store.key(_parameters(request))
 
 
@@ -59,8 +59,7 @@ def _parameters(request: RenderRequest) -> dict[str, Any]:
     return {
         "render_version": RENDER_VERSION,
         "deeplens": deeplens_version(),
-        "lens_sha256": request.lens.sha256,
-        "lens_format": request.lens.path.suffix,
+        "lens": request.lens.digest,
         "points": len(points),
         "points_sha256": hashlib.sha256(points.tobytes()).hexdigest(),
         "pixel_pitch_um": float(request.pixel_pitch_um),

@@ -40,6 +40,7 @@ class Conditions:
         f_number: focal length over the diameter of the axial light cone in the entrance pupil, by real rays; None as above.
         field_deg: half-diagonal field of view, by pinhole projection as field points have it; None as above.
         sources: where these came from, in words: wavelengths, depth, sensor, aperture.
+        sampling: pixel pitch in um and pixels across a kernel that suit the lens, if the file names them.
     """
 
     wavelengths_um: tuple[float, ...]
@@ -50,6 +51,7 @@ class Conditions:
     f_number: float | None
     field_deg: float | None
     sources: dict[str, str] = field(hash=False)
+    sampling: tuple[float, int] | None = None
 
 
 @dataclass(frozen=True)

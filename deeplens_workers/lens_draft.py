@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from deeplens_workers.prescription import ApertureKind, BadLens, FieldKind, Fields, Prescription, Surface
+from deeplens_workers.psf_data import LONGEST_UM, SHORTEST_UM
 
 # Distances of at least this many units are infinite, in both programs' files.
 INFINITE = 1e10
@@ -152,7 +153,7 @@ class Draft:
             raise BadLens("the file has no wavelength")
         for wave in waves:
             if not WAVES_UM[0] < wave < WAVES_UM[1]:
-                raise BadLens(f"a wavelength of {wave:g} um: valid is from 0.1 to 10 um")
+                raise BadLens(f"a wavelength of {wave:g} um: valid is from {SHORTEST_UM} to {LONGEST_UM} um")
         if len(weights) != len(waves):
             raise BadLens(f"{len(waves)} wavelengths, but {len(weights)} weights of them")
         if min(weights) < 0:

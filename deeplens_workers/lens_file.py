@@ -7,9 +7,11 @@ Lengths in mm, wavelengths in um, as in DeepLens' own JSON format.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from deeplens_workers.codev import read_codev
@@ -23,6 +25,7 @@ from deeplens_workers.lens_json import (
     canonical,
     centred_surfaces,
     check,
+    informed_sampling,
     informed_wavelengths,
     parse,
     surface_tree,
@@ -59,6 +62,12 @@ class LensFile(Source):
     def digest(self) -> str:
         """Hex digest of `text`: of the lens itself, however its file is written."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @cached_property
+    def glasses(self) -> tuple[str, ...]:
+        """Names of the glasses in it, each once."""
+        names = (surface.get("mat2") or "air" for surface in json.loads(self.text)["surfaces"])
+        return tuple(dict.fromkeys(name for name in names if name != "air"))
 
 
 def available() -> list[str]:
@@ -143,7 +152,7 @@ def _json_conditions(lens: JsonLens, tree: dict[str, object], size: Size) -> Con
         "aperture": "the stop's `r`",
     }
     depth = DEPTH_MM if lens.obj_depth is None else lens.obj_depth
-    unknown = Conditions(waves, lens.primary_wvln, depth, size, None, None, None, sources)
+    unknown = Conditions(waves, lens.primary_wvln, depth, size, None, None, None, sources, informed_sampling(tree))
     surfaces = centred_surfaces(lens)
     if surfaces is None:
         return unknown

@@ -1,7 +1,7 @@
 """DeepLens' own JSON lenses: checked before DeepLens sees them, and written so that it reads what is meant.
 
 Lengths in mm, wavelengths in um. Keys in parentheses are for information, as DeepLens has them; ours say what the lens file
-said of wavelengths.
+said of wavelengths, and which pixels suit the lens.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from deeplens_workers.glass_names import nearest_glass
 from deeplens_workers.glasses import is_glass
 from deeplens_workers.lens_conditions import Conditions
 from deeplens_workers.prescription import BadLens, Surface
+from deeplens_workers.psf_data import LONGEST_UM, SHORTEST_UM
 from spaces.errors import nearest
 
 SurfaceType = Literal[
@@ -38,7 +39,7 @@ PRIMARY_UM, RGB_UM = 0.587, (0.656, 0.587, 0.486)
 DEPTH_MM = -10000.0
 # Half-diagonals of `r_sensor` and `sensor_size` that differ by more are worth a word.
 SAME_SENSOR = 1e-3
-WAVELENGTHS = "(wavelengths_um)"
+WAVELENGTHS, SAMPLING = "(wavelengths_um)", "(sampling)"
 SIDE_PX = 2000
 # Sides in pixels stay below: then their products with a pitch of 26 bits are exact.
 MOST_PX = 8191
@@ -75,7 +76,7 @@ class JsonLens(BaseModel):
     r_sensor: PositiveFloat | None = None
     sensor_size: tuple[PositiveFloat, PositiveFloat] | None = None
     sensor_res: tuple[PositiveInt, PositiveInt] = (SIDE_PX, SIDE_PX)
-    primary_wvln: float = Field(PRIMARY_UM, gt=0.1, lt=10)
+    primary_wvln: float = Field(PRIMARY_UM, gt=SHORTEST_UM, lt=LONGEST_UM)
     wvln_rgb: tuple[float, float, float] = RGB_UM
     obj_depth: float | None = Field(None, lt=0)
 
@@ -86,8 +87,10 @@ class JsonLens(BaseModel):
         if all(surface.type in ("Aperture", "Stop") for surface in self.surfaces):
             raise ValueError("`surfaces` holds no refracting surface")
         for wave in self.wvln_rgb:
-            if not 0.1 < wave < 10:
-                raise ValueError(f"`wvln_rgb` holds wavelengths from 0.1 to 10 um, but got {wave:g}")
+            if not SHORTEST_UM < wave < LONGEST_UM:
+                raise ValueError(
+                    f"`wvln_rgb` holds wavelengths from {SHORTEST_UM} to {LONGEST_UM} um, but got {wave:g}"
+                )
         return self
 
     def _informed(self) -> tuple[float, float] | None:
@@ -199,9 +202,22 @@ def _numbers(extra: dict[str, Any], key: str) -> tuple[float, ...]:
 def informed_wavelengths(tree: dict[str, Any]) -> tuple[float, ...]:
     """Wavelengths that `lens_text` wrote; none in a lens from elsewhere."""
     waves = _numbers(tree, WAVELENGTHS)
-    if not all(0.1 < wave < 10 for wave in waves):
-        raise BadLens(f"`{WAVELENGTHS}` holds wavelengths from 0.1 to 10 um, but got {_short(tree[WAVELENGTHS])}")
+    if not all(SHORTEST_UM < wave < LONGEST_UM for wave in waves):
+        raise BadLens(
+            f"`{WAVELENGTHS}` holds wavelengths from {SHORTEST_UM} to {LONGEST_UM} um, but got {_short(tree[WAVELENGTHS])}"
+        )
     return waves
+
+
+def informed_sampling(tree: dict[str, Any]) -> tuple[float, int] | None:
+    """Pixel pitch in um and pixels across a kernel that suit the lens' spots, if the file names them."""
+    given = tree.get(SAMPLING)
+    if given is None:
+        return None
+    match given:
+        case {"pixel_pitch_um": int() | float() as pitch, "trace_px": int() as side} if pitch > 0 and side > 0:
+            return float(pitch), side
+    raise BadLens(f"`{SAMPLING}` holds a positive `pixel_pitch_um` and `trace_px`, but got {_short(given)}")
 
 
 def surface_tree(surface: Surface, before: str) -> dict[str, Any]:
@@ -243,7 +259,7 @@ def canonical(tree: dict[str, Any], conditions: Conditions, resolution: tuple[in
     """
     waves = conditions.wavelengths_um
     surfaces = [surface | ({"use_ai2": True} if _is_legacy(surface) else {}) for surface in tree["surfaces"]]
-    known = {
+    known: dict[str, Any] = {
         "primary_wvln": conditions.primary_um,
         "wvln_rgb": tree.get("wvln_rgb", [waves[0], waves[len(waves) // 2], waves[-1]]),
         WAVELENGTHS: list(waves),
@@ -252,6 +268,9 @@ def canonical(tree: dict[str, Any], conditions: Conditions, resolution: tuple[in
         "sensor_res": list(resolution),
         "surfaces": surfaces,
     }
+    if conditions.sampling is not None:
+        pitch, side = conditions.sampling
+        known[SAMPLING] = {"pixel_pitch_um": pitch, "trace_px": side}
     others = {key: value for key, value in tree.items() if key not in ("r_sensor", "(sensor_size)", *known)}
     return json.dumps(others | known, indent=1)
 

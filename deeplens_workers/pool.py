@@ -5,14 +5,11 @@ The driver imports neither torch nor deeplens when actors do the work; Ray must 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -57,9 +54,6 @@ class RenderActors:
 
     def __init__(self, lens: LensFile, pixel_pitch_um: float, count: int, name: str = "renderer") -> None:
         self._lens, self._pixel_pitch_um, self.count, self._name = lens, pixel_pitch_um, count, name
-        self._content = lens.path.read_bytes()
-        if hashlib.sha256(self._content).hexdigest() != lens.sha256:
-            raise ValueError(f"lens {lens.path} has changed since it was checked")
         self._deaths = 0
         self.handles: list[Any] = []
 
@@ -93,13 +87,13 @@ class RenderActors:
 
     def here(self) -> _RenderActor:
         """What an actor does, in this process."""
-        return _RenderActor(self._lens.path.name, self._content, self._pixel_pitch_um)
+        return _RenderActor(self._lens, self._pixel_pitch_um)
 
     def _new(self) -> Any:
         import ray
 
         actor = ray.remote(num_cpus=1)(_RenderActor).options(name=f"{self._name}-{next(_numbers)}")
-        return actor.remote(self._lens.path.name, self._content, self._pixel_pitch_um)
+        return actor.remote(self._lens, self._pixel_pitch_um)
 
 
 class Renderer:
@@ -202,12 +196,11 @@ class Renderer:
 class _RenderActor:
     """The actor: a `KernelRenderer` in a process of its own, loaded by the first call (a constructor's error would be a death).
 
-    It is given the lens file's name and content: another node need not have the file.
+    The lens comes as text: another node need not have its file.
     """
 
-    def __init__(self, file: str, content: bytes, pixel_pitch_um: float) -> None:
-        self._file, self._content = file, content
-        self._pixel_pitch_um = pixel_pitch_um
+    def __init__(self, lens: LensFile, pixel_pitch_um: float) -> None:
+        self._lens, self._pixel_pitch_um = lens, pixel_pitch_um
         self._renderer: Any = None
 
     def render(self, points: NDArray[np.float32], tracing: Tracing) -> Rendered:
@@ -222,10 +215,7 @@ class _RenderActor:
     def _load(self) -> Any:
         from deeplens_workers.render import load
 
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory, self._file)
-            path.write_bytes(self._content)
-            return load(path, self._pixel_pitch_um)
+        return load(self._lens, self._pixel_pitch_um)
 
 
 def _chunks(points: NDArray[np.float32], size: int) -> list[NDArray[np.int64]]:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from deeplens_workers.cache import key
 from deeplens_workers.dataset import render_dataset, requests
+from deeplens_workers.glasses import find_glass
 from deeplens_workers.lens_file import LENSES, LensFile, find_lens
-from deeplens_workers.psf_data import PsfData
+from deeplens_workers.psf_data import LensFacts, PsfData
 from deeplens_workers.stream import STREAM, StreamState, streaming
 from deeplens_workers.telemetry import rates
+from spaces.errors import SpaceError
 from spaces.system import Preparation, Prepared, Progress, Source, Supply
 
 RAYS = "rays traced"
+ASKED = "as asked"
 
 
 class PsfPreparation(Preparation[PsfData]):
     """Kernels of one lens at the points of a grid and at held-out positions."""
 
     def find(self, data: PsfData) -> Source:
-        return find_lens(data.lens)
+        return find_lens(data.lens, data.configuration, data.sensor_mm)
 
     def resolved(self, data: PsfData, source: Source) -> PsfData:
-        shipped = source.path.is_relative_to(LENSES)
-        return data.model_copy(update={"lens": source.name if shipped else str(source.path.resolve())})
+        lens = _lens(source)
+        shipped = lens.path.is_relative_to(LENSES)
+        return fill_in(data, lens).model_copy(update={"lens": lens.name if shipped else str(lens.path)})
 
     def places(self, data: PsfData, source: Source, seed: int, cache: Path) -> dict[str, Path]:
         wanted = requests(data, _lens(source), seed)
@@ -57,11 +63,18 @@ class PsfPreparation(Preparation[PsfData]):
 
     def describe(self, data: PsfData, source: Source) -> dict[str, str]:
         counts = ", ".join(f"{count} {name}" for name, count in data.kernels().items())
+        lens = _lens(source)
+        facts = data.lens_facts
+        assert facts is not None
         lines = {
-            "lens": f"{source.path} (sha256 {source.sha256[:12]})",
+            "lens": f"{lens.path} (sha256 {lens.sha256[:12]})",
+            "optics": optics(facts),
+            **_conditions(data, facts),
             "data set": f"{counts} positions x {len(data.wavelengths_um)} channels, {data.rays_total():.3g} rays "
             "(those already in the cache are not traced again)",
         }
+        if lens.notes:
+            lines["note"] = "; ".join(lens.notes)
         if data.stream is not None:
             lines["stream"] = f"{data.stream.kernels} fresh kernels, each drawn {data.stream.reuse} times on average"
         return lines
@@ -93,6 +106,92 @@ class _KernelSupply(Supply):
         except ray.exceptions.RayError as error:  # it has used up its restarts
             return str(error).splitlines()[0]
         return state
+
+
+def fill_in(data: PsfData, lens: LensFile) -> PsfData:
+    """The data section with what it leaves open taken from the lens file, and written down where each came from.
+
+    Raises:
+        SpaceError: the lens cannot be used so.
+    """
+    if data.lens_facts is not None:  # a run's own
+        return data
+    found = lens.conditions
+    origins = {"object": ASKED, "wavelengths": ASKED, "sensor": found.sources["sensor"], "pixels": ASKED}
+    changes: dict[str, Any] = {}
+    if not data.depths_mm:
+        changes["depths_mm"], origins["object"] = (found.depth_mm,), found.sources["depth"]
+    if not data.wavelengths_um:
+        changes["wavelengths_um"], origins["wavelengths"] = found.wavelengths_um, found.sources["wavelengths"]
+    data = data.model_copy(update=changes)
+    _check_use(data, lens)
+    given, shipped = (data.pixel_pitch_um, data.trace_px), lens.path.is_relative_to(LENSES)
+    if not any(given) and found.sampling is not None:
+        given, origins["pixels"] = found.sampling, "the lens file"
+    if not all(given) or not shipped:
+        # The spots of a lens that nobody here has tried are looked at in any case: what cannot be traced is refused now.
+        from deeplens_workers.proposal import propose
+
+        proposed = propose(data, lens)
+        if not all(given):
+            given, origins["pixels"] = proposed, "proposed from the lens' spots"
+    data = data.model_copy(update={"pixel_pitch_um": given[0], "trace_px": given[1]})
+    facts = LensFacts(
+        sensor_mm=found.sensor_mm,
+        focal_length_mm=found.focal_length_mm,
+        f_number=found.f_number,
+        field_deg=found.field_deg,
+        primary_um=found.primary_um,
+        origins=origins,
+    )
+    data = data.model_copy(update={"lens_facts": facts})
+    return PsfData.model_validate(data.model_dump())
+
+
+def _check_use(data: PsfData, lens: LensFile) -> None:
+    width, height = lens.conditions.sensor_mm
+    if data.psf_model == "coherent" and not math.isclose(width, height, rel_tol=1e-6):
+        raise SpaceError(
+            f"data.psf_model: coherent needs a square sensor, but that of {lens.name} is {width:g} x {height:g} mm"
+        )
+    for name, wave in product(lens.glasses, (wave for channel in data.channels() for wave, _ in channel)):
+        glass = find_glass(name)
+        if not glass.covers(wave):
+            low, high = glass.valid_um or (0.0, math.inf)
+            raise SpaceError(
+                f"lens {lens.name}: glass {name} is known from {low:g} to {high:g} um, but data.wavelengths_um has {wave:g}"
+            )
+
+
+def optics(facts: LensFacts) -> str:
+    """What a lens is, in a few words."""
+    parts = [
+        facts.focal_length_mm and f"f = {facts.focal_length_mm:.4g} mm",
+        facts.f_number and f"F/{facts.f_number:.3g}",
+        facts.field_deg and f"half field {facts.field_deg:.3g} degrees",
+        f"primary wavelength {facts.primary_um:g} um",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def origins(data: PsfData) -> list[str]:
+    """Sentences on what was not asked for, and where it came from."""
+    facts = data.lens_facts
+    assert facts is not None
+    return [f"{what}: {value}" for what, value in _conditions(data, facts).items() if facts.origins[what] != ASKED]
+
+
+def _conditions(data: PsfData, facts: LensFacts) -> dict[str, str]:
+    """What the kernels are made for and where that came from, by the names of `LensFacts.origins`."""
+    width, height = facts.sensor_mm
+    waves = ", ".join("+".join(f"{wave:g}" for wave, _ in channel) for channel in data.channels())
+    values = {
+        "wavelengths": f"{waves} um",
+        "object": f"{', '.join(f'{depth:g}' for depth in data.depths_mm)} mm",
+        "sensor": f"{width:.4g} x {height:.4g} mm",
+        "pixels": f"{data.pixel_pitch_um:g} um, {data.trace_px} across a kernel",
+    }
+    return {what: f"{value} ({facts.origins[what]})" for what, value in values.items()}
 
 
 def _lens(source: Source) -> LensFile:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from spaces.frozen import Frozen
 from spaces.system import DataSection
 
 # DeepLens refuses fewer.
 COHERENT_RAYS = 1_000_000
+# Wavelengths that are a lens', not a mistake of units.
+SHORTEST_UM, LONGEST_UM = 0.1, 20.0
 # A field point's coordinates: x and y normalised to half the sensor's width and height, object distances in mm, negative.
 COORDINATES = ("x", "y", "depth_mm", "focus_mm")
 
@@ -28,22 +38,47 @@ class Stream(Frozen):
     )
 
 
+class LensFacts(Frozen):
+    """What a run writes down about its lens, with which normalised field points become millimetres and angles."""
+
+    sensor_mm: tuple[float, float] = Field(description="width and height; x and y are normalised to half of them")
+    focal_length_mm: float | None = Field(None, description="paraxial, at the primary wavelength")
+    f_number: float | None = Field(None, description="on the axis")
+    field_deg: float | None = Field(None, description="half-diagonal field of view")
+    primary_um: float = Field(description="primary wavelength")
+    origins: dict[str, str] = Field({}, description="where each condition came from")
+
+
 class PsfData(DataSection):
     """The PSF data set: a grid of field points to train on, and held-out positions between them.
 
-    Field coordinates are normalised to [-1, 1] over half the sensor's width and height.
+    Field coordinates are normalised to [-1, 1] over half the sensor's width and height. What is not given here (0, none) is
+    taken from the lens file, the pixels and the window from the lens' spots; a run writes down what it took.
     """
 
     uses_actors: ClassVar[bool] = True
 
     lens: str = Field(description="shipped lens name, or path of a .json, .zmx or .seq file")
-    pixel_pitch_um: PositiveFloat = Field(description="sensor pixel pitch in micrometres")
-    grid: tuple[int, int] = Field((20, 20), description="training points along x and y, over [-1, 1] each")
-    depths_mm: tuple[float, ...] = Field((-10000.0,), description="object distances, negative; several add a condition")
-    wavelengths_um: tuple[float | dict[float, PositiveFloat], ...] = Field(
-        (0.656, 0.587, 0.486), description="one channel each, red first; {wavelength: weight, ...} integrates several"
+    configuration: PositiveInt | None = Field(
+        None, description="which of the lens file's configurations; none: its first"
     )
-    trace_px: PositiveInt = Field(64, description="side of the traced kernel in sensor pixels")
+    sensor_mm: tuple[PositiveFloat, PositiveFloat] | None = Field(
+        None, description="width and height of the sensor; none: as in the lens file"
+    )
+    pixel_pitch_um: NonNegativeFloat = Field(
+        0.0, description="sensor pixel pitch in micrometres; 0: proposed from the lens' spots"
+    )
+    grid: tuple[int, int] = Field((20, 20), description="training points along x and y, over [-1, 1] each")
+    depths_mm: tuple[float, ...] = Field(
+        (), description="object distances, negative; none: as in the lens file; several add a condition"
+    )
+    wavelengths_um: tuple[float | dict[float, PositiveFloat], ...] = Field(
+        (),
+        description="one channel each, red first; {wavelength: weight, ...} integrates several; none: the lens file's",
+    )
+    trace_px: NonNegativeInt = Field(
+        0, description="side of the traced kernel in sensor pixels; 0: proposed from the lens' spots"
+    )
     kernel_px: PositiveInt = Field(15, description="side of the model's kernel, area-pooled from the traced one")
     rays: PositiveInt = Field(4096, description="rays per training point and wavelength")
     held_out_rays: PositiveInt = Field(32768, description="rays per validation or test point and wavelength")
@@ -64,6 +99,7 @@ class PsfData(DataSection):
         300, description="sealed positions to judge the winner by, for each depth and focus"
     )
     stream: Stream | None = Field(None, description="train on fresh kernels in place of the grid's")
+    lens_facts: LensFacts | None = Field(None, description="written by a run, from the lens file")
 
     @field_validator("grid")
     @classmethod
@@ -85,15 +121,15 @@ class PsfData(DataSection):
     @classmethod
     def _wavelengths(cls, channels: tuple[float | dict[float, float], ...]) -> tuple[float | dict[float, float], ...]:
         all_of_them = [wave for channel in channels for wave in (channel if isinstance(channel, dict) else (channel,))]
-        if not all(channels) or not channels or any(not 0.1 < wavelength < 10 for wavelength in all_of_them):
-            raise ValueError(f"wavelengths must lie between 0.1 and 10 um, but got {list(channels)}")
+        if not all(channels) or any(not SHORTEST_UM < wavelength < LONGEST_UM for wavelength in all_of_them):
+            raise ValueError(
+                f"wavelengths must lie between {SHORTEST_UM} and {LONGEST_UM} um, but got {list(channels)}"
+            )
         return channels
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.depths_mm:
-            raise ValueError("`depths_mm` must not be empty")
-        if self.kernel_px > self.trace_px:
+        if 0 < self.trace_px < self.kernel_px:
             raise ValueError(
                 f"`kernel_px <= trace_px` must hold, but got (kernel_px={self.kernel_px}, trace_px={self.trace_px})"
             )

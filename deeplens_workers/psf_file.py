@@ -1,7 +1,9 @@
 """Kernels as one file for other programs: safetensors, NumPy or FITS, by the file's suffix.
 
 Every format holds the arrays of `Kernels`, `points` [N, 3] (x, y normalised to half the sensor's width and height; depth in
-mm, negative), `focus_mm` [N] (NaN: as in the lens' file), and the lens, pixel pitch and wavelengths as metadata.
+mm, negative), `image_mm` [N, 2] (ideal image points on the sensor, x right and y up), `field_deg` [N, 2] (their angles to the
+axis, by pinhole projection; NaN if the focal length is not known), `focus_mm` [N] (NaN: as in the lens' file), and the lens,
+its focal length and sensor, pixel pitch and wavelengths as metadata.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ class PsfFile:
         points = self.request.points
         focus = points[:, 3] if points.shape[1] == 4 else np.full(len(points), np.nan, np.float32)
         arrays = {name: getattr(self.kernels, name) for name in Kernels.names()}
-        return {**arrays, "points": points[:, :3], "focus_mm": focus}
+        conditions = self.request.lens.conditions
+        image = (points[:, :2] * (np.array(conditions.sensor_mm) / 2)).astype(np.float32)
+        field = np.rad2deg(np.arctan(image / np.float32(conditions.focal_length_mm or np.nan)))
+        return {**arrays, "points": points[:, :3], "image_mm": image, "field_deg": field, "focus_mm": focus}
 
     def metadata(self) -> dict[str, Any]:
         """Everything besides the arrays."""
@@ -39,6 +44,10 @@ class PsfFile:
         return {
             "lens": request.lens.name,
             "lens_sha256": request.lens.sha256,
+            "sensor_mm": request.lens.conditions.sensor_mm,
+            "focal_length_mm": request.lens.conditions.focal_length_mm,
+            "f_number": request.lens.conditions.f_number,
+            "primary_um": request.lens.conditions.primary_um,
             "pixel_pitch_um": request.pixel_pitch_um,
             "kernel_pixel_um": request.pixel_pitch_um * request.tracing.trace_px / request.tracing.kernel_px,
             **asdict(request.tracing),
@@ -79,6 +88,9 @@ def _fits(path: Path, file: PsfFile) -> None:
     image = fits.PrimaryHDU(np.ascontiguousarray(arrays.pop("kernels")[:, :, ::-1]))
     header = image.header
     header["LENS"] = (meta["lens"], "lens file")
+    header["SENSORW"], header["SENSORH"] = ((side, "[mm] sensor") for side in meta["sensor_mm"])
+    if meta["focal_length_mm"] is not None:
+        header["FOCALLEN"] = (meta["focal_length_mm"], "[mm] paraxial, at the primary wavelength")
     header["PIXPITCH"] = (meta["pixel_pitch_um"], "[um] sensor pixel pitch")
     header["KERNPIX"] = (meta["kernel_pixel_um"], "[um] side of a pixel of the kernels")
     header["PSFMODEL"] = (meta["model"], "PSF model of DeepLens")

@@ -10,22 +10,27 @@ unless named; sensor positions are upright, with the lens' inversion undone as i
 from __future__ import annotations
 
 import io
+import json
 import math
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deeplens_workers.glasses import find_glass
 from deeplens_workers.import_cost import placeholders
+from deeplens_workers.lens_file import LensFile
 
 # DeepLens draws with one, saves pictures with another and scores them with the third: nearly all of the time its import takes.
 with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torchvision", "torchvision.utils", "lpips"):
     from deeplens import GeoLens, Ray
+    from deeplens.material import Material
 
 Array = NDArray[np.float64]
 
@@ -36,6 +41,8 @@ RAY_BLOCK = 24576
 CHIEF_BLOCK = 64
 # DeepLens propagates far bundles to this plane first; starting there spares float32 the distance to the object.
 START_Z = -10.0
+# DeepLens takes shorter wavelengths only.
+LONGEST_UM = 10.0
 # A pupil farther away than so many radii of the first surface is at infinity.
 FAR_PUPIL = 1e3
 # Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
@@ -83,45 +90,41 @@ class Unstopped(NamedTuple):
 
 
 class RayTracer:
-    """A lens file, loaded, with a sensor of a given pixel pitch.
+    """A lens, loaded, with a sensor of a given pixel pitch.
 
     The sensor keeps its size from the file, so field points mean the same at every pitch; its resolution follows.
 
     Args:
-        lens_path: DeepLens .json, Zemax .zmx or CODE V .seq file.
+        lens: a checked lens file.
         pixel_pitch_um: sensor pixel pitch in micrometres.
 
     Raises:
-        ValueError: DeepLens cannot load the file.
+        ValueError: DeepLens cannot load the lens.
     """
 
-    def __init__(self, lens_path: Path, pixel_pitch_um: float) -> None:
-        with one_thread(), redirect_stdout(io.StringIO()):
-            try:
-                self._lens = GeoLens(str(lens_path), device="cpu")
-                self._exact = GeoLens(str(lens_path), device="cpu", dtype=torch.float64)
-                self._beyond = GeoLens(str(lens_path), device="cpu")
-            except Exception as error:  # its parsers raise whatever a malformed line leads to
-                raise ValueError(
-                    f"lens {lens_path.name}: DeepLens cannot load it: {type(error).__name__}: {error}"
-                ) from error
-        self._name = lens_path.name
+    def __init__(self, lens: LensFile, pixel_pitch_um: float) -> None:
+        try:
+            self._scale, loaded = _load(lens.text, lens.glasses)
+        except Exception as error:  # whatever a lens that it cannot make sense of leads to
+            raise ValueError(f"lens {lens.name}: DeepLens cannot load it: {type(error).__name__}: {error}") from error
+        self._lens, self._exact, self._beyond = loaded
+        self._name = lens.name
         self.focus_mm: float | None = None
         """Object distance that the lens is focused at; None: as in its file; NaN: unknown, after an error."""
         self._thickness = [_behind_last(lens).clone() for lens in (self._lens, self._exact, self._beyond)]
         self.pixel_mm = pixel_pitch_um * 1e-3
-        self.primary_um: float = self._lens.primary_wvln
+        self.primary_um = lens.conditions.primary_um
         self.foclen: float = self._lens.foclen
-        self.half_sensor = np.array(self._lens.sensor_size) / 2
+        self.half_sensor = np.array(lens.conditions.sensor_mm) / 2
         # Pupil maps have a bit for each surface.
         self.symmetric = len(self._lens.surfaces) < 32 and all(map(_centred, self._lens.surfaces))
         self._apertures = np.array([surface.r for surface in self._lens.surfaces])
         for surface in self._beyond.surfaces:
             surface.r *= BEYOND
-        for lens in (self._lens, self._exact):
+        for one in (self._lens, self._exact):
             # Not set_sensor(): it demands equal aspect ratios to the last bit, and recomputes the field of view for nothing.
-            lens.sensor_res = tuple(round(float(2 * half) / self.pixel_mm) for half in self.half_sensor)
-            lens.pixel_size = self.pixel_mm
+            one.sensor_res = tuple(round(float(2 * half) / self.pixel_mm) for half in self.half_sensor)
+            one.pixel_size = self.pixel_mm
 
     def focus(self, focus_mm: float | None) -> None:
         """Move the sensor to where an object at that distance, negative, is sharp; None: to where the file has it.
@@ -289,7 +292,7 @@ class RayTracer:
         o, d = (torch.from_numpy(values).to(lens.dtype).movedim(0, -1) for values in (origin, direction))
         ray = Ray(o, d, lens.primary_wvln, device="cpu")
         # One refractive index per bundle, broadcast over its rays.
-        ray.wvln = torch.from_numpy(np.asarray(wavelengths_um)).to(lens.dtype).reshape(-1, 1, 1)
+        ray.wvln = torch.from_numpy(np.asarray(wavelengths_um) / self._scale).to(lens.dtype).reshape(-1, 1, 1)
         return ray
 
     def wave_psf(
@@ -311,8 +314,11 @@ class RayTracer:
             seed: of DeepLens' random pupil samples.
 
         Raises:
-            ValueError: a coherent PSF on a sensor that is not square, which DeepLens would cut out at the wrong place.
+            ValueError: a coherent PSF on a sensor that is not square, which DeepLens would cut out at the wrong place; a lens
+                for wavelengths that DeepLens does not take.
         """
+        if self._scale != 1:
+            raise ValueError(f"psf_model {model}: DeepLens takes wavelengths below {LONGEST_UM:g} um only")
         if model == "coherent" and not np.isclose(*self.half_sensor):
             raise ValueError("psf_model coherent needs a square sensor")
         z, _ = self.pupil(self.object_points(point[None]))
@@ -322,6 +328,53 @@ class RayTracer:
             options = {"spp": rays, "model": model, "recenter": recenter}
             psf = self._exact.psf(torch.from_numpy(point), wvln=wavelength_um, ks=side_px, **options)
         return np.asarray(psf.double().numpy())
+
+
+def _load(text: str, glasses: tuple[str, ...]) -> tuple[float, tuple[GeoLens, GeoLens, GeoLens]]:
+    """Three lenses, the second in float64, from DeepLens' JSON; and how many times too short the wavelengths are that they
+    are given.
+
+    DeepLens takes none of 10 um or more. Rays need of a wavelength only the refractive indices, so a lens for the thermal
+    infrared gets them by its true wavelength.
+    """
+    tree = json.loads(text)
+    known = [find_glass(name) for name in glasses]
+    infrared = bool(known) and all(glass.valid_um is not None and glass.covers(LONGEST_UM) for glass in known)
+    scale = 10.0 if infrared else 1.0
+    tree["primary_wvln"] /= scale
+    tree["wvln_rgb"] = [wave / scale for wave in tree["wvln_rgb"]]
+    loaded = []
+    with one_thread(), redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "lens.json")
+        path.write_text(json.dumps(tree))
+        for dtype in (torch.float32, torch.float64, torch.float32):
+            lens = GeoLens(device="cpu", dtype=dtype)
+            lens.read_lens_json(str(path))
+            if scale != 1:
+                for surface in lens.surfaces:
+                    surface.mat2 = _Infrared(surface.mat2.name, scale)
+            # What `read_lens` does after this.
+            lens.create_dummy_sensor()
+            lens.to(lens.device)
+            lens.astype(lens.dtype)
+            lens.post_computation()
+            loaded.append(lens)
+    first, exact, beyond = loaded
+    return scale, (first, exact, beyond)
+
+
+class _Infrared(Material):
+    """A glass whose index is asked for with wavelengths that are `scale` times too short."""
+
+    def __init__(self, name: str, scale: float) -> None:
+        super().__init__("air")
+        self.name, self._glass, self._scale = name, find_glass(name), scale
+
+    def ior(self, wvln: Any) -> torch.Tensor:
+        """Refractive indices, as DeepLens asks for them."""
+        waves = torch.as_tensor(wvln)
+        index = np.vectorize(lambda wave: self._glass.index(self._scale * wave), otypes=[float])
+        return torch.from_numpy(np.asarray(index(waves.detach().double().numpy()))).to(waves.dtype)
 
 
 @contextmanager

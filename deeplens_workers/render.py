@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from deeplens_workers.kernels import Kernels, Tracing
+from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pooling import area_weights
 from deeplens_workers.pupil import find_pupils
 from deeplens_workers.pupil_map import GRID, PupilMaps, trace_maps
@@ -311,6 +312,6 @@ def _pooled(kernel: NDArray[Any], weights: Array) -> NDArray[Any]:
     return kernel if weights.shape[0] == weights.shape[1] else np.asarray(weights @ kernel @ weights.T)
 
 
-def load(lens_path: Any, pixel_pitch_um: float) -> KernelRenderer:
-    """The renderer of a lens file; see `RayTracer` for arguments and errors."""
-    return KernelRenderer(RayTracer(lens_path, pixel_pitch_um))
+def load(lens: LensFile, pixel_pitch_um: float) -> KernelRenderer:
+    """The renderer of a lens; see `RayTracer` for arguments and errors."""
+    return KernelRenderer(RayTracer(lens, pixel_pitch_um))

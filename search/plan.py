@@ -121,11 +121,13 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     study = override(copy.deepcopy(record.study), overrides, str(directory.record)) if overrides else before
     _check_numbers_stay(study, before, directory.name)
     _check_compiler(study)
-    source = study.system.make_preparation().find(study.data)
+    preparation = study.system.make_preparation()
+    source = preparation.find(study.data)
     if source.sha256 != record.source.sha256:
         raise SpaceError(
             f"{source.path}: changed since run {directory.name} began; start a new run for the new {study.system.what}"
         )
+    study = study.model_copy(update={"data": preparation.resolved(study.data, source)})
     return Job(
         study, record.preset, _budget(study, record.preset), source, directory, resume=True, changes=tuple(overrides)
     )

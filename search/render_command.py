@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import find_lens
+from deeplens_workers.preparation import fill_in, origins
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from deeplens_workers.telemetry import rates
@@ -36,14 +37,26 @@ def render(
     points: Annotated[
         Path | None, typer.Option(help="CSV file of field points in place of the grid: x,y or x,y,depth_mm a line.")
     ] = None,
-    depths: Annotated[str, typer.Option(metavar="MM,...", help="Object distances, negative.")] = "-10000",
+    depths: Annotated[
+        str | None, typer.Option(metavar="MM,...", help="Object distances, negative; default: the lens file's.")
+    ] = None,
     focus: Annotated[
         str | None,
         typer.Option(metavar="MM,...", help="Distances to focus at, negative; default: as in the lens file."),
     ] = None,
-    wavelengths: Annotated[str, typer.Option(metavar="UM,...", help="One channel each.")] = "0.656,0.587,0.486",
-    pixel_pitch: Annotated[float, typer.Option(metavar="UM", help="Sensor pixel pitch.")] = 3.2,
-    trace_px: Annotated[int, typer.Option(help="Side of the traced kernel in sensor pixels.")] = 64,
+    wavelengths: Annotated[
+        str | None, typer.Option(metavar="UM,...", help="One channel each; default: the lens file's.")
+    ] = None,
+    sensor: Annotated[str | None, typer.Option(metavar="WxH", help="Sensor in mm; default: the lens file's.")] = None,
+    configuration: Annotated[
+        int | None, typer.Option(min=1, help="Which of the lens file's configurations; default: the first.")
+    ] = None,
+    pixel_pitch: Annotated[
+        float | None, typer.Option(metavar="UM", help="Sensor pixel pitch; default: as the spots are large.")
+    ] = None,
+    trace_px: Annotated[
+        int | None, typer.Option(help="Side of the traced kernel in sensor pixels; default: as the spots are large.")
+    ] = None,
     kernel_px: Annotated[int | None, typer.Option(help="Side it is area-pooled to; default: not pooled.")] = None,
     rays: Annotated[int, typer.Option(help="Rays per point and wavelength; the most, with --noise.")] = 4096,
     noise: Annotated[
@@ -64,28 +77,33 @@ def render(
     check_writable("--out", out.absolute().parent)
     if grid is not None and points is not None:
         raise SpaceError("--grid: goes without --points, which are field points in place of a grid's")
-    data = check(
-        PsfData,
-        {
-            "lens": lens,
-            "pixel_pitch_um": pixel_pitch,
-            "grid": _grid_size(grid or "20x20"),
-            "depths_mm": _numbers("--depths", depths),
-            "focus_mm": [] if focus is None else _numbers("--focus", focus),
-            "wavelengths_um": _numbers("--wavelengths", wavelengths),
-            "trace_px": trace_px,
-            "kernel_px": trace_px if kernel_px is None else kernel_px,
-            "rays": rays,
-            "held_out_rays": 8 * rays,
-            "noise": noise,
-            "psf_model": model,
-            "recenter": recenter,
-        },
-        where="render",
-    )
+    asked = {
+        "lens": lens,
+        "configuration": configuration,
+        "sensor_mm": sensor and _numbers("--sensor", sensor, "x", float),
+        "pixel_pitch_um": pixel_pitch,
+        "grid": _grid_size(grid or "20x20"),
+        "depths_mm": depths and _numbers("--depths", depths),
+        "focus_mm": focus and _numbers("--focus", focus),
+        "wavelengths_um": wavelengths and _numbers("--wavelengths", wavelengths),
+        "trace_px": trace_px,
+        "kernel_px": 1 if kernel_px is None else kernel_px,
+        "rays": rays,
+        "held_out_rays": 8 * rays,
+        "noise": noise,
+        "psf_model": model,
+        "recenter": recenter,
+    }
+    data = check(PsfData, {key: value for key, value in asked.items() if value is not None}, where="render")
+    found = find_lens(lens, data.configuration, data.sensor_mm)
+    data = fill_in(data, found)
+    for line in (*found.notes, *origins(data)):
+        print(f"{found.name}: {line}", file=sys.stderr)
+    if kernel_px is None:
+        data = data.model_copy(update={"kernel_px": data.trace_px})
     where = _grid(data) if points is None else _read_points(points, data)
-    tracing = Tracing(data.channels(), trace_px, data.kernel_px, rays, seed, noise, data.psf_model, recenter)
-    request = RenderRequest(find_lens(lens), where, pixel_pitch, tracing)
+    tracing = Tracing(data.channels(), data.trace_px, data.kernel_px, rays, seed, noise, data.psf_model, recenter)
+    request = RenderRequest(found, where, data.pixel_pitch_um, tracing)
     try:
         kernels = _rendered(request, actors)
         file = PsfFile(request, kernels)

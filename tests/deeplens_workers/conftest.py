@@ -40,7 +40,7 @@ def renderer():
     def get(name: str, pixel_pitch_um: float = 3.2) -> KernelRenderer:
         key = (name, pixel_pitch_um)
         if key not in loaded:
-            loaded[key] = load(find_lens(name).path, pixel_pitch_um)
+            loaded[key] = load(find_lens(name), pixel_pitch_um)
         return loaded[key]
 
     return get

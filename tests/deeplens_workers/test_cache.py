@@ -48,7 +48,7 @@ def test_what_is_written_is_read_by_memory_map(tmp_path, make_request):
 def test_every_parameter_is_part_of_the_key(tmp_path, make_request, monkeypatch):
     request = make_request()
     other_lens = tmp_path / "cooke_triplet_50mm.json"
-    other_lens.write_text((LENSES / "cooke_triplet_50mm.json").read_text() + "\n")
+    other_lens.write_text((LENSES / "cooke_triplet_50mm.json").read_text().replace("22.01359", "22.0136"))
     changes = {
         "lens": find_lens(str(other_lens)),
         "points": np.nextafter(request.points, np.float32(0)),

@@ -12,6 +12,9 @@ def small(**changes) -> PsfData:
     fields = {
         "lens": "cooke_triplet_50mm",
         "pixel_pitch_um": 3.2,
+        "trace_px": 64,
+        "depths_mm": (-10000,),
+        "wavelengths_um": (0.656, 0.587, 0.486),
         "grid": (3, 2),
         "rays": 64,
         "held_out_rays": 512,
@@ -108,6 +111,7 @@ def test_unsuitable_sampling_is_reported(radius_px, lost, expected):
         lateral_color_px=np.zeros((4, 3, 2), np.float32),
         rms_radius_px=np.full((4, 3), radius_px, np.float32),
         lost=np.full((4, 3), lost, np.float32),
+        relative_illumination=np.ones((4, 3), np.float32),
         rays=np.full((4, 3), 64, np.int32),
     )
     warnings = sampling_warnings(kernels, small())

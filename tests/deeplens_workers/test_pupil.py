@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pupil import find_pupils
 from deeplens_workers.render import KernelRenderer, load
 from tests.deeplens_workers.conftest import at_depth, tracing
@@ -20,14 +21,14 @@ MENISCUS = [
 
 @pytest.fixture(scope="module")
 def wide_angle(tmp_path_factory):
-    from deeplens_workers.lens_file import LENSES
+    from deeplens_workers.lens_file import LENSES, find_lens
 
     lens = json.loads((LENSES / "cooke_triplet_50mm.json").read_text())
     lens["surfaces"] = MENISCUS + lens["surfaces"]
     lens["r_sensor"] = 24.0
     path = tmp_path_factory.mktemp("lens") / "wide.json"
     path.write_text(json.dumps(lens))
-    return load(path, 3.2)
+    return load(find_lens(str(path)), 3.2)
 
 
 @pytest.fixture(params=["cooke_triplet_50mm", "double_gauss_100mm", "plano_hyperbolic_50mm", "wide angle"])
@@ -79,7 +80,7 @@ def test_a_thin_lens_darkens_with_the_fourth_power_of_the_cosine(tmp_path, symme
     ]
     path = tmp_path / "thin.json"
     path.write_text(json.dumps({"surfaces": surfaces, "r_sensor": 40.0}))
-    one = KernelRenderer(load(path, 20.0).tracer, symmetry)
+    one = KernelRenderer(load(find_lens(str(path)), 20.0).tracer, symmetry)
     points = at_depth(np.array([[0.0, 0.0], [0.3, -0.4], [1.0, 0.0], [-0.8, 0.9]]), -1e6)
     light = one.render(points, tracing(256, (D_LINE,), (32, 32))).relative_illumination[:, 0]
     tangent = np.hypot(*points[:, :2].T) * 40.0 / np.sqrt(2) / 50.0

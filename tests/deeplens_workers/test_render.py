@@ -1,5 +1,8 @@
 """Against the prescriptions' figures and closed forms; against DeepLens' own psf in test_agreement.py."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,7 +40,7 @@ def test_the_pixel_pitch_is_exact_and_the_sensor_keeps_its_size(renderer):
 
 def test_far_fewer_rays_are_traced_for_a_grid_of_a_centred_lens():
     x, y = np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 20))
-    quick = load(find_lens("cooke_triplet_50mm").path, 3.2)
+    quick = load(find_lens("cooke_triplet_50mm"), 3.2)
     kernels = quick.render(at_depth(np.stack([x.ravel(), y.ravel()], -1), -10000), tracing(64))
     assert quick.rays_traced < 60 * 3 * 600  # radii, wavelengths, rays of a map
     assert (kernels.rays == 64).all()
@@ -82,7 +85,7 @@ def test_a_channel_of_several_wavelengths_is_their_weighted_mean(renderer):
 
 @pytest.mark.parametrize("focus_mm", [-2000.0, -1e6])
 def test_a_lens_focused_at_the_object_is_sharper_than_one_that_is_not(focus_mm):
-    lens = find_lens("cooke_triplet_50mm").path
+    lens = find_lens("cooke_triplet_50mm")
     points = np.array([[0.0, 0.0, focus_mm, focus] for focus in (focus_mm, -700.0)])
     sharp, blurred = load(lens, 3.2).render(points, tracing(1024)).rms_radius_px
     assert (sharp < 0.5 * blurred).all()
@@ -98,7 +101,7 @@ def test_focus_distances_before_leave_nothing_in_the_bits(renderer):
     assert before.tobytes() == one.render(points[:1, :3], tracing(256)).kernels.tobytes()
     for index in random.permutation(12):
         assert one.render(points[index : index + 1], tracing(256)).kernels.tobytes() == together[index].tobytes()
-    fresh = load(find_lens("cooke_triplet_50mm").path, 3.2).render(points[7:8], tracing(256)).kernels
+    fresh = load(find_lens("cooke_triplet_50mm"), 3.2).render(points[7:8], tracing(256)).kernels
     assert fresh.tobytes() == together[7].tobytes()
 
 
@@ -129,7 +132,7 @@ def test_asked_for_a_noise_it_takes_the_rays_that_needs(renderer, noise, symmetr
     ("model", "rays"), [pytest.param("coherent", 1_000_000, marks=pytest.mark.slow), ("huygens", 4096)]
 )
 def test_wave_optical_models_are_deeplens_own(model, rays):
-    renderer = load(find_lens("plano_hyperbolic_50mm").path, 5.0)
+    renderer = load(find_lens("plano_hyperbolic_50mm"), 5.0)
     points = at_depth(np.array([[0.0, 0.0], [0.2, 0.0]]), -1e6)
     first, again = (renderer.render(points, tracing(rays, (0.5876,), (31, 31), model=model)) for _ in range(2))
     assert first.kernels.shape == (2, 1, 31, 31)
@@ -212,8 +215,29 @@ def test_a_point_without_light_is_an_error(renderer):
         renderer("cooke_triplet_50mm").render(np.array([[5.0, 5.0, -10000.0]]), tracing(64, (0.587,)))
 
 
-def test_a_lens_deeplens_cannot_load_is_an_error(tmp_path):
-    path = tmp_path / "lens.zmx"
-    path.write_text("UNIT MM\nSURF 0\nSURF 1\n TYPE STANDARD\n CURV oops\nSURF 2\n")
-    with pytest.raises(ValueError, match=r"lens\.zmx: DeepLens cannot load it: .*oops"):
-        load(path, 3.2)
+def test_a_lens_deeplens_cannot_load_is_an_error():
+    triplet = find_lens("cooke_triplet_50mm")
+    odd = replace(triplet, text=triplet.text.replace('"Spheric"', '"Odd"'))
+    with pytest.raises(ValueError, match=r"cooke_triplet_50mm: DeepLens cannot load it: .*Odd"):
+        load(odd, 3.2)
+
+
+def test_a_lens_for_the_thermal_infrared_renders(tmp_path):
+    """A germanium singlet at 10 um, of whose spherical aberration the spot is: third-order theory."""
+    radius, index = 300.0, 4.0032  # the index only names what is expected of the focal length
+    surfaces = [
+        {"type": "Spheric", "roc": radius, "r": 10.0, "d_next": 4.0, "mat2": "germanium", "is_aperture": True},
+        {"type": "Spheric", "roc": 2 * radius, "r": 12.0, "d_next": 190.0, "mat2": "air"},
+    ]
+    path = tmp_path / "infrared.json"
+    lens = {"surfaces": surfaces, "r_sensor": 8.0, "primary_wvln": 10.0, "wvln_rgb": [12.0, 10.0, 8.0]}
+    path.write_text(json.dumps(lens))
+    found = find_lens(str(path))
+    power = (index - 1) * (1 / radius - 1 / (2 * radius) + (index - 1) * 4.0 / (index * 2 * radius**2))
+    assert found.conditions.focal_length_mm == pytest.approx(1 / power, rel=1e-3)
+    one = load(found, 12.0)
+    assert one.tracer.foclen == pytest.approx(found.conditions.focal_length_mm, rel=1e-6)
+    rendered = one.render(at_depth(FIELD[:2], -1e7), tracing(1024, (12.0, 10.0, 8.0), (64, 16)))
+    assert (rendered.rms_radius_px > 0).all()
+    with pytest.raises(ValueError, match="huygens"):
+        one.render(at_depth(FIELD[:1], -1e7), tracing(256, (10.0,), model="huygens"))

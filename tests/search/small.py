@@ -30,7 +30,9 @@ def small(*names: str, **changes: Any) -> Study:
     tree = load("cvae_psf").model_dump(mode="json", exclude_none=True)
     tree["search"] = {name: tree["search"][name] for name in names or NAMES}
     tree["budget"][PRESET] = BUDGET
-    return Study.model_validate(tree | {"points_to_evaluate": []} | changes)
+    study = Study.model_validate(tree | {"points_to_evaluate": []} | changes)
+    preparation = study.system.make_preparation()  # as a run records it
+    return study.model_copy(update={"data": preparation.resolved(study.data, preparation.find(study.data))})
 
 
 def edited(space: Study, **keys: Any) -> Study:

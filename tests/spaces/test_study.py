@@ -92,7 +92,8 @@ def test_integers_are_told_from_floats_by_the_model():
 
 
 def test_a_set_of_several_depths_has_three_conditions():
-    data = PsfData(lens="x", pixel_pitch_um=3.2, depths_mm=(-1000, -5000), validation_points=10, test_points=20)
+    distances, waves = (-1000, -5000), (0.656, 0.587, 0.486)
+    data = PsfData(lens="x", depths_mm=distances, wavelengths_um=waves, validation_points=10, test_points=20)
     assert data.conditions == ("x", "y", "depth_mm")
     assert data.kernels() == {"train": 800, "validation": 20, "test": 40}
     assert data.rays_total() == 3 * (800 * 4096 + 60 * 32768)

@@ -27,6 +27,8 @@ def streamed(**changes) -> PsfData:
     fields = {
         "lens": "cooke_triplet_50mm",
         "pixel_pitch_um": 3.2,
+        "trace_px": 64,
+        "wavelengths_um": (0.656, 0.587, 0.486),
         "grid": (3, 3),
         "depths_mm": (-10000, -1000),
         "focus_mm": (-10000, -2000),
