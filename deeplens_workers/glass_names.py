@@ -5,6 +5,7 @@ The result is a name that DeepLens resolves: of its catalogues, or 'nd/Vd'.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -17,6 +18,7 @@ from spaces.errors import nearest
 
 # Zemax writes this index and Abbe number where a catalogue is meant to have the glass.
 ZEMAX_DEFAULT = (1.5, 40.0)
+D_LINE = 0.5875618
 # A glass of the same name whose index differs by more is another glass.
 SAME_INDEX = 1e-3
 # The largest misfit of two terms to a glass' own indices that is accepted.
@@ -43,8 +45,9 @@ def zemax_glass(name: str, nd: float, vd: float) -> tuple[str, str]:
     known = name.lower() in known_glasses()
     if known:
         glass = find_glass(name)
-        if own and abs(glass.nd - nd) > SAME_INDEX:
-            raise BadLens(f"glass {name} has nd {nd:g} here, but {glass.nd:g} in DeepLens' catalogues")
+        listed = glass.index(D_LINE) if math.isnan(glass.nd) else glass.nd
+        if own and abs(listed - nd) > SAME_INDEX:
+            raise BadLens(f"glass {name} has nd {nd:g} here, but {listed:g} in DeepLens' catalogues")
         return glass.name, ""
     if not own or not vd > 0:
         raise BadLens(
