@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from deeplens_workers.glass_names import other_maker, zemax_glass
+from deeplens_workers.glass_names import check_abbe, other_maker, zemax_glass
 from deeplens_workers.glasses import find_glass, is_glass, known_glasses
 from deeplens_workers.lens_draft import INFINITE, MOST_SURFACES
 from deeplens_workers.lens_text import Command
@@ -169,10 +169,10 @@ def _complete(file: ZemaxFile, i: int, surface: ZemaxSurface) -> None:
 
 def _material(file: ZemaxFile, command: Command) -> str:
     name, nd, vd = command.args[0], command.number(3, 0.0), command.number(4, 0.0)
-    if name.upper() in MODEL_GLASS:
-        return f"{nd:.9g}/{vd:.9g}"
     try:
-        glass, note = zemax_glass(name, nd, vd)
+        glass, note = (f"{nd:.9g}/{vd:.9g}", "") if name.upper() in MODEL_GLASS else zemax_glass(name, nd, vd)
+        if glass not in known_glasses():
+            check_abbe(name, file.draft.waves_um)
     except BadLens as error:
         raise command.error(str(error)) from None
     if not note and glass in known_glasses() and other_maker(found := find_glass(glass), file.catalogues):

@@ -471,6 +471,14 @@ def test_glasses_by_every_kind_of_name(tmp_path):
     assert "SCHOTT's" in find_lens(write(tmp_path, "hoya.zmx", hoya)).notes[0]
 
 
+def test_an_index_and_an_abbe_number_say_nothing_of_the_infrared(tmp_path):
+    infrared = replace(changed(0, glass="517.642"), waves_nm=(1550.0,))
+    assert "517.642: its nd and Vd give no index at 1.55 um" in refused(tmp_path, "mine.seq", codev(infrared))
+    for glass in ("___BLANK 1 0 1.62 36.4", "MINE 0 0 1.62 36.4"):
+        text = zemax(replace(SINGLET, waves_nm=(1550.0,))).replace("GLAS N-BK7 0 0 1.5 40", f"GLAS {glass}")
+        assert "no index at 1.55 um" in refused(tmp_path, "mine.zmx", text)
+
+
 def test_a_private_glass_is_fitted_where_the_lens_uses_it(tmp_path):
     waves = (400.0, 486.1, 587.6, 656.3, 1000.0)
     table = " ".join(f"{bk7(wave / 1000):.7f}" for wave in waves)
