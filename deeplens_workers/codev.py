@@ -87,14 +87,14 @@ def read_codev(lines: list[str], configuration: int | None = None) -> Prescripti
 
 
 def _check(file: CodevFile) -> None:
+    if file.in_private is not None:
+        raise file.in_private.error("END is missing")
     kinds = (("SO", "object", 1), ("S", "lens", 3 if file.image is not None else 2))
     for key, meaning, needed in kinds:
         if len(file.surfaces) < needed:
             raise BadLens(f"a CODE V lens needs an `{key}` line ({meaning} surface), but has none")
     if file.image is None:
         raise BadLens("a CODE V lens needs an `SI` line (image surface), but has none")
-    if file.in_private is not None:
-        raise file.in_private.error("END is missing")
     check_configuration(file.wanted, file.draft.configurations)
     if file.wanted is None and file.draft.configurations > 1:
         file.draft.notes.append(first_of(file.draft.configurations))

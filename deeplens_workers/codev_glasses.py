@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from deeplens_workers.codev_model import CodevFile
 from deeplens_workers.codev_surfaces import MIRRORS
-from deeplens_workers.glass_names import codev_glass, fitted
+from deeplens_workers.glass_names import check_abbe, codev_glass, fitted
+from deeplens_workers.glasses import known_glasses
 from deeplens_workers.lens_text import Command
 from deeplens_workers.prescription import BadLens
 
@@ -41,7 +42,12 @@ def take_glasses(file: CodevFile) -> None:
         if word.upper() in MIRRORS:
             raise surface.word.error("a mirror: only refracting lenses are read")
         try:
-            surface.glass = _private(file, word) if word.upper() in file.private else codev_glass(word)
+            if word.upper() in file.private:
+                surface.glass = _private(file, word)
+                continue
+            surface.glass = codev_glass(word)
+            if surface.glass not in known_glasses():
+                check_abbe(word, file.draft.waves_um)
         except BadLens as error:
             raise BadLens(f"line {surface.word.line}: {error}") from None
 

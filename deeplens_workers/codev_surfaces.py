@@ -74,7 +74,7 @@ def _shape(file: CodevFile, command: Command) -> None:
 
 def _curvature(file: CodevFile, command: Command) -> None:
     surfaces, values = targets(file, command)
-    if _solved(file, values):
+    if _solved(file, values, all(surface.curvature for surface in surfaces)):
         return
     for surface in surfaces:
         surface.curvature = _curvature_of(values.number(), command.key == "RDY")
@@ -84,15 +84,17 @@ def _thickness(file: CodevFile, command: Command) -> None:
     surfaces, values = targets(file, command)
     if values.args and values.args[0].upper() == "PIM":
         _focus(file, command)
-    elif not _solved(file, values):
+    elif not _solved(file, values, all(surface.thickness for surface in surfaces)):
         for surface in surfaces:
             surface.thickness = _distance(values, 0, file.surfaces.index(surface))
 
 
-def _solved(file: CodevFile, command: Command) -> bool:
+def _solved(file: CodevFile, command: Command, written: bool) -> bool:
     """Whether the value is left to a solve: the one that is written stands."""
     if not command.args or command.args[0].upper() not in SOLVES:
         return False
+    if not written:
+        raise command.error("solves are not followed, and no value is written")
     file.draft.notes.append(
         f"line {command.line}: {command.key} {command.args[0].upper()} is not solved: the written value is used"
     )

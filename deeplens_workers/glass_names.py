@@ -5,6 +5,7 @@ The result is a name that DeepLens resolves: of its catalogues, or 'nd/Vd'.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -17,6 +18,9 @@ from spaces.errors import nearest
 
 # Zemax writes this index and Abbe number where a catalogue is meant to have the glass.
 ZEMAX_DEFAULT = (1.5, 40.0)
+D_LINE = 0.5875618
+# An index and an Abbe number say the index of N-BK7 within 1e-3 between these wavelengths in um, and at 1.5 um miss it by 5e-3.
+ABBE_UM = (0.36, 0.9)
 # A glass of the same name whose index differs by more is another glass.
 SAME_INDEX = 1e-3
 # The largest misfit of two terms to a glass' own indices that is accepted.
@@ -43,8 +47,9 @@ def zemax_glass(name: str, nd: float, vd: float) -> tuple[str, str]:
     known = name.lower() in known_glasses()
     if known:
         glass = find_glass(name)
-        if own and abs(glass.nd - nd) > SAME_INDEX:
-            raise BadLens(f"glass {name} has nd {nd:g} here, but {glass.nd:g} in DeepLens' catalogues")
+        listed = glass.index(D_LINE) if math.isnan(glass.nd) else glass.nd
+        if own and abs(listed - nd) > SAME_INDEX:
+            raise BadLens(f"glass {name} has nd {nd:g} here, but {listed:g} in DeepLens' catalogues")
         return glass.name, ""
     if not own or not vd > 0:
         raise BadLens(
@@ -79,6 +84,19 @@ def codev_glass(word: str) -> str:
     if exact:
         raise BadLens(f"glass {word} may be {', '.join(glass.name for glass in exact)}: write it so")
     raise BadLens(f"no catalogue of DeepLens has glass {word}; {nearest_glass(name)}")
+
+
+def check_abbe(name: str, waves_um: Sequence[float]) -> None:
+    """Whether a glass that only has an index and an Abbe number is known at all wavelengths.
+
+    Raises:
+        BadLens: at which it is not.
+    """
+    for wave in waves_um:
+        if not ABBE_UM[0] <= wave <= ABBE_UM[1]:
+            raise BadLens(
+                f"glass {name}: its nd and Vd give no index at {wave:g} um, only from {ABBE_UM[0]:g} to {ABBE_UM[1]:g} um"
+            )
 
 
 def _coded(word: str) -> str:

@@ -76,7 +76,7 @@ def resolve(design: Prescription, sensor_mm: tuple[float, float] | None) -> Reso
     Raises:
         BadLens: it cannot be computed, and why.
     """
-    _check_glasses(design.surfaces, design.wavelengths_um)
+    _check_glasses(design.surfaces, (*design.wavelengths_um, design.primary_um))
     lens = Lens(design.surfaces, design.primary_um)
     first = lens.first_order(design.object_mm)
     focal = first.focal_length
@@ -108,22 +108,22 @@ def resolve(design: Prescription, sensor_mm: tuple[float, float] | None) -> Reso
 
 
 def f_number(lens: Lens, first: FirstOrder, object_mm: float, radius: float) -> float | None:
-    """Focal length over the diameter of the axial light cone in the entrance pupil; None where it has none."""
+    """Focal length over the diameter of the axial light cone in the entrance pupil; None where that is far away."""
+    if not abs(first.pupil_z) < 1000 * object_mm:
+        return None
     height = axial_cone(lens, object_mm, radius)
     diameter = 2 * height * (object_mm + first.pupil_z) / object_mm
-    return abs(first.focal_length / diameter) if math.isfinite(diameter) and diameter else None
+    return abs(first.focal_length / diameter) if diameter and math.isfinite(diameter) else None
 
 
 def _check_glasses(surfaces: Sequence[Surface], wavelengths_um: Sequence[float]) -> None:
     for surface in surfaces:
         glass = find_glass(surface.glass)
         for wave in wavelengths_um:
-            if not glass.covers(wave) or not math.isfinite(glass.index(wave)):
-                assert glass.valid_um is not None
-                raise BadLens(
-                    f"line {surface.line}: glass {surface.glass} is known from {glass.valid_um[0]:g} to "
-                    f"{glass.valid_um[1]:g} um, but the lens has a wavelength of {wave:g} um"
-                )
+            if glass.covers(wave) and glass.index(wave) >= 1:
+                continue
+            known = " from {:g} to {:g} um".format(*glass.valid_um) if glass.valid_um else " in the visible"
+            raise BadLens(f"line {surface.line}: glass {surface.glass} is known{known}, but the lens has {wave:g} um")
 
 
 def _check_focus(design: Prescription, first: FirstOrder) -> None:

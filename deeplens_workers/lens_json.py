@@ -41,8 +41,8 @@ DEPTH_MM = -10000.0
 SAME_SENSOR = 1e-3
 WAVELENGTHS, SAMPLING = "(wavelengths_um)", "(sampling)"
 SIDE_PX = 2000
-# Sides in pixels stay below: then their products with a pitch of 26 bits are exact.
-MOST_PX = 8191
+# Sides in pixels stay below, 16 bits: then their products with a pitch of 21 bits are exact.
+MOST_PX, PITCH_BITS = 65535, 21
 
 
 class JsonSurface(BaseModel):
@@ -285,7 +285,7 @@ def whole_pixels(
 ) -> tuple[tuple[float, float], tuple[int, int]]:
     """Width and height in mm, and pixels of exactly that aspect ratio, which DeepLens demands to the last bit.
 
-    Sides that no few pixels divide are changed by less than one part in ten million.
+    Sides that no few pixels divide are changed by less than a hundred-thousandth.
 
     Raises:
         BadLens: the sides differ by more than a hundred times.
@@ -302,7 +302,7 @@ def whole_pixels(
     if width * pixels[1] == height * pixels[0]:
         return size, pixels
     mantissa, exponent = math.frexp(width / pixels[0])
-    pitch = math.ldexp(round(math.ldexp(mantissa, 26)), exponent - 26)
+    pitch = math.ldexp(round(math.ldexp(mantissa, PITCH_BITS)), exponent - PITCH_BITS)
     return (pitch * pixels[0], pitch * pixels[1]), pixels
 
 

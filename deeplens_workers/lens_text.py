@@ -111,6 +111,6 @@ def _strict(content: bytes, encoding: str) -> str:
 
 
 def short(text: str) -> str:
-    """Text for a message: one line, printable, at most 60 characters."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    """Text for a message: one line of at most 60 characters."""
+    plain = " ".join(text.split())
     return plain if len(plain) <= 60 else f"{plain[:57]}..."

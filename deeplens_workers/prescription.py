@@ -21,7 +21,10 @@ FieldKind = Literal["angle", "object height", "paraxial image height", "real ima
 
 
 class BadLens(Exception):
-    """What is wrong with a lens file, in one line, without the file's name."""
+    """What is wrong with a lens file, in one printable line, without the file's name."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in message))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from deeplens_workers.glass_names import other_maker, zemax_glass
+from deeplens_workers.glass_names import check_abbe, other_maker, zemax_glass
 from deeplens_workers.glasses import find_glass, is_glass, known_glasses
 from deeplens_workers.lens_draft import INFINITE, MOST_SURFACES
 from deeplens_workers.lens_text import Command
@@ -30,7 +30,8 @@ CHOSEN = {0: False, 1: True, 2: True, 3: False}
 # About the program, environment, ray aiming, drawing, coatings, tolerances; mechanical sizes and floating openings; solves
 # whose value is written.
 _HARMLESS = """
-VERS AUTH DBDT NOTE PFIL LANG GFAC RAIM PUSH SDMA OMMA ROPD HYPR PICB FWGN FWGT POLS GLRS GSTD NSCD COFN TOL TOLE BLNK MOFF TCED TCMM
+VERS AUTH DBDT NOTE PFIL LANG GFAC RAIM PUSH SDMA OMMA ROPD HYPR PICB FWGN FWGT POLS GLRS GSTD NSCD COFN BLNK MOFF
+TOL TOLE TCED TCMM
 COMM FIMP HIDE MIRR SLAB POPS MEMA FLAP COAT GLCZ VDSZ
 PPAR PZUP CPUP TPUP PKUP MAZH MAZV CHZH CHNT VPAR VCON EDGE TCOM
 """
@@ -47,6 +48,8 @@ REFUSED = {
     "AFOC": "an afocal lens forms no image",
     "NSCS": "non-sequential components are not read",
 }
+# Said once for the lens or a surface, and these once for each number.
+REPEATED = ("PARM", "WAVM", "SURF", "MODE", "NAME", "GCAT")
 ZERO = {
     "OBDC": ("a decentred aperture: DeepLens' openings are centred", 0),
     "SCBD": ("a tilt or decentre: only centred lenses are read", 3),
@@ -94,6 +97,7 @@ def _read(file: ZemaxFile, command: Command) -> None:
     if file.counted is not None and command.key in OPERANDS:
         file.operands.append(command)
     elif handler := _HANDLERS.get(command.key):
+        _once(file, command)
         handler(file, command)
     elif command.key in REFUSED:
         raise command.error(REFUSED[command.key])
@@ -102,6 +106,15 @@ def _read(file: ZemaxFile, command: Command) -> None:
         command.zero(why, start)
     elif command.key not in HARMLESS and not _is_merit(file, command):
         raise command.error("unknown keyword: what it does to the lens is not known")
+
+
+def _once(file: ZemaxFile, command: Command) -> None:
+    """Refuse what was said before for the same surface, and otherwise."""
+    number = command.args[:1] if command.key in REPEATED else ()
+    place = (len(file.surfaces), command.key, number)
+    earlier = file.said.setdefault(place, command)
+    if earlier.args != command.args:
+        raise command.error(f"said before, in line {earlier.line}, and otherwise")
 
 
 def _is_merit(file: ZemaxFile, command: Command) -> bool:
@@ -148,17 +161,18 @@ def _complete(file: ZemaxFile, i: int, surface: ZemaxSurface) -> None:
             raise command.error(f"a {surface.kind} surface has no such parameter")
     surface.opening = surface.clear or (surface.semi_diameter if surface.user_set else None)
     if surface.kind == "COORDBRK":  # all its values are 0: nothing but a distance
-        surface.curvature, surface.glass = 0.0, file.surfaces[i - 1].glass if i else "air"
+        surface.curvature, surface.opening = 0.0, None
+        surface.glass = file.surfaces[i - 1].glass if i else "air"
     elif surface.material is not None and i < len(file.surfaces) - 1:
         surface.glass = _material(file, surface.material)
 
 
 def _material(file: ZemaxFile, command: Command) -> str:
     name, nd, vd = command.args[0], command.number(3, 0.0), command.number(4, 0.0)
-    if name.upper() in MODEL_GLASS:
-        return f"{nd:.9g}/{vd:.9g}"
     try:
-        glass, note = zemax_glass(name, nd, vd)
+        glass, note = (f"{nd:.9g}/{vd:.9g}", "") if name.upper() in MODEL_GLASS else zemax_glass(name, nd, vd)
+        if glass not in known_glasses():
+            check_abbe(name, file.draft.waves_um)
     except BadLens as error:
         raise command.error(str(error)) from None
     if not note and glass in known_glasses() and other_maker(found := find_glass(glass), file.catalogues):

@@ -36,6 +36,8 @@ class ZemaxFile:
     listed: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
     catalogues: tuple[str, ...] = ()
     vignetting: list[Command] = field(default_factory=list)
+    said: dict[tuple[int, str, tuple[str, ...]], Command] = field(default_factory=dict)
+    """Lines by the surface they belong to, their keyword, and a number if there may be several."""
     counted: Command | None = None
     """MNUM."""
     operands: list[Command] = field(default_factory=list)

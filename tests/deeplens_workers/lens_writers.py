@@ -61,7 +61,7 @@ def zemax(design: Design) -> str:
         "FTYP": f"FTYP 0 0 {len(design.fields)} {len(design.waves_nm)} 0 0 0",
         "XFLN": f"XFLN {' '.join('0' for _ in design.fields)}",
         "YFLN": f"YFLN {' '.join(map(str, design.fields))}",
-        "WAVM": "\n".join(f"WAVM {i} {wave / 1000!r} 1" for i, wave in enumerate(design.waves_nm, 1)),
+        "WAVM": "\n".join(f"WAVM {i} {round(wave / 1000, 12)!r} 1" for i, wave in enumerate(design.waves_nm, 1)),
         "PWAV": f"PWAV {design.primary}",
         **design.head,
     }

@@ -61,6 +61,82 @@ def test_legacy_and_informational_keys_are_accepted(tmp_path):
     assert find_lens(edited(tmp_path, change)).name == "mine"
 
 
+def test_a_json_lens_has_its_conditions(tmp_path):
+    shipped = find_lens("cooke_triplet_50mm")
+    assert shipped.conditions.wavelengths_um == (0.656, 0.587, 0.486)
+    assert shipped.conditions.primary_um == 0.587
+    assert shipped.conditions.depth_mm == -10000.0
+    assert shipped.conditions.sources["depth"] == "default"
+    assert shipped.conditions.focal_length_mm == pytest.approx(50.02, abs=0.01)
+    assert shipped.conditions.f_number == pytest.approx(4.8, abs=0.05)
+    assert shipped.notes == ()
+    assert hash(shipped) == hash(find_lens("cooke_triplet_50mm"))
+    near = find_lens(edited(tmp_path, lambda tree: tree.update(obj_depth=-700.0, wvln_rgb=[0.5, 0.6, 0.7])))
+    assert near.conditions.depth_mm == -700.0
+    assert near.conditions.wavelengths_um == (0.7, 0.6, 0.5)
+
+
+def test_the_sensor_of_a_json_lens(tmp_path):
+    half = find_lens(edited(tmp_path, lambda tree: tree.update(r_sensor=18.2)))
+    assert half.conditions.sensor_mm == pytest.approx((18.2 * 2**0.5, 18.2 * 2**0.5))
+    both = find_lens(edited(tmp_path, lambda tree: tree.update(r_sensor=18.2, sensor_size=[36, 24])))
+    assert both.conditions.sensor_mm == (36.0, 24.0)
+    assert "21.63" in both.notes[0]
+    assert "18.2" in both.notes[0]
+    tree = json.loads(both.text)
+    assert "r_sensor" not in tree
+    assert tree["sensor_res"] == [3000, 2000]
+    same = find_lens(edited(tmp_path, lambda tree: tree.update(r_sensor=21.633, sensor_size=[36, 24])))
+    assert same.notes == ()
+    asked = find_lens(edited(tmp_path, lambda tree: tree.update(r_sensor=18.2)), sensor_mm=(12.0, 8.0))
+    assert asked.conditions.sensor_mm == (12.0, 8.0)
+    assert asked.conditions.sources["sensor"] == "as asked"
+
+
+@pytest.mark.parametrize("name", ["cooke_triplet_50mm", "double_gauss_100mm", "plano_hyperbolic_50mm"])
+def test_the_text_loads_as_deeplens_loads_the_file(tmp_path, name):
+    from deeplens_workers.raytrace import RayTracer
+
+    lens = find_lens(name)
+    path = tmp_path / "lens.json"
+    path.write_text(lens.text)
+    ours, theirs = RayTracer(path, 3.2), RayTracer(lens.path, 3.2)
+    assert ours.half_sensor.tolist() == theirs.half_sensor.tolist()
+    assert [surface.surf_dict() for surface in ours._lens.surfaces] == [
+        one.surf_dict() for one in theirs._lens.surfaces
+    ]
+    assert ours._lens.foclen == pytest.approx(lens.conditions.focal_length_mm, rel=1e-6)
+
+
+def test_old_aspheres_keep_the_meaning_that_deeplens_gives_them(tmp_path):
+    def change(tree):
+        tree["surfaces"][0] |= {"type": "Aspheric", "k": 0.0, "ai": [1e-3, 0.0]}
+
+    lens = find_lens(edited(tmp_path, change))
+    first = json.loads(lens.text)["surfaces"][0]
+    assert (first["ai"], first["use_ai2"]) == ([1e-3, 0.0], True)
+    curved = find_lens(edited(tmp_path, lambda tree: tree["surfaces"][0].update(roc=1 / (1 / 22.01359 + 2e-3))))
+    assert lens.conditions.focal_length_mm == pytest.approx(curved.conditions.focal_length_mm, rel=1e-9)
+    assert "surfaces: `k` must be a number" in message_of(
+        edited(tmp_path, lambda t: t["surfaces"][0].update(type="Aspheric", k="x"))
+    )
+
+
+def message_of(path: str) -> str:
+    with pytest.raises(SpaceError) as caught:
+        find_lens(path)
+    return str(caught.value)
+
+
+def test_surfaces_that_are_not_followed_leave_first_order_open(tmp_path):
+    for change in ({"type": "ThinLens", "f": 50.0}, {"pos_xy": [0.1, 0.0]}, {"is_square": True}):
+        conditions = find_lens(
+            edited(tmp_path, lambda tree, change=change: tree["surfaces"][0].update(change))
+        ).conditions
+        assert (conditions.focal_length_mm, conditions.f_number, conditions.field_deg) == (None, None, None)
+        assert conditions.depth_mm == -10000.0
+
+
 def test_missing_lens_names_the_nearest():
     with pytest.raises(SpaceError, match=r"cooke_tripel: no such .* did you mean 'cooke_triplet_50mm'\?"):
         find_lens("cooke_tripel")

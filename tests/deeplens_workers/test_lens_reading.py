@@ -1,0 +1,650 @@
+"""What .zmx and .seq files mean: each against a tracer that never saw the file, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deeplens_workers.lens_file import LensFile, find_lens
+from spaces.errors import SpaceError
+from tests.deeplens_workers.conftest import at_depth, tracing
+from tests.deeplens_workers.lens_writers import SINGLET, Design, S, changed, codev, write, zemax
+from tests.deeplens_workers.reference import bk7, rms_um
+
+WRITERS = {".zmx": zemax, ".seq": codev}
+N = bk7(0.5875618)
+
+
+def thick_lens(r1: float, r2: float, thickness: float, n: float) -> float:
+    """Focal length by the lensmaker's equation."""
+    return 1 / ((n - 1) * (1 / r1 - 1 / r2 + (n - 1) * thickness / (n * r1 * r2)))
+
+
+F = thick_lens(50.0, -50.0, 4.0, N)
+
+
+def found(folder, design: Design, suffix: str, **options) -> LensFile:
+    return find_lens(write(folder, f"mine{suffix}", WRITERS[suffix](design)), **options)
+
+
+def refused(folder, name: str, text: str | bytes, **options) -> str:
+    path = write(folder, name, text)
+    with pytest.raises(SpaceError) as caught:
+        find_lens(path, **options)
+    message = str(caught.value)
+    assert message.startswith(f"lens {path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"lens {path}: ")
+
+
+def rendered_rms_um(folder, lens: LensFile, field: tuple[float, float]) -> float:
+    """RMS spot radius by the renderer, from the lens' JSON."""
+    from deeplens_workers.render import load
+
+    pitch = 20.0
+    renderer = load(folder / "lens.json", pitch) if (folder / "lens.json").write_text(lens.text) else None
+    assert renderer is not None
+    points = at_depth(np.array([field]), lens.conditions.depth_mm)
+    made = renderer.render(points, tracing(4096, (lens.conditions.primary_um,), px=(192, 64)))
+    return float(made.rms_radius_px[0, 0]) * pitch
+
+
+def direction(lens: LensFile, field: tuple[float, float]) -> float:
+    """Tangent of a field point's angle: pinhole projection."""
+    half = np.array(lens.conditions.sensor_mm) / 2
+    assert lens.conditions.focal_length_mm is not None
+    return float(np.hypot(*(half * field))) / lens.conditions.focal_length_mm
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize(
+    ("design", "focal", "radius"),
+    [
+        (SINGLET, F, 5.0),
+        (changed(0, conic=-1.2), F, 5.0),
+        (changed(0, conic=-0.8, terms=(-3e-6, 5e-9)), F, 5.0),
+        (changed(1, terms=(0.0, 0.0, 1e-12)), F, 5.0),
+        (changed(0, opening=5.5), F, 5.0),
+        (changed(0, opening=4.0), F, 4.0),
+        (replace(SINGLET, unit_mm=25.4), F, 5.0),
+        (replace(changed(0, terms=(-3e-6, 5e-9)), unit_mm=10.0), F, 5.0),
+        (replace(SINGLET, waves_nm=(940.0,)), thick_lens(50.0, -50.0, 4.0, bk7(0.94)), 5.0),
+        (Design((S(0, 12.0, stop=True), S(50.0, 4.0, "N-BK7"), S(-50.0, 47.0))), F, 5.0),
+        (Design((S(0, 30.0), S(50.0, 4.0, "N-BK7", stop=True), S(-50.0, 47.0))), F, 5.0),
+    ],
+)
+def test_a_file_gives_the_spots_of_its_numbers(tmp_path, suffix, design, focal, radius):
+    lens = found(tmp_path, design, suffix)
+    um = design.waves_nm[0] / 1000
+    indices = [bk7(um) if one.glass else 1.0 for one in design.surfaces]
+    assert lens.conditions.focal_length_mm == pytest.approx(focal, rel=1e-5)
+    assert lens.conditions.primary_um == pytest.approx(um)
+    for field in ((0.0, 0.0), (0.0, 0.5)):
+        expected = rms_um(design.surfaces, indices, radius, direction(lens, field))
+        assert rendered_rms_um(tmp_path, lens, field) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_stop_behind_a_lens_is_as_wide_as_the_light_that_the_pupil_lets_in(tmp_path):
+    lens_part = (S(50.0, 4.0, "N-BK7"), S(-50.0, 10.0))
+    design = Design((*lens_part, S(0, 37.0, stop=True)), pupil=9.0)
+    # The ray at 4.5 mm, traced to the stop with nothing but Snell's law in two dimensions.
+    y, z, u = 4.5, 0.0, 0.0
+    for one, ratio in zip(lens_part, (1 / N, N), strict=True):
+        z0 = one.radius - math.copysign(math.sqrt(one.radius**2 - y**2), one.radius)
+        for _ in range(50):
+            height = y + (z0 - z) * math.tan(u)
+            z0 = one.radius - math.copysign(math.sqrt(one.radius**2 - height**2), one.radius)
+        y = y + (z0 - z) * math.tan(u)
+        normal = math.asin(y / one.radius)
+        u = math.asin(ratio * math.sin(u + normal)) - normal
+        z = z0 - one.thickness
+    expected = y - z * math.tan(u)
+    for suffix in WRITERS:
+        lens = found(tmp_path, design, suffix)
+        assert json.loads(lens.text)["surfaces"][2]["r"] == pytest.approx(expected, rel=1e-9)
+        assert lens.conditions.f_number == pytest.approx(F / 9.0, rel=1e-3)
+    narrow = replace(design, surfaces=(*lens_part, S(0, 37.0, stop=True, opening=3.0)))
+    lens = found(tmp_path, narrow, ".seq")
+    assert json.loads(lens.text)["surfaces"][2]["r"] == 3.0
+    assert lens.conditions.f_number is not None
+    assert lens.conditions.f_number > F / 8.1
+
+
+def test_a_wide_stop_lets_in_what_real_rays_say(tmp_path):
+    """Strong surfaces in front of the stop: the first-order pupil is far too small."""
+    front = (S(40.0, 6.0, "N-BK7", 18.0), S(14.0, 14.0, "", 12.0))
+    design = Design((*front, S(0, 2.0, "", 7.0, stop=True), S(30.0, 6.0, "N-BK7", 14.0), S(-30.0, 30.0, "", 14.0)))
+    lens = found(tmp_path, replace(design, head={"ENPD": "FLOA"}), ".zmx")
+    indices = [N, 1.0, 1.0, N, 1.0]
+    heights = np.linspace(0.01, 17.9, 2000)
+    passed = [h for h in heights if _passes(design.surfaces, indices, h)]
+    focal, f_number = lens.conditions.focal_length_mm, lens.conditions.f_number
+    assert focal is not None
+    assert f_number == pytest.approx(focal / (2 * passed[-1]), rel=2e-3)
+
+
+def _passes(surfaces, indices, y: float) -> bool:
+    """Whether a ray parallel to the axis gets through spheres' and planes' openings."""
+    z, u, before = 0.0, 0.0, 1.0
+    for one, behind in zip(surfaces, indices, strict=True):
+        at = 0.0
+        for _ in range(80):
+            height = y + (at - z) * math.tan(u)
+            if one.radius and abs(height) >= abs(one.radius):
+                return False
+            at = one.radius - math.copysign(math.sqrt(one.radius**2 - height**2), one.radius) if one.radius else 0.0
+        y = y + (at - z) * math.tan(u)
+        if abs(y) > (one.opening or math.inf):
+            return False
+        normal = math.asin(y / one.radius) if one.radius else 0.0
+        sine = before / behind * math.sin(u + normal)
+        if abs(sine) > 1:
+            return False
+        u, before, z = math.asin(sine) - normal, behind, at - one.thickness
+    return True
+
+
+def test_a_finite_object_is_where_the_file_has_it(tmp_path):
+    design = Design((S(50.0, 4.0, "N-BK7", stop=True), S(-50.0, 97.0)), object_mm=97.0, image_opening=8.0)
+    for suffix in WRITERS:
+        lens = found(tmp_path, design, suffix)
+        assert lens.conditions.depth_mm == -97.0
+        stop = json.loads(lens.text)["surfaces"][0]["r"]
+        beyond = stop**2 / 100  # from the pupil's edge, in the vertex plane, the ray goes on to the sag
+        assert stop == pytest.approx(5.0 * (97 + beyond) / 97, rel=1e-3)
+        expected = rms_um(design.surfaces, [N, 1.0], stop, 0.0, 97.0)
+        assert rendered_rms_um(tmp_path, lens, (0.0, 0.0)) == pytest.approx(expected, rel=0.01)
+
+
+def test_infinity_is_so_far_that_the_focus_is_within_a_micrometre(tmp_path):
+    lens = found(tmp_path, SINGLET, ".zmx")
+    assert F**2 / -lens.conditions.depth_mm < 1.0001e-3
+    assert json.loads(lens.text)["obj_depth"] == lens.conditions.depth_mm
+
+
+def test_defocus_of_the_image_moves_the_sensor(tmp_path):
+    text = codev(SINGLET).replace("SI 0.0 0.0", "SI 0.0 -0.7")
+    lens = find_lens(write(tmp_path, "mine.seq", text))
+    assert json.loads(lens.text)["surfaces"][-1]["d_next"] == pytest.approx(46.3)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_automatic_openings_clip_no_light(tmp_path, suffix):
+    design = Design((S(0, 30.0), S(50.0, 4.0, "N-BK7", stop=True), S(-50.0, 47.0)))
+    lens = found(tmp_path, design, suffix)
+    surfaces = json.loads(lens.text)["surfaces"]
+    corner = math.hypot(*lens.conditions.sensor_mm) / 2 / F
+    needed = 5.0 + 30.0 * corner  # from the stop's rim back to the first plane
+    assert needed < surfaces[0]["r"] < 1.1 * needed
+    assert surfaces[1]["r"] == pytest.approx(5.0, rel=1e-9)
+    assert [surface["type"] for surface in surfaces] == ["Plane", "Spheric", "Spheric"]
+
+
+APERTURES = [
+    (".zmx", {"ENPD": f"FNUM {F / 10.0!r} 0"}, 5.0),
+    (".zmx", {"ENPD": f"FNUM {F / 10.0!r} 1"}, 5.0),
+    (".seq", {"EPD": f"FNO {F / 10.0!r}"}, 5.0),
+    (".seq", {"EPD": f"NA {5.0 / F!r}"}, 5.0),
+]
+
+
+@pytest.mark.parametrize(("suffix", "head", "radius"), APERTURES)
+def test_an_f_number_or_na_is_a_pupil(tmp_path, suffix, head, radius):
+    lens = found(tmp_path, replace(SINGLET, head=head), suffix)
+    assert json.loads(lens.text)["surfaces"][0]["r"] == pytest.approx(radius, rel=1e-6)
+    assert lens.conditions.f_number == pytest.approx(F / 10.0, rel=1e-3)
+
+
+def test_object_na_and_working_f_number_at_a_finite_distance(tmp_path):
+    design = Design((S(50.0, 4.0, "N-BK7", stop=True), S(-50.0, 97.0)), object_mm=97.0, image_opening=8.0)
+    slope = math.tan(math.asin(0.05))
+    radius = 97 * slope  # at the vertex; the sag adds a little
+    for suffix, head in (
+        (".seq", {"EPD": "NAO 0.05"}),
+        (".zmx", {"ENPD": "OBNA 0.05 0"}),
+        (".zmx", {"ENPD": f"OBNA {math.degrees(math.asin(0.05))!r} 1"}),
+    ):
+        lens = found(tmp_path, replace(design, head=head), suffix)
+        stop = json.loads(lens.text)["surfaces"][0]["r"]
+        assert stop == pytest.approx(radius + stop**2 / 100 * slope, rel=1e-3)
+    # The paraxial image has the slope 1 / (2 F); at magnification m the object's is m times that.
+    _, image_slope = _paraxial(97.0, 1.0)
+    for suffix, head in ((".seq", {"EPD": "FNO 9"}), (".zmx", {"ENPD": "FNUM 9 1"})):
+        lens = found(tmp_path, replace(design, head=head), suffix)
+        stop = json.loads(lens.text)["surfaces"][0]["r"]
+        assert stop == pytest.approx(97 / (18 * abs(image_slope)), rel=1e-2)
+
+
+def _paraxial(y: float, u: float) -> tuple[float, float]:
+    u = (u - y * (N - 1) / 50) / N
+    y = y + 4 * u
+    return y, N * u - y * (1 - N) / -50
+
+
+def chief(slope: float) -> float:
+    """Where SINGLET's chief ray of that slope meets the sensor, to first order."""
+    y, u = _paraxial(0.0, slope)
+    return y + 47 * u
+
+
+CHIEF = chief(math.tan(math.radians(6.0)))
+
+
+@pytest.mark.parametrize(
+    ("design", "suffix", "half", "words"),
+    [
+        (SINGLET, ".zmx", 6.0, "DIAM"),
+        (SINGLET, ".seq", 6.0, "CIR"),
+        (replace(SINGLET, image_opening=None), ".zmx", CHIEF, "fields"),
+        (replace(SINGLET, image_opening=None), ".seq", CHIEF, "fields"),
+        (replace(SINGLET, image_opening=None, head={"FTYP": "FTYP 3 0 3 1 0 0 0"}), ".zmx", 6.0, "fields"),
+        (replace(SINGLET, image_opening=None, head={"FTYP": "FTYP 2 0 3 1 0 0 0"}), ".zmx", chief(6 / F), "fields"),
+        (replace(SINGLET, image_opening=None, head={"YAN": "XIM 0 3 3\nYIM 0 4 4"}), ".seq", chief(5 / F), "fields"),
+        (replace(SINGLET, image_opening=None, head={"YAN": "YRI 0 4.5"}), ".seq", 4.5, "fields"),
+        (
+            replace(SINGLET, image_opening=None, head={"YFLN": "YFLD 0 4 6", "XFLN": "XFLD 0 0 0"}),
+            ".zmx",
+            CHIEF,
+            "fields",
+        ),
+        (
+            replace(SINGLET, image_opening=None, head={"FTYP": "FTYP 0 0 2 1 0 0 0"}),
+            ".zmx",
+            chief(math.tan(math.radians(4))),
+            "fields",
+        ),
+    ],
+)
+def test_the_sensor_is_the_image_surface_or_what_the_fields_cover(tmp_path, design, suffix, half, words):
+    conditions = found(tmp_path, design, suffix).conditions
+    assert math.hypot(*conditions.sensor_mm) / 2 == pytest.approx(half, rel=3e-3)
+    assert conditions.sensor_mm[0] == conditions.sensor_mm[1]
+    assert words in conditions.sources["sensor"]
+    assert conditions.field_deg == pytest.approx(math.degrees(math.atan(half / F)), rel=3e-3)
+
+
+def test_object_heights_give_the_sensor_of_a_finite_object(tmp_path):
+    design = Design(
+        (S(50.0, 4.0, "N-BK7", stop=True), S(-50.0, 97.0)), object_mm=97.0, image_opening=None, fields=(0.0, 3.0, 5.0)
+    )
+    # The chief ray crosses the front vertex: refracted there, then at 4 mm behind it, at small angles.
+    y, u = _paraxial(0.0, 5.0 / 97.0)
+    expected = y + 97 * u
+    for suffix, head in ((".zmx", {"FTYP": "FTYP 1 0 3 1 0 0 0"}), (".seq", {"YAN": "YOB 0 3 5"})):
+        conditions = found(tmp_path, replace(design, head=head), suffix).conditions
+        assert math.hypot(*conditions.sensor_mm) / 2 == pytest.approx(expected, rel=5e-3)
+
+
+def test_an_automatic_image_size_holds_only_if_its_fields_are_the_files(tmp_path):
+    def half(diam: float, fields=(0.0, 4.0, 6.0)) -> float:
+        text = zemax(replace(SINGLET, image_opening=diam, fields=fields)).replace(
+            f"DIAM {diam!r} 1", f"DIAM {diam!r} 0"
+        )
+        return math.hypot(*find_lens(write(tmp_path, "mine.zmx", text)).conditions.sensor_mm) / 2
+
+    assert half(5.3) == pytest.approx(5.3)
+    assert half(0.01) == pytest.approx(CHIEF, rel=1e-3)
+    with pytest.raises(SpaceError, match=r"how large is the sensor\? .*`data\.sensor_mm`.*`--sensor"):
+        half(0.01, (0.0,))
+
+
+def test_a_sensor_that_is_asked_for_wins(tmp_path):
+    for suffix in WRITERS:
+        lens = found(tmp_path, replace(SINGLET, image_opening=None, fields=(0.0,)), suffix, sensor_mm=(9.0, 6.0))
+        assert lens.conditions.sensor_mm == (9.0, 6.0)
+        assert json.loads(lens.text)["sensor_res"] == [3000, 2000]
+        odd = found(tmp_path, SINGLET, suffix, sensor_mm=(7.1234, 5.3211))
+        assert odd.conditions.sensor_mm == pytest.approx((7.1234, 5.3211), rel=1e-6)
+        tree = json.loads(odd.text)
+        assert tree["sensor_size"][0] * tree["sensor_res"][1] == tree["sensor_size"][1] * tree["sensor_res"][0]
+    with pytest.raises(SpaceError, match="above 0"):
+        found(tmp_path, SINGLET, ".zmx", sensor_mm=(0.0, 6.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "encode"),
+    [
+        ("lens.ZMX", lambda text: text.encode()),
+        ("lens.Zmx", lambda text: text.encode("utf-8-sig")),
+        ("bom.zmx", lambda text: text.encode("utf-16")),
+        ("le.zmx", lambda text: text.encode("utf-16-le")),
+        ("be.zmx", lambda text: text.encode("utf-16-be")),
+        ("latin.zmx", lambda text: text.replace("NAME mine", "NAME f=50 mm, Ø 10 mm, 6°").encode("latin-1")),
+        ("windows.zmx", lambda text: text.replace("\n", "\r\n").encode()),
+        ("mac.zmx", lambda text: text.replace("\n", "\r").encode()),
+    ],
+)
+def test_encodings_and_suffixes(tmp_path, name, encode):
+    lens = find_lens(write(tmp_path, name, encode(zemax(SINGLET))))
+    assert lens.conditions == found(tmp_path, SINGLET, ".zmx").conditions
+    assert lens.name == name.split(".")[0]
+
+
+def test_case_and_layout_of_codev_do_not_matter(tmp_path):
+    plain = found(tmp_path, changed(0, conic=-1.0, terms=(1e-6, 1e-9)), ".seq")
+    text = codev(changed(0, conic=-1.0, terms=(1e-6, 1e-9)))
+    variants = [
+        text.lower().replace("'mine'", "mine"),
+        text.replace("YAN 0.0 4.0 6.0", "YAN 0.0 & ! the axis; not 3\n   4.0 &\n 6.0 ! the edge"),
+        text.replace("  K -1.0\n  A 1e-06\n  B 1e-09\n", "  K -1.D0; A 0.1D-05; B&\n   1e-9\n"),
+        text.replace("SO 0.0", "S0 0.0").replace("S 50.0", "S1 50.0").replace("S -50.0", "S2 -50.0"),
+        text.replace("S 50.0", "S 45.0") + "RDY S1 50\n",
+        text.replace("S 50.0", "S 45.0") + "CUY S1 0.02\n",
+        text.replace("S 50.0 4.0 N-BK7", "S 50.0 3.0") + "THI S1 4.0\nGLA S1..1 N-BK7\n",
+        text.replace("  STO\n", "").replace("SI 0.0", "STO S1\nSI 0.0"),
+        text.replace("  K -1.0\n", "") + "K S1 -1\n",
+        text.replace("RDM;", "RDM N;").replace("S 50.0", "S 0.02").replace("S -50.0", "S -0.02"),
+        text.replace("N-BK7", "NBK7_SCHOTT"),
+        text.replace("N-BK7", "'n-bk7'"),
+        text + "ADE S1 0.0; BDE S1 0\nXDE 0\nCUF S1 0\nADX S1 0\n",
+        text.replace("SI 0.0 0.0", 'CIR EDG 8.0; CCY 0; THC 100; SLB "first lens"\nSI 0.0 0.0'),
+    ]
+    for variant in variants:
+        lens = find_lens(write(tmp_path, "variant.seq", variant))
+        assert json.loads(lens.text)["surfaces"] == json.loads(plain.text)["surfaces"], variant
+        assert lens.conditions == plain.conditions, variant
+
+
+def test_order_and_absence_of_lines_in_zemax_do_not_matter(tmp_path):
+    plain = found(tmp_path, changed(0, conic=-1.0), ".zmx")
+    text = zemax(changed(0, conic=-1.0))
+    harmless = (
+        '  COMM front\n  FIMP \n\n  HIDE 0 0 0 0 0\n  MIRR 2 0\n  SLAB 3\n  POPS 0 0\n  MEMA 9 1 0 0 1 ""\n  FLAP 0 3 0\n'
+        "  PZUP 1 1.0 0.0\n  OBDC 0 0\n  PARM 1 0\n"
+    )
+    variants = [
+        text.replace("  TYPE STANDARD\n", ""),
+        text.replace("  STOP\n", "").replace("  CONI -1.0\n", "  CONI -1.0\n  STOP\n"),
+        text.replace("  CONI -1.0\n", f"  CONI -1.0\n{harmless}"),
+        text.replace("  DISZ 47.0", "  DISZ 47.0\n  MAZH 0 0"),
+        text
+        + 'EFFL 0 1 0 0 0 0 50.0 1.0 0 0\nDMFS 0 0 0 0 0 0 0 0 0 0\nTOL TOFF 0 0 0\nMNUM 1 1\nMOFF 0 1 "" 0 0 0 1 1\n',
+        text.replace("N-BK7 0 0 1.5 40", "n-bk7 0 0 1.5168 64.17"),
+        text.replace("ENPD", "SDMA 0 1 0\nENPD"),
+        text.replace("SURF 0", "WAVM 2 0.55 1").replace("WAVM 2 0.55 1", "SURF 0"),
+    ]
+    for variant in variants:
+        lens = find_lens(write(tmp_path, "variant.zmx", variant))
+        assert json.loads(lens.text)["surfaces"] == json.loads(plain.text)["surfaces"], variant
+        assert lens.conditions == plain.conditions, variant
+
+
+def test_wavelengths_in_use(tmp_path):
+    waves = (486.1327, 587.5618, 656.2725)
+    three = replace(SINGLET, waves_nm=waves, primary=2)
+    expected = (0.6562725, 0.5875618, 0.4861327)
+    padded = "".join(f"WAVM {i} 0.55 1\n" for i in range(4, 25))
+    text = zemax(three)
+    variants = {
+        "a.zmx": text,
+        "padded.zmx": text.replace("PWAV", f"{padded}PWAV"),
+        "list.zmx": text.replace("WAVM 1", "WAVL 0.4861327 0.5875618 0.6562725\nWWGT 1 1 1\nNOTE WAVM 1")
+        .replace("WAVM 2", "NOTE").replace("WAVM 3", "NOTE"),
+        "unused.zmx": text.replace("PWAV", "WAVM 4 0.55 0\nPWAV"),
+        "a.seq": codev(three),
+    }  # fmt: skip
+    for name, variant in variants.items():
+        conditions = find_lens(write(tmp_path, name, variant)).conditions
+        assert conditions.wavelengths_um == pytest.approx(expected, abs=1e-12), name
+        assert conditions.primary_um == pytest.approx(0.5875618, abs=1e-12), name
+    tree = json.loads(find_lens(write(tmp_path, "a.zmx", text)).text)
+    assert tree["wvln_rgb"] == pytest.approx(expected)
+    weighted = find_lens(write(tmp_path, "w.seq", codev(replace(three, head={"WTW": "WTW 1 2 1"}))))
+    assert any("weights" in note for note in weighted.notes)
+    twice = text.replace("WAVM 1", "WAVL 0.5\nWAVM 1")
+    assert "twice" in refused(tmp_path, "twice.zmx", twice)
+    assert "primary" in refused(tmp_path, "primary.zmx", text.replace("PWAV 2\n", ""))
+    assert "number 5" in refused(tmp_path, "primary.zmx", text.replace("PWAV 2", "PWAV 5"))
+    assert "known from" in refused(tmp_path, "far.zmx", text.replace("0.4861327", "3.5"))
+
+
+THIRD = "MNUM 3 2\nTHIC 2 1 40.0 0 0 0 1 1\nTHIC 2 2 47.0 0 0 0 1 1\nTHIC 2 3 50.0 0 0 0 1 1\n"
+
+
+def test_configurations(tmp_path):
+    path = write(tmp_path, "zoom.zmx", zemax(replace(SINGLET, tail=THIRD.replace("\n", ";"))))
+    first, third = find_lens(path), find_lens(path, configuration=3)
+    assert json.loads(first.text)["surfaces"][-1]["d_next"] == 40.0
+    assert json.loads(third.text)["surfaces"][-1]["d_next"] == 50.0
+    assert first.notes == ("the first of 3 configurations is taken",)
+    assert third.notes == ()
+    assert first.configurations == third.configurations == 3
+    assert first.digest != third.digest
+    assert first.sha256 == third.sha256
+    with pytest.raises(SpaceError, match="configuration 4: the file has 3"):
+        find_lens(path, configuration=4)
+    zoom = "ZOO 2|ZOO THI S2 40.0 50.0|ZOO THC S2 100 100|ZOO TIT|ZOO EPD 8.0 9.0|ZOO GLA S1 N-BK7 SF11"
+    path = write(tmp_path, "zoom.seq", codev(replace(SINGLET, tail=zoom)))
+    second = json.loads(find_lens(path, configuration=2).text)["surfaces"]
+    assert (second[0]["mat2"], second[1]["d_next"]) == ("sf11", 50.0)
+    assert second[0]["r"] == pytest.approx(4.5, rel=1e-6)
+    assert find_lens(path).notes == ("the first of 2 configurations is taken",)
+    with pytest.raises(SpaceError, match="configuration 2: the file has 1"):
+        find_lens("cooke_triplet_50mm", configuration=2)
+
+
+@pytest.mark.parametrize(
+    ("operand", "check"),
+    [
+        ("CRVT 1 {} {}", lambda surfaces: surfaces[0]["c"]),
+        ("CONN 1 {} {}", lambda surfaces: surfaces[0].get("k", 0.0)),
+        ("SDIA 2 {} {}", lambda surfaces: surfaces[1]["r"]),
+        ("APER 0 {} {}", lambda surfaces: 2 * surfaces[0]["r"]),
+    ],
+)
+def test_operands_of_configurations(tmp_path, operand, check):
+    design = changed(1, opening=6.0)
+    saved = {"CRVT": 0.02, "CONN": 0.0, "SDIA": 6.0, "APER": 10.0}[operand[:4]]
+    other = {"CRVT": 0.021, "CONN": -1.0, "SDIA": 5.5, "APER": 8.0}[operand[:4]]
+    tail = ";".join(["MNUM 2 1", operand.format(1, saved), operand.format(2, other)])
+    path = write(tmp_path, "two.zmx", zemax(replace(design, tail=tail)))
+    assert check(json.loads(find_lens(path, configuration=1).text)["surfaces"]) == pytest.approx(saved, rel=1e-6)
+    assert check(json.loads(find_lens(path, configuration=2).text)["surfaces"]) == pytest.approx(other, rel=1e-6)
+
+
+def test_glasses_by_every_kind_of_name(tmp_path):
+    for word, glass in (
+        ("N-BK7", "n-bk7"),
+        ("NBK7_SCHOTT", "n-bk7"),
+        ("BK7", "bk7"),
+        ("517.642", "1.517/64.2"),
+        ("517642", "1.517/64.2"),
+        ("516800.641700", "1.516800/64.17"),
+        ("SBSL7_OHARA", "s-bsl7"),
+    ):
+        assert json.loads(found(tmp_path, changed(0, glass=word), ".seq").text)["surfaces"][0]["mat2"] == glass
+    for line, glass, note in (
+        ("___BLANK 1 0 1.62 36.4", "1.62/36.4", ""),
+        ("n-bk7 0 0 1.5168 64.17", "n-bk7", ""),
+        ("MINE 0 0 1.62 36.4 0 0", "1.62/36.4", "MINE"),
+    ):
+        text = zemax(SINGLET).replace("GLAS N-BK7 0 0 1.5 40", f"GLAS {line}")
+        lens = find_lens(write(tmp_path, "glass.zmx", text))
+        assert json.loads(lens.text)["surfaces"][0]["mat2"] == glass
+        assert bool(note) == bool(lens.notes)
+        assert all(note in one for one in lens.notes)
+    hoya = zemax(SINGLET).replace("GCAT SCHOTT", "GCAT HOYA")
+    assert "SCHOTT's" in find_lens(write(tmp_path, "hoya.zmx", hoya)).notes[0]
+
+
+def test_an_index_and_an_abbe_number_say_nothing_of_the_infrared(tmp_path):
+    infrared = replace(changed(0, glass="517.642"), waves_nm=(1550.0,))
+    assert "517.642: its nd and Vd give no index at 1.55 um" in refused(tmp_path, "mine.seq", codev(infrared))
+    for glass in ("___BLANK 1 0 1.62 36.4", "MINE 0 0 1.62 36.4"):
+        text = zemax(replace(SINGLET, waves_nm=(1550.0,))).replace("GLAS N-BK7 0 0 1.5 40", f"GLAS {glass}")
+        assert "no index at 1.55 um" in refused(tmp_path, "mine.zmx", text)
+
+
+def test_a_private_glass_is_fitted_where_the_lens_uses_it(tmp_path):
+    waves = (400.0, 486.1, 587.6, 656.3, 1000.0)
+    table = " ".join(f"{bk7(wave / 1000):.7f}" for wave in waves)
+    own = f"PRV\n  PWL {' '.join(map(str, waves))}\n  'MINE' {table}\nEND"
+    design = replace(changed(0, glass="'MINE'"), waves_nm=(486.1, 587.6, 656.3), primary=2, head={"LATE": own})
+    lens = found(tmp_path, design, ".seq")
+    assert lens.conditions.focal_length_mm == pytest.approx(thick_lens(50, -50, 4, bk7(0.5876)), rel=1e-3)
+    assert "MINE is fitted" in lens.notes[0]
+    wrong = codev(design).replace(table, table.replace(table.split()[2], "1.53"))
+    assert "misses its indices" in refused(tmp_path, "own.seq", wrong)
+    assert "4 indices at 5" in refused(tmp_path, "own.seq", codev(design).replace(table, table[9:].strip()))
+    assert "from 0.4 to 1 um" in refused(tmp_path, "own.seq", codev(replace(design, waves_nm=(1100.0,), primary=1)))
+    assert "END is missing" in refused(tmp_path, "own.seq", codev(design).replace("END\n", ""))
+
+
+ZMX_REFUSALS = {  # what is put in place of what -> words of the message
+    "annular": ("  DISZ 4.0", "  DISZ 4.0\n  CLAP 3 6 0", ["CLAP 3 6 0", "an annular aperture", "full circular"]),
+    "obscured": ("  DISZ 4.0", "  DISZ 4.0\n  OBSC 0 1 0", ["OBSC", "obscuration"]),
+    "rectangular": ("  DISZ 4.0", "  DISZ 4.0\n  SQAP 3 6", ["SQAP", "rectangular"]),
+    "decentred opening": ("  DISZ 4.0", "  DISZ 4.0\n  OBDC 0 1.5", ["OBDC", "decentred"]),
+    "mirror": ("GLAS N-BK7", "GLAS MIRROR", ["GLAS MIRROR", "mirror"]),
+    "unknown glass": ("GLAS N-BK7", "GLAS N-BK8", ["N-BK8", "did you mean 'n-bk"]),
+    "other index": ("N-BK7 0 0 1.5 40", "N-BK7 0 0 1.52 64.1", ["N-BK7", "1.52", "1.5168"]),
+    "offset": ("N-BK7 0 0", "N-BK7 4 0", ["offset"]),
+    "model": ("N-BK7 0 0 1.5 40", "___BLANK 1 0 1.5 0", ["model glass"]),
+    "tilt": ("SURF 2\n  TYPE STANDARD", "SURF 2\n  PARM 3 5.0\n  TYPE COORDBRK", ["PARM 3 5.0", "tilt"]),
+    "toroid": ("TYPE STANDARD\n  CURV 0.02", "TYPE TOROIDAL\n  CURV 0.02", ["TYPE TOROIDAL", "EVENASPH"]),
+    "extended": ("TYPE STANDARD\n  CURV 0.02", "TYPE XASPHERE\n  CURV 0.02", ["TYPE XASPHERE"]),
+    "parameter": ("  DISZ 4.0", "  DISZ 4.0\n  PARM 2 1e-6", ["PARM 2 1e-6", "STANDARD"]),
+    "suffix": ("SURF 2\n", "SURF 2AS\n", ["line 23", "SURF 2AS", "whole number"]),
+    "gap": ("SURF 2\n", "SURF 4\n", ["SURF 4", "expected 2"]),
+    "two stops": ("SURF 2\n", "SURF 2\n  STOP\n", ["one aperture stop", "has 2"]),
+    "no stop": ("  STOP\n", "", ["one aperture stop", "has 0"]),
+    "no aperture": ("ENPD 10.0\n", "", ["how much light"]),
+    "two units": ("ENPD", "UNIT IN\nENPD", ["UNIT IN", "said before, in line 4"]),
+    "two distances": ("  DISZ 4.0", "  DISZ 4.0\n  DISZ 5.0", ["DISZ 5.0", "said before"]),
+    "two apertures": ("ENPD 10.0\n", "ENPD 10.0\nFNUM 4\n", ["FNUM 4", "second"]),
+    "no units": ("UNIT MM X W X CM MR CPMM\n", "", ["no `UNIT` line"]),
+    "non-sequential": ("MODE SEQ", "MODE NSC", ["MODE NSC", "sequential"]),
+    "infinite inside": ("DISZ 4.0", "DISZ INFINITY", ["DISZ INFINITY", "object"]),
+    "not a number": ("DISZ 4.0", "DISZ nan", ["DISZ nan", "number"]),
+    "overflow": ("DISZ 4.0", "DISZ 1e999", ["DISZ 1e999", "number"]),
+    "comma": ("DISZ 4.0", "DISZ 4,0", ["DISZ 4,0", "number"]),
+    "empty": ("DISZ 4.0", "DISZ", ["DISZ", "expected 1 value"]),
+    "curved image": ("CURV 0.0\n  DISZ 0\n", "CURV 0.01\n  DISZ 0\n", ["curved image"]),
+    "unknown": ("ENPD", "XYZW 1\nENPD", ["XYZW 1", "unknown keyword"]),
+    "unknown of a surface": ("  DISZ 4.0", "  DISZ 4.0\n  QRST 1 2", ["QRST 1 2", "unknown keyword"]),
+    "no wavelength": ("WAVM 1 0.5875618 1\n", "", ["no wavelength"]),
+    "wavelength": ("WAVM 1 0.5875618", "WAVM 1 587.5618", ["587.562 um"]),
+    "immersed object": ("CURV 0.0\n  DISZ INFINITY", "GLAS N-BK7\n  CURV 0.0\n  DISZ INFINITY", ["object", "air"]),
+    "dark": ("SURF 2\n", "SURF 2\n  CLAP 0 1e-6\n", ["no light"]),
+    "afocal": ("  GLAS N-BK7 0 0 1.5 40 0 0 0 0 0 0\n", "", ["no focal length"]),
+    "operand": ("SURF 2\n", "MNUM 2 1\nCADX 1 1 2.0\nSURF 2\n", ["CADX", "unknown"]),
+    "operand of no value": ("SURF 2\n", "MNUM 2 1\nTHIC 2 2 40.0\nSURF 2\n", ["THIC", "configuration 1"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ZMX_REFUSALS)
+def test_zemax_lines_that_are_refused(tmp_path, case):
+    before, after, words = ZMX_REFUSALS[case]
+    text = zemax(SINGLET)
+    assert before in text
+    message = refused(
+        tmp_path, "mine.zmx", text.replace(before, after, 1) if case != "curved image" else text.replace(before, after)
+    )
+    for word in words:
+        assert word in message
+
+
+SEQ_REFUSALS = {
+    "tilt": ("  STO\n", "  STO\n  ADE 5.0\n", ["ADE 5.0", "tilt"]),
+    "decentre": ("  STO\n", "  STO\n  XDE 0; YDE 1.0\n", ["YDE 1.0", "decentre"]),
+    "mirror": ("4.0 N-BK7", "4.0 REFL", ["mirror"]),
+    "mirror by mode": ("4.0 N-BK7", "4.0 N-BK7 REFL", ["mirror"]),
+    "unknown glass": ("N-BK7", "NBK9_SCHOTT", ["NBK9_SCHOTT"]),
+    "other maker": ("N-BK7", "NBK7_HOYA", ["NBK7_HOYA"]),
+    "rectangular": ("  STO\n", "  STO\n  REX 4\n", ["REX 4", "rectangular"]),
+    "obscured": ("  STO\n", "  STO\n  CIR OBS 2\n", ["CIR OBS 2", "obscuration"]),
+    "diffractive": ("  STO\n", "  STO\n  DIF DOE\n", ["DIF DOE", "diffractive"]),
+    "special": ("  STO\n", "  STO\n  SPS XYP\n", ["SPS XYP"]),
+    "conic of a sphere": ("  STO\n", "  STO\n  K -1\n", ["CON", "ASP"]),
+    "terms of a conic": ("  STO\n", "  STO\n  CON\n  A 1e-6\n", ["CON"]),
+    "two stops": ("SI 0.0", "STO S2\nSI 0.0", ["STO S2", "one stop"]),
+    "no stop": ("  STO\n", "", ["one aperture stop"]),
+    "after the image": ("GO", "S 0 1\nGO", ["S 0 1", "after the image"]),
+    "no image": ("SI 0.0 0.0", "S 0.0 0.0", ["`SI` line"]),
+    "no object": ("SO 0.0 10000000000000.0\n", "", ["`SO` line"]),
+    "no mode": ("RDM;", "", ["RDM", "radius"]),
+    "no units": ("DIM M\n", "", ["no `DIM` line"]),
+    "unit": ("DIM M", "DIM F", ["DIM F", "I (inches)"]),
+    "gap": ("S -50.0", "S3 -50.0", ["S3 -50.0", "expected S2"]),
+    "no such surface": ("GO", "RDY S7 4\nGO", ["RDY S7 4", "surfaces 0 to 3"]),
+    "quote": ("SI 0.0", "SLB 'front\nSI 0.0", ["quote"]),
+    "unknown": ("SI 0.0", "QQQ 3\nSI 0.0", ["QQQ 3", "unknown command"]),
+    "infinite inside": ("4.0 N-BK7", "1e11 N-BK7", ["1e11", "object"]),
+    "curved image": ("SI 0.0", "SI 100.0", ["curved image"]),
+    "solve of nothing": ("SI 0.0", "S 0.0 47.0\nCUY UMY -0.1\nSI 0.0", ["CUY", "no value is written"]),
+    "paraxial image elsewhere": ("SI 0.0", "PIM\nSI 0.0", ["PIM", "47.7", "47 mm"]),
+    "weights": ("WTW 1", "WTW 1 1", ["weights"]),
+    "kinds of field": ("YAN", "XOB 0 1 2\nYAN", ["fields of more than one kind"]),
+    "zoom": ("GO", "ZOO 3\nZOO THI S2 1 2\nGO", ["ZOO THI S2 1 2", "2 values for 3"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SEQ_REFUSALS)
+def test_codev_commands_that_are_refused(tmp_path, case):
+    before, after, words = SEQ_REFUSALS[case]
+    text = codev(SINGLET)
+    assert before in text
+    message = refused(tmp_path, "mine.seq", text.replace(before, after, 1))
+    for word in words:
+        assert word in message
+
+
+def test_solves_keep_what_is_written(tmp_path):
+    image = -_paraxial(1.0, 0.0)[0] / _paraxial(1.0, 0.0)[1]
+    focused = codev(changed(1, thickness=image)).replace("SI 0.0 0.0", "PIM\nSI 0.0 0.1")
+    assert found(tmp_path, SINGLET, ".seq").notes == ()
+    lens = find_lens(write(tmp_path, "mine.seq", focused))
+    assert json.loads(lens.text)["surfaces"][-1]["d_next"] == pytest.approx(image + 0.1)
+    solved = codev(SINGLET).replace("SI 0.0", "CUY UMY -0.1\nSI 0.0")
+    assert "written value is used" in find_lens(write(tmp_path, "mine.seq", solved)).notes[0]
+
+
+def test_notes_on_what_is_left_out(tmp_path):
+    vignetted = zemax(SINGLET).replace("SURF 0", "VCYN 0 0.1 0.2\nENVD 40 1 1\nSURF 0")
+    notes = find_lens(write(tmp_path, "mine.zmx", vignetted)).notes
+    assert [word for word in ("vignetting", "40 degrees") if not any(word in note for note in notes)] == []
+    vignetted = codev(SINGLET).replace("SO 0.0", "VUY 0 0.1 0.2\nTEM 40\nSO 0.0")
+    notes = find_lens(write(tmp_path, "mine.seq", vignetted)).notes
+    assert [word for word in ("vignetting", "TEM") if not any(word in note for note in notes)] == []
+
+
+def test_a_zero_coordinate_break_is_a_distance_in_the_glass_before_it(tmp_path):
+    text = zemax(Design((S(50.0, 1.0, "N-BK7", stop=True), S(0, 3.0), S(-50.0, 47.0))))
+    text = text.replace("SURF 2\n  TYPE STANDARD", "SURF 2\n  TYPE COORDBRK\n  PARM 1 0\n  PARM 3 0.0")
+    lens = find_lens(write(tmp_path, "mine.zmx", text))
+    assert lens.conditions.focal_length_mm == pytest.approx(F, rel=1e-5)
+
+
+def test_a_negative_distance_goes_back(tmp_path):
+    there = Design((S(0, 10.0), S(0, -10.0), S(50.0, 4.0, "N-BK7", stop=True), S(-50.0, 47.0)))
+    plain = found(tmp_path, SINGLET, ".zmx")
+    lens = found(tmp_path, there, ".zmx")
+    assert lens.conditions.focal_length_mm == pytest.approx(F, rel=1e-5)
+    assert rendered_rms_um(tmp_path, lens, (0.0, 0.5)) == pytest.approx(
+        rendered_rms_um(tmp_path, plain, (0.0, 0.5)), rel=0.01
+    )
+
+
+def test_the_second_power_of_an_even_asphere(tmp_path):
+    text = zemax(SINGLET).replace("TYPE STANDARD\n  CURV 0.02", "TYPE EVENASPH\n  PARM 1 0.001\n  CURV 0.018")
+    lens = find_lens(write(tmp_path, "mine.zmx", text))
+    assert lens.conditions.focal_length_mm == pytest.approx(F, rel=1e-6)
+    assert json.loads(lens.text)["surfaces"][0]["ai"] == [0.001]
+    assert rendered_rms_um(tmp_path, lens, (0.0, 0.0)) > 0
+
+
+def test_the_json_that_is_written_reads_as_the_same_lens(tmp_path):
+    zoomed = replace(SINGLET, waves_nm=(486.1, 550.0, 587.6, 656.3), primary=3)
+    for suffix in WRITERS:
+        lens = found(tmp_path, zoomed, suffix)
+        again = find_lens(write(tmp_path, "again.json", lens.text))
+        assert again.text == lens.text
+        assert again.digest == lens.digest
+        assert replace(again.conditions, sources={}, f_number=None) == replace(
+            lens.conditions, sources={}, f_number=None
+        )
+        assert again.conditions.f_number == pytest.approx(lens.conditions.f_number, rel=1e-6)
