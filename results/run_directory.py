@@ -45,6 +45,10 @@ class RunError(SpaceError):
     """What is on disk cannot be used: missing, damaged, or in use. The message names the file and what to do."""
 
 
+class MachineError(RunError):
+    """The machine is in the way, and the run is sound: once that is mended, `--resume` goes on."""
+
+
 class SourceRecord(Frozen):
     """What a run's data is made of, such as a lens; `sha256` is that of its content."""
 

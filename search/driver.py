@@ -91,7 +91,7 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
             observer.say(f"warning: {warning}")
         earlier = warm_start.read(directory)
         experience = earlier.experience(config) if earlier is not None else None
-        with closing(open_ledger(directory.storage_url, name, config, job.budget, experience)) as ledger:
+        with closing(open_ledger(directory.storage_url, name, config, job.budget, experience, observer.say)) as ledger:
             if config.data.streams:
                 observer.note("filling the stream of fresh data")
             with preparation.supply(*made_of, shape.render_actors) as supply:
@@ -190,7 +190,11 @@ def tune_trials(
             callbacks=[FreeLane(lanes.board), JsonLoggerCallback(), CSVLoggerCallback()],
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    finally:
+        if ledger.failure is not None:  # of which Tune makes a text, or a trial's failure
+            raise ledger.failure
     if searcher.no_lane is not None:
         raise LanesLost(searcher.no_lane)
 

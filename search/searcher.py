@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from search.early_stopping import Decision
-from search.ledger import Ledger
+from search.ledger import Ledger, logger
 from search.observer import Observer
 from search.sampler import Suggestions, given
 from spaces.metrics import best
@@ -202,14 +202,20 @@ def _metrics(result: dict[str, Any]) -> dict[str, float]:
 
 
 def open_ledger(
-    url: str, name: str, space: Study, budget: Budget, earlier: Sequence[FrozenTrial] | None = None
+    url: str,
+    name: str,
+    space: Study,
+    budget: Budget,
+    earlier: Sequence[FrozenTrial] | None = None,
+    said: Callable[[str], None] = logger.warning,
 ) -> Ledger:
     """The ledger of a run, made on first use with its given first trials: the reference is number 0.
 
     Args:
         earlier: another search's trials, as `WarmStart.experience` gives them.
+        said: as of `Ledger`.
     """
-    ledger = Ledger(url, name, space.objectives, Suggestions(space, budget, earlier or ()))
+    ledger = Ledger(url, name, space.objectives, Suggestions(space, budget, earlier or ()), said)
     if not ledger.trials:
         for values in space.first_trials()[: budget.trials]:
             ledger.enqueue(given(space, values))

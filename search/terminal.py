@@ -17,7 +17,7 @@ from typing import TextIO
 from rich.console import Console
 
 from results.analysis import analyze
-from results.run_directory import RunDirectory
+from results.run_directory import MachineError, RunDirectory
 from results.tables import analysis_tables
 from search.api import execute
 from search.display import Display
@@ -45,6 +45,8 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
             return 0
         except SpaceError as error:
             logger.exception("the search ended early: %s", error)
+            if isinstance(error, MachineError) and directory.record.exists():
+                console.print(_go_on(job, cache, address), highlight=False, soft_wrap=True)
             raise
         except BaseException as error:
             # Ray's native calls may wrap what a signal handler raises: the handler's own note tells.
@@ -53,7 +55,7 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
             logger.exception("the search ended early")
             why = "interrupted" if interruption.number is not None else f"failed: {error}; {log} says more"
             if directory.record.exists():
-                why += f"\nEvery reported result is saved. Go on with:\n  {_resume_command(job, cache, address)}"
+                why += f"\n{_go_on(job, cache, address)}"
             else:
                 why += "\nThe run had not begun: nothing is saved, its name is free"
             console.print(why, highlight=False, soft_wrap=True)
@@ -63,6 +65,10 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
 def _places(run: RunDirectory) -> str:
     paths = {"model": run.model, "pictures": run.figures, "TensorBoard": run.tensorboard, "summary": run.summary}
     return "\n".join(f"{name:12} {path}" for name, path in paths.items())
+
+
+def _go_on(job: Job, cache: Path, address: str | None) -> str:
+    return f"Every reported result is saved. Go on with:\n  {_resume_command(job, cache, address)}"
 
 
 def _resume_command(job: Job, cache: Path, address: str | None) -> str:
