@@ -233,7 +233,11 @@ def _start_ray(job: Job, address: str | None, dashboard: bool, observer: Observe
     if (unused := unused_gpus(job.study)) is not None:
         observer.say(f"note: {unused}")
     context = start_ray(
-        namespace=namespace, num_cpus=shape.logical_cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1"
+        said=observer.say,
+        namespace=namespace,
+        num_cpus=shape.logical_cpus,
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
     )
     if dashboard:
         observer.say(

@@ -94,6 +94,8 @@ def render(
 
         sheet = out.with_name(out.name + ".png")  # not only another suffix: a picture of that name may be somebody's
         save_contact_sheet(sheet, file.kernels.kernels, data.grid[0] if points is None else None)
+    except SpaceError:
+        raise
     except ValueError as error:  # DeepLens cannot load or focus the lens; no light
         raise SpaceError(str(error)) from None
     except (OSError, RuntimeError) as error:
