@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from results.run_directory import MachineError
+from spaces.disk import is_full, no_space
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ class Patience:
             try:
                 return call()
             except sqlite3.OperationalError as error:
+                full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR and is_full(self._path.parent)
+                if full or error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    self.failure = MachineError(no_space(self._path))
+                    raise self.failure from None
                 if error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY):
                     raise
                 if self.failure is not None:

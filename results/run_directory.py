@@ -17,7 +17,6 @@ results/runs/<name>/
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -32,6 +31,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ValidationError
 
 from results.summary import Summary
+from spaces.disk import full_disk
 from spaces.errors import SpaceError, first_problem, nearest
 from spaces.files import locked, replacing
 from spaces.frozen import Frozen
@@ -287,8 +287,9 @@ def write_json(path: Path, model: BaseModel) -> None:
         with replacing(path) as temporary:
             temporary.write_text(text)
     except OSError as error:
-        todo = "; free some space" if error.errno == errno.ENOSPC else ""
-        raise RunError(f"{path}: cannot be written: {error.strerror}{todo}") from None
+        if (full := full_disk(error)) is not None:
+            raise MachineError(full) from None
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def read_json[Model: BaseModel](path: Path, model: type[Model], missing: str) -> Model:

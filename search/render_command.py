@@ -21,6 +21,7 @@ from deeplens_workers.telemetry import rates
 from results.run_directory import RunError
 from search.plan import check_writable
 from search.process import start_ray
+from spaces.disk import full_disk
 from spaces.errors import SpaceError, check
 
 
@@ -99,7 +100,7 @@ def render(
     except ValueError as error:  # DeepLens cannot load or focus the lens; no light
         raise SpaceError(str(error)) from None
     except (OSError, RuntimeError) as error:
-        raise RunError(f"{out}: {error}") from None
+        raise RunError(full_disk(error, out) or f"{out}: {error}") from None
     from deeplens_workers.dataset import sampling_warnings
 
     for warning in sampling_warnings(kernels, data):

@@ -20,7 +20,7 @@ from search.observer import Observer
 from search.sampler import Suggestions, given
 from spaces.metrics import best
 from spaces.study import Budget, Study
-from trainables.lanes.board import NO_LANE
+from trainables.lanes.board import HALTS
 
 
 @dataclass(slots=True)
@@ -90,12 +90,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._decisions = decisions
         self._lanes = lanes
         self._running: dict[str, _Running] = {}
-        self.no_lane: str | None = None
-        """Set when the last lane is lost: the reason. Trials it strikes are left to be resumed."""
+        self.halted: str | None = None
+        """Set when the last lane is lost or the disk is full: the reason. Trials it strikes are left to be resumed."""
 
     def suggest(self, trial_id: str) -> Any:
         """{number, params} of the next trial, None while every lane has one, `Searcher.FINISHED` when none is left."""
-        if self.no_lane is not None:
+        if self.halted is not None:
             return Searcher.FINISHED
         # While nothing runs, Tune would sleep over a None; a trial that no lane is left for fails with the reason.
         if self._running and len(self._running) >= self._lanes():
@@ -149,8 +149,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if result is not None:  # a stopped trial's last report comes only here
             self.on_trial_result(trial_id, result)
         running = self._running.pop(trial_id)
-        if running.failure and running.failure.startswith(NO_LANE):
-            self.no_lane = running.failure
+        if running.failure and running.failure.startswith(HALTS):
+            self.halted = running.failure
             return
         if error:
             running.failure = running.failure or "the trial's process died and its retries with it"

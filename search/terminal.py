@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -109,6 +110,11 @@ def signals() -> Iterator[Interruption]:
             signal.signal(name, handler)
 
 
+def _unbuffered(log: Path) -> TextIO:
+    """A full disk loses lines, and nothing waits to be written when the file is closed."""
+    return io.TextIOWrapper(log.open("ab", buffering=0), write_through=True)  # type: ignore[type-var]
+
+
 @contextmanager
 def library_output_to(log: Path) -> Iterator[TextIO]:
     """Send all that libraries log or print, native code included, to a file; yields the terminal, for the search."""
@@ -117,7 +123,7 @@ def library_output_to(log: Path) -> Iterator[TextIO]:
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
     root = logging.getLogger()
-    with log.open("a") as file, os.fdopen(os.dup(saved[0]), "w", buffering=1) as terminal:
+    with _unbuffered(log) as file, os.fdopen(os.dup(saved[0]), "w", buffering=1) as terminal:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         handler = logging.StreamHandler(file)
@@ -129,8 +135,9 @@ def library_output_to(log: Path) -> Iterator[TextIO]:
             yield terminal
         finally:
             root.removeHandler(handler)
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):  # a full disk
+                    stream.flush()
             for descriptor, kept in enumerate(saved, start=1):
                 os.dup2(kept, descriptor)
                 os.close(kept)

@@ -1,14 +1,20 @@
 """Whole searches on machines that are in their way: another program, no memory, no space, no home, no time."""
 
+import os
+import signal
 import subprocess
-from contextlib import contextmanager
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from results.records import read_trials
 from results.run_directory import RunDirectory
+from tests.disks import fill, small_disk
 from tests.results.test_database import WRITER, Holder
 from tests.search.test_search import TRIALS, command, new_run
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -63,3 +69,91 @@ def test_another_program_with_the_studys_lock_is_waited_for_and_then_named(tmp_p
     done = subprocess.run(resumed(tmp_path, "locked"), capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(states(tmp_path, "locked")) == TRIALS
+
+
+class Cgroup:
+    """A memory cgroup of either version."""
+
+    def __init__(self):
+        v1 = Path("/sys/fs/cgroup/memory")
+        self.path = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / f"psf-search-{uuid.uuid4().hex[:8]}"
+        self.names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control")
+        if not v1.is_dir():
+            self.names = ("memory.max", "memory.current", "memory.events")
+        self.path.mkdir()
+
+    def limit(self, size):
+        with suppress(OSError):  # version 1 refuses less than what cannot be given back
+            (self.path / self.names[0]).write_text(str(size))
+
+    def used(self):
+        return int((self.path / self.names[1]).read_text())
+
+    def kills(self):
+        return int(dict(line.split() for line in (self.path / self.names[2]).read_text().splitlines())["oom_kill"])
+
+    def around(self, arguments):
+        return ["sh", "-c", f'echo $$ > {self.path}/cgroup.procs && exec "$@"', "sh", *arguments]
+
+    def remove(self):
+        for pid in (self.path / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        wait_until(lambda: not (self.path / "cgroup.procs").read_text())
+        self.path.rmdir()
+
+
+@pytest.fixture
+def cgroup():
+    try:
+        made = Cgroup()
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made here: {error}")
+    yield made
+    made.remove()
+
+
+def test_a_worker_killed_for_memory_costs_nothing_but_time(tmp_path, cgroup):
+    """There is memory for one lane of two, which is said. Then there is less for a moment, and the kernel kills a process of Ray's."""
+    size = 2400 * 2**20
+    cgroup.limit(size)
+    with search(tmp_path, cgroup.around(new_run(tmp_path, "killed", "budget.quick.steps=400"))) as process:
+        assert "1 lanes instead of 2" in printed_until(process, "on 1 lanes")
+        printed_until(process, "[1/")
+
+        def killed():
+            cgroup.limit(cgroup.used() - 2**25)  # ever less, as far as the kernel finds something to give back
+            return cgroup.kills()
+
+        wait_until(killed)
+        cgroup.limit(size)
+        rest = process.stdout.read()
+        assert process.wait() == 0, rest + (tmp_path / "errors").read_text()
+    found = states(tmp_path, "killed")
+    assert len(found) == TRIALS
+    assert set(found) <= {"COMPLETE", "PRUNED"}
+
+
+def test_a_full_disk_ends_the_search_with_its_name_and_the_search_goes_on_once_there_is_space(tmp_path):
+    with small_disk(tmp_path / "runs", 2**27) as disk, search(tmp_path, new_run(tmp_path, "full")) as process:
+        printed_until(process, "[1/")
+        filler = fill(disk)
+        rest = process.stdout.read()
+        assert process.wait() == 1, rest
+        (error,) = (tmp_path / "errors").read_text().splitlines()
+        assert f"no space left on the disk at {disk} (" in error
+        assert "--resume full" in rest
+        assert "no finalist" not in rest
+        filler.unlink()
+        done = subprocess.run(resumed(tmp_path, "full"), capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert set(states(tmp_path, "full")) <= {"COMPLETE", "PRUNED"}
+
+
+def test_a_full_disk_under_the_cache_is_named(tmp_path):
+    with small_disk(tmp_path / "cache", 2**15) as disk:
+        done = subprocess.run(new_run(tmp_path, "full"), capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 1
+        (error,) = done.stderr.splitlines()
+        assert f"no space left on the disk at {disk} (" in error
+        assert "MB needed" in error
