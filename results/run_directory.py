@@ -21,7 +21,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +30,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError
 
+from results import older
 from results.summary import Summary
 from spaces.disk import full_disk
 from spaces.errors import SpaceError, first_problem, nearest
@@ -83,7 +84,11 @@ class RunRecord(Frozen):
             return Study.model_validate(self.study)
         except ValidationError as error:
             problem = first_problem(error, Study)
-            raise RunError(f"run {self.name}: its study does not fit this version: {problem}") from None
+            made = self.versions.get("psf-search", "of an unknown version")
+            raise RunError(
+                f"run {self.name}: its study, made by psf-search {made}, does not fit this version: {problem}; go on with that "
+                "version, or start a new run"
+            ) from None
 
     def budget(self) -> Budget:
         """The preset's budget in the resolved study. Raises RunError as `resolved_study` does."""
@@ -201,14 +206,15 @@ class RunDirectory:
 
     def read_record(self) -> RunRecord:
         """Raises RunError: `run.json` is missing or damaged."""
-        return read_json(self.record, RunRecord, "this is not a run's directory, or the run never started")
+        missing = "this is not a run's directory, or the run never started"
+        return read_json(self.record, RunRecord, missing, older.run_record)
 
     def write_summary(self, summary: Summary) -> None:
         write_json(self.summary, summary)
 
     def read_summary(self) -> Summary | None:
         """The summary, or None while the search has not ended. Raises RunError when it is damaged."""
-        return read_json(self.summary, Summary, "") if self.summary.exists() else None
+        return read_json(self.summary, Summary, "", older.summary) if self.summary.exists() else None
 
     @contextmanager
     def lock(self) -> Iterator[Self]:
@@ -292,15 +298,33 @@ def write_json(path: Path, model: BaseModel) -> None:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def read_json[Model: BaseModel](path: Path, model: type[Model], missing: str) -> Model:
-    """A model that `write_json` wrote. Raises RunError: missing (which `missing` explains) or damaged."""
+def read_json[Model: BaseModel](
+    path: Path, model: type[Model], missing: str, as_now: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> Model:
+    """A model that `write_json` wrote, this version's or an earlier one's.
+
+    Args:
+        as_now: makes this version's of what an earlier one wrote.
+
+    Raises:
+        RunError: missing (which `missing` explains), damaged, or of a version that is not read any more.
+    """
+    found: Any = None
     try:
-        return model.model_validate_json(path.read_bytes())
+        found = json.loads(path.read_bytes())
+        return model.model_validate_json(json.dumps(as_now(found)))
     except FileNotFoundError:
         raise RunError(f"{path}: missing; {missing}") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
+        problem = str(first_problem(error, model))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # no JSON, or not of that form
+        problem = str(error).partition("\n")[0]
+    versions = found.get("versions") if isinstance(found, dict) else None
+    if isinstance(versions, dict) and "psf-search" in versions:
         raise RunError(
-            f"{path}: damaged or of another version: {first_problem(error, model)}; restore it from a copy"
-        ) from None
+            f"{path}: written by psf-search {versions['psf-search']}, not readable by this version: {problem}; read it with that "
+            "version, or restore it from a copy"
+        )
+    raise RunError(f"{path}: damaged or of another version: {problem}; restore it from a copy")

@@ -15,12 +15,10 @@ from safetensors.torch import load_file, save
 
 from spaces.errors import SpaceError
 from spaces.files import write
-from spaces.system import system
+from spaces.system import BEFORE_SYSTEMS, system
 from trainables.learner import Network
 
 FORMAT = 3
-# Exports of format 2 did not name their system: there was one.
-BEFORE_SYSTEMS = {"system": "cvae_psf", "system_version": 2}
 
 
 def export(network: Network, name: str, directory: Path) -> None:

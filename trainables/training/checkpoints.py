@@ -23,7 +23,7 @@ from torch import Tensor
 
 from spaces.errors import SpaceError
 from spaces.files import write
-from spaces.system import system
+from spaces.system import BEFORE_SYSTEMS, system
 from trainables.learner import Network
 from trainables.training.state import with_prefix, without_prefix
 from trainables.training.stored import Kind
@@ -111,6 +111,7 @@ def _read(path: Path) -> Checkpoint:
     data = path.with_suffix(".safetensors").read_bytes()
     if _digest({name: value for name, value in record.items() if name != "sha256"}, data) != record["sha256"]:
         raise ValueError("it does not match its SHA-256")
+    record = {**BEFORE_SYSTEMS, **record}
     version = system(record["system"]).version
     if record["system_version"] != version:
         raise SpaceError(
