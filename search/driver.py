@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from results.records import check_database, read_trials
 from results.run_directory import MachineError, RunDirectory, RunRecord, SourceRecord
 from search import warm_start
+from search.home import find_caches
 from search.ledger import Ledger
 from search.limits import Limits
 from search.observer import Observer, Observers
@@ -58,6 +59,7 @@ def run(job: Job, *, cache: Path, address: str | None, dashboard: bool, observer
         SpaceError: the run is in use or damaged, the machine is in the way, or the cluster cannot hold its shape.
     """
     began = time.monotonic()
+    find_caches(observer.say)
     with _told_plainly(job.directory), job.directory.lock(), _joined_ray(job, address, dashboard, observer) as shape:
         _record_start(job, cache, observer)
         data, ended = _search(job, shape, cache, observer)

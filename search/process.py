@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from results.run_directory import MachineError
+from spaces.disk import full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def start_ray(address: str = "local", said: Callable[[str], None] = logger.warni
 
     Raises:
         MachineError: Ray cannot be started here.
-        OSError: no cluster answers at the address, or a file cannot be written.
+        OSError: no cluster answers at the address, or the disk is full.
     """
     import ray
 
@@ -45,8 +46,12 @@ def start_ray(address: str = "local", said: Callable[[str], None] = logger.warni
         try:
             return ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises just that
-            if address != "local" or (isinstance(error, OSError) and not isinstance(error, TimeoutError)):
+            if address != "local" or full_disk(error) is not None:
                 raise
+            if isinstance(error, OSError) and error.filename:
+                raise MachineError(
+                    f"{error.filename}: {error.strerror}; Ray keeps its files there, RAY_TMPDIR=DIRECTORY moves them"
+                ) from error
             _end_what_started()
             why = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
             if tried == TRIES:

@@ -19,6 +19,7 @@ from deeplens_workers.psf_data import PsfData
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from deeplens_workers.telemetry import rates
 from results.run_directory import RunError
+from search.home import find_caches
 from search.plan import check_writable
 from search.process import start_ray
 from spaces.disk import full_disk
@@ -87,6 +88,7 @@ def render(
     where = _grid(data) if points is None else _read_points(points, data)
     tracing = Tracing(data.channels(), trace_px, data.kernel_px, rays, seed, noise, data.psf_model, recenter)
     request = RenderRequest(find_lens(lens), where, pixel_pitch, tracing)
+    find_caches(lambda line: print(line, file=sys.stderr))
     try:
         kernels = _rendered(request, actors)
         file = PsfFile(request, kernels)

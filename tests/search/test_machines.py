@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from results.records import read_trials
 from results.run_directory import RunDirectory
 from tests.disks import fill, small_disk
+from tests.processes import tree
 from tests.results.test_database import WRITER, Holder
-from tests.search.test_search import TRIALS, command, new_run
+from tests.search.test_search import ROOT, TRIALS, command, new_run
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -157,3 +159,58 @@ def test_a_full_disk_under_the_cache_is_named(tmp_path):
         (error,) = done.stderr.splitlines()
         assert f"no space left on the disk at {disk} (" in error
         assert "MB needed" in error
+
+
+SUSPENDED = 180.0
+"""Seconds: longer than any time after which Ray takes a process for dead."""
+
+
+def test_a_search_that_is_suspended_for_minutes_goes_on_where_it_was(tmp_path):
+    with search(tmp_path, new_run(tmp_path, "suspended", "budget.quick.steps=1000")) as process:
+        printed_until(process, "[1/")
+        stopped = set()
+        while found := tree(process.pid) - stopped:  # what one that is not yet stopped may have started
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            stopped |= found
+        time.sleep(SUSPENDED)  # what is tested
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        rest = process.stdout.read()
+        assert process.wait() == 0, rest + (tmp_path / "errors").read_text()
+    assert "warning" not in rest
+    found = states(tmp_path, "suspended")
+    assert len(found) == TRIALS
+    assert set(found) <= {"COMPLETE", "PRUNED"}
+
+
+def test_no_home_and_a_read_only_program(tmp_path):
+    """Caches go elsewhere, which is said; nobody makes the home directory."""
+    read_only = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    prefix = ["unshare", "--mount", "sh", "-c", read_only, str(ROOT)]
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+        prefix = []
+    (tmp_path / "tmp").mkdir()
+    home = tmp_path / "none" / "home"
+    environment = {**os.environ, "HOME": str(home), "TMPDIR": str(tmp_path / "tmp"), "RAY_TMPDIR": "/tmp"}
+    for variable in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"):
+        environment.pop(variable, None)
+    arguments = [*prefix, *new_run(tmp_path, "homeless")]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(home) in done.stdout
+    assert str(tmp_path / "tmp" / f"psf-search-{os.getuid()}") in done.stdout
+    assert not home.parent.exists()
+
+
+def test_rays_own_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "RAY_TMPDIR": str(tmp_path / "file")}
+    arguments = new_run(tmp_path, "nowhere")
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 1
+    (error,) = done.stderr.splitlines()
+    assert str(tmp_path / "file") in error
+    assert "RAY_TMPDIR" in error
