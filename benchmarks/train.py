@@ -29,7 +29,7 @@ import torch
 from results.analysis import efficiency
 from results.records import read_trials
 from results.run_directory import RunDirectory
-from search.plan import machine
+from search.machine import machine
 from search.process import start_ray
 from spaces.loading import load
 from trainables.lanes.board import Assignment, Report
@@ -58,7 +58,7 @@ def plain(trial: CvaePsfTrial, sets: dict[str, str], steps: int) -> float:
 
 def plain_loop(trial: CvaePsfTrial, sets: dict[str, str], steps: int) -> float:
     """Steps per second of the same mathematics with nothing around it, on all CPUs and with a lane's settings of memory."""
-    torch.set_num_threads(machine()[0])
+    torch.set_num_threads(machine().cpus)
     data = PsfTensors.load(sets["train"], sets["validation"])
     count, channels, side, _ = data.train.kernels.shape
     torch.manual_seed(0)
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--search", type=int, metavar="TRIALS", help="also run a search of so many trials")
     parser.add_argument("--cache", type=Path, default=Path("results/cache"))
     arguments = parser.parse_args()
-    cpus, _ = machine()
+    cpus = machine().cpus
     study = load("cvae_psf")
     trial = study.trial({**study.first_trials()[1], "precision": arguments.precision})
     assert isinstance(trial, CvaePsfTrial)

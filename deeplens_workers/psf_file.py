@@ -68,10 +68,10 @@ def write(path: Path, file: PsfFile) -> None:
 
 
 def _safetensors(path: Path, file: PsfFile) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(array) for name, array in file.arrays().items()}
-    save_file(arrays, path, {name: json.dumps(value) for name, value in file.metadata().items()})
+    path.write_bytes(save(arrays, {name: json.dumps(value) for name, value in file.metadata().items()}))
 
 
 def _npz(path: Path, file: PsfFile) -> None:

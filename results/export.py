@@ -10,9 +10,11 @@ from pathlib import Path
 from results.analysis import standings
 from results.final_tables import columns, final_sentences, methods
 from results.formatting import decimals, interval, megabytes, microseconds, number
-from results.run_directory import RunDirectory, RunError
+from results.run_directory import MachineError, RunDirectory, RunError
 from results.summary import BaselineResult, FinalistResult, Summary
 from spaces.card import Card
+from spaces.disk import full_disk
+from spaces.files import write as write_file
 from spaces.metrics import SEALED
 from spaces.system import System
 
@@ -33,13 +35,15 @@ def export_model(run: RunDirectory, write: Callable[[Path], None], card: str) ->
     try:
         partial.mkdir(parents=True)
         write(partial)
-        (partial / "card.md").write_text(card)
+        write_file(partial / "card.md", card.encode())
         if run.model.exists():
             run.model.rename(replaced)
         partial.rename(run.model)
     except OSError as error:
         if replaced.exists() and not run.model.exists():
             replaced.rename(run.model)
+        if (full := full_disk(error, run.model)) is not None:
+            raise MachineError(full) from None
         raise RunError(f"{run.model}: the model cannot be exported: {error.strerror or error}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

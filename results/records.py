@@ -12,6 +12,7 @@ from typing import Any, Literal
 import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
+from results.database import Patience
 from results.run_directory import RunDirectory, RunError
 from spaces.metrics import Mode, sign
 from spaces.study import Scalar
@@ -87,10 +88,10 @@ def check_database(run: RunDirectory) -> None:
     try:
         connection = _connect(path)
         try:
-            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            verdict = connection.cursor().execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:
             connection.close()
-    except sqlite3.OperationalError as error:  # locked, or not ours to open
+    except sqlite3.OperationalError as error:  # not ours to open
         raise RunError(f"{path}: the study database cannot be read: {error}") from None
     except sqlite3.Error as error:
         raise RunError(f"{path}: the study database is damaged ({error}); {ADVICE}") from None
@@ -149,7 +150,7 @@ def trial_record(trial: optuna.trial.FrozenTrial) -> TrialRecord:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """`mode=rw` never creates a file, and unlike `ro` it reads a database whose writer was killed inside a commit."""
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)
+    return Patience(path).connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)
 
 
 def _one_line(error: Exception) -> str:

@@ -17,12 +17,11 @@ results/runs/<name>/
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +30,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError
 
+from results import older
 from results.summary import Summary
+from spaces.disk import full_disk
 from spaces.errors import SpaceError, first_problem, nearest
 from spaces.files import locked, replacing
 from spaces.frozen import Frozen
@@ -43,6 +44,10 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 class RunError(SpaceError):
     """What is on disk cannot be used: missing, damaged, or in use. The message names the file and what to do."""
+
+
+class MachineError(RunError):
+    """The machine is in the way, and the run is sound: once that is mended, `--resume` goes on."""
 
 
 class SourceRecord(Frozen):
@@ -79,7 +84,11 @@ class RunRecord(Frozen):
             return Study.model_validate(self.study)
         except ValidationError as error:
             problem = first_problem(error, Study)
-            raise RunError(f"run {self.name}: its study does not fit this version: {problem}") from None
+            made = self.versions.get("psf-search", "of an unknown version")
+            raise RunError(
+                f"run {self.name}: its study, made by psf-search {made}, does not fit this version: {problem}; go on with that "
+                "version, or start a new run"
+            ) from None
 
     def budget(self) -> Budget:
         """The preset's budget in the resolved study. Raises RunError as `resolved_study` does."""
@@ -197,14 +206,15 @@ class RunDirectory:
 
     def read_record(self) -> RunRecord:
         """Raises RunError: `run.json` is missing or damaged."""
-        return read_json(self.record, RunRecord, "this is not a run's directory, or the run never started")
+        missing = "this is not a run's directory, or the run never started"
+        return read_json(self.record, RunRecord, missing, older.run_record)
 
     def write_summary(self, summary: Summary) -> None:
         write_json(self.summary, summary)
 
     def read_summary(self) -> Summary | None:
         """The summary, or None while the search has not ended. Raises RunError when it is damaged."""
-        return read_json(self.summary, Summary, "") if self.summary.exists() else None
+        return read_json(self.summary, Summary, "", older.summary) if self.summary.exists() else None
 
     @contextmanager
     def lock(self) -> Iterator[Self]:
@@ -283,19 +293,38 @@ def write_json(path: Path, model: BaseModel) -> None:
         with replacing(path) as temporary:
             temporary.write_text(text)
     except OSError as error:
-        todo = "; free some space" if error.errno == errno.ENOSPC else ""
-        raise RunError(f"{path}: cannot be written: {error.strerror}{todo}") from None
+        if (full := full_disk(error)) is not None:
+            raise MachineError(full) from None
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def read_json[Model: BaseModel](path: Path, model: type[Model], missing: str) -> Model:
-    """A model that `write_json` wrote. Raises RunError: missing (which `missing` explains) or damaged."""
+def read_json[Model: BaseModel](
+    path: Path, model: type[Model], missing: str, as_now: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> Model:
+    """A model that `write_json` wrote, this version's or an earlier one's.
+
+    Args:
+        as_now: makes this version's of what an earlier one wrote.
+
+    Raises:
+        RunError: missing (which `missing` explains), damaged, or of a version that is not read any more.
+    """
+    found: Any = None
     try:
-        return model.model_validate_json(path.read_bytes())
+        found = json.loads(path.read_bytes())
+        return model.model_validate_json(json.dumps(as_now(found)))
     except FileNotFoundError:
         raise RunError(f"{path}: missing; {missing}") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
+        problem = str(first_problem(error, model))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # no JSON, or not of that form
+        problem = str(error).partition("\n")[0]
+    versions = found.get("versions") if isinstance(found, dict) else None
+    if isinstance(versions, dict) and "psf-search" in versions:
         raise RunError(
-            f"{path}: damaged or of another version: {first_problem(error, model)}; restore it from a copy"
-        ) from None
+            f"{path}: written by psf-search {versions['psf-search']}, not readable by this version: {problem}; read it with that "
+            "version, or restore it from a copy"
+        )
+    raise RunError(f"{path}: damaged or of another version: {problem}; restore it from a copy")

@@ -15,8 +15,8 @@ import typer
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
+from results.fitting import FittingTable
 from results.run_directory import RunError
 from search.api import CACHE
 from spaces.errors import SpaceError
@@ -168,8 +168,8 @@ def _wavelengths(parameters: dict[str, Any]) -> list[float] | None:
     return list(dict.fromkeys(wavelength for channel in parameters["channels"] for wavelength, _ in channel))
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, show_footer=True)
+def _table(rows: list[dict[str, Any]]) -> FittingTable:
+    table = FittingTable(box=None, pad_edge=False, show_footer=True)
     table.add_column("made of", _count(rows))
     for heading in ("items", "wavelengths (um)", "kernel (px)", "rays"):
         table.add_column(heading, justify="right")

@@ -22,6 +22,7 @@ from search import plan
 from search.api import CACHE, as_settings, check_places, plan_search, refuse_with_resume
 from search.cache_command import app as cache_app
 from search.render_command import render
+from spaces.disk import full_disk
 from spaces.errors import SpaceError
 from spaces.loading import available, load
 
@@ -160,6 +161,11 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1 if isinstance(error, RunError) else 2)
     except MemoryError as error:
         print(f"psf-search: not enough memory: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if (full := full_disk(error)) is None:
+            raise
+        print(f"psf-search: {full}", file=sys.stderr)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)  # Typer's own, such as 130; our commands return nothing
 

@@ -12,9 +12,9 @@ from typing import Self
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
+from results.fitting import FittingTable
 from search.observer import Observer
 from search.plan import expected_steps, final_steps
 from spaces.metrics import better
@@ -190,8 +190,9 @@ class Display(Observer):
         with self._lock:
             running = [row for row in self._rows.values() if row.state == "running"]
             ended = [row for row in self._rows.values() if row.state != "running"][-RECENT:]
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("trial", "state", "step", self._objective.metric, "seconds"):
+        # On a narrow terminal the last ones have no room.
+        table = FittingTable(caption_justify="left", box=None, pad_edge=False, header_style="bold")
+        for column in ("trial", "state", self._objective.metric.rpartition("/")[2], "step", "seconds"):
             table.add_column(column, justify="left" if column == "state" else "right")
         now = time.monotonic()
         for row in [*ended, *running]:
@@ -200,8 +201,8 @@ class Display(Observer):
             table.add_row(
                 str(row.number),
                 row.state + (f": {row.reason}" if row.reason else " (best)" if is_best else ""),
-                f"{row.step}/{self._steps}",
                 "" if row.value is None else f"{row.value:.4g}",
+                f"{row.step}/{self._steps}",
                 f"{now - row.started:.0f}" if row.state == "running" else "",
                 style=style,
             )

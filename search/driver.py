@@ -19,8 +19,9 @@ import ray
 from optuna.trial import TrialState
 
 from results.records import check_database, read_trials
-from results.run_directory import RunRecord, SourceRecord
+from results.run_directory import MachineError, RunDirectory, RunRecord, SourceRecord
 from search import warm_start
+from search.home import find_caches
 from search.ledger import Ledger
 from search.limits import Limits
 from search.observer import Observer, Observers
@@ -31,6 +32,7 @@ from search.sampler import rehearse
 from search.scheduler import EarlyStopping, rule
 from search.searcher import StudySearcher, open_ledger
 from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
+from spaces.disk import full_disk
 from spaces.errors import SpaceError
 from spaces.study import Study
 from spaces.system import Prepared
@@ -54,16 +56,32 @@ def run(job: Job, *, cache: Path, address: str | None, dashboard: bool, observer
     """Run or go on with a search, to its end.
 
     Raises:
-        SpaceError: the run is in use or damaged, or the cluster cannot hold its shape.
+        SpaceError: the run is in use or damaged, the machine is in the way, or the cluster cannot hold its shape.
     """
     began = time.monotonic()
-    with job.directory.lock(), _joined_ray(job, address, dashboard, observer) as shape:
+    find_caches(observer.say)
+    with _told_plainly(job.directory), job.directory.lock(), _joined_ray(job, address, dashboard, observer) as shape:
         _record_start(job, cache, observer)
         data, ended = _search(job, shape, cache, observer)
         observer.note("judging the finalists at the sealed test set")
         from search.finish import finish
 
         finish(job, data, seconds=time.monotonic() - began, ended=ended)
+
+
+@contextmanager
+def _told_plainly(directory: RunDirectory) -> Iterator[None]:
+    """What the machine is to blame for, in one line."""
+    try:
+        yield
+    except SpaceError:
+        raise
+    except LanesLost as error:
+        raise MachineError(f"{directory.path}: {error}") from error
+    except Exception as error:
+        if (full := full_disk(error, directory.path)) is not None:
+            raise MachineError(full) from error
+        raise
 
 
 def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Prepared, str]:
@@ -91,7 +109,7 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
             observer.say(f"warning: {warning}")
         earlier = warm_start.read(directory)
         experience = earlier.experience(config) if earlier is not None else None
-        with closing(open_ledger(directory.storage_url, name, config, job.budget, experience)) as ledger:
+        with closing(open_ledger(directory.storage_url, name, config, job.budget, experience, observer.say)) as ledger:
             if config.data.streams:
                 observer.note("filling the stream of fresh data")
             with preparation.supply(*made_of, shape.render_actors) as supply:
@@ -190,9 +208,13 @@ def tune_trials(
             callbacks=[FreeLane(lanes.board), JsonLoggerCallback(), CSVLoggerCallback()],
         ),
     )
-    tuner.fit()
-    if searcher.no_lane is not None:
-        raise LanesLost(searcher.no_lane)
+    try:
+        tuner.fit()
+    finally:
+        if ledger.failure is not None:  # of which Tune makes a text, or a trial's failure
+            raise ledger.failure
+    if searcher.halted is not None:
+        raise LanesLost(searcher.halted)
 
 
 @contextmanager
@@ -226,10 +248,15 @@ def _start_ray(job: Job, address: str | None, dashboard: bool, observer: Observe
             ) from error
         return _fit_cluster(job)
     shape = fit_machine(job.study, job.budget.trials)
-    if (unused := unused_gpus(job.study)) is not None:
-        observer.say(f"note: {unused}")
+    for note in (shape.note, unused_gpus(job.study)):
+        if note is not None:
+            observer.say(f"note: {note}")
     context = start_ray(
-        namespace=namespace, num_cpus=shape.logical_cpus, include_dashboard=dashboard, dashboard_host="127.0.0.1"
+        said=observer.say,
+        namespace=namespace,
+        num_cpus=shape.logical_cpus,
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
     )
     if dashboard:
         observer.say(

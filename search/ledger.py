@@ -6,27 +6,25 @@ trials that it has (search/sampler.py).
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from results.database import Patience
+from results.run_directory import MachineError
 from search.optuna_fence import FreeChoices
 from spaces.study import Objective, Scalar
 
+logger = logging.getLogger(__name__)
+
 DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
-
-
-class _WalConnection(sqlite3.Connection):
-    """In WAL mode a killed process loses nothing; a power cut may cost the last reports, never the database."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.execute("PRAGMA journal_mode=WAL")
-        self.execute("PRAGMA synchronous=NORMAL")
 
 
 class Ledger:
@@ -37,6 +35,10 @@ class Ledger:
     Args:
         objectives: one or several.
         suggest: the next trial, WAITING, from all trials so far.
+        said: told when it waits for another program that uses the database.
+
+    Raises:
+        MachineError: from every method, when that program does not let go of it for a minute.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Ledger:
         name: str,
         objectives: Sequence[Objective],
         suggest: Callable[[Sequence[FrozenTrial]], FrozenTrial],
+        said: Callable[[str], None] = logger.warning,
     ) -> None:
         optuna.logging.disable_default_handler()
         optuna.logging.enable_propagation()
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # else each suggestion says that it made a study
-        self._storage = FreeChoices(url, engine_kwargs={"connect_args": {"factory": _WalConnection}})
+        self._patience = Patience(Path(url.removeprefix("sqlite:///")), said)
+        self._storage = FreeChoices(url, engine_kwargs={"connect_args": {"factory": self._connect}})
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=name,
@@ -61,6 +65,11 @@ class Ledger:
         self._suggest = suggest
         self._running: dict[int, optuna.Trial] = {}
         self._requeue()  # trials that a killed search left running; the lock says that nobody runs them now
+
+    @property
+    def failure(self) -> MachineError | None:
+        """Why nothing can be written any more."""
+        return self._patience.failure
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -112,8 +121,18 @@ class Ledger:
 
     def close(self) -> None:
         """Trials that still run are interrupted: they wait, with their parameters and reports."""
-        self._requeue()
+        with suppress(MachineError):  # the next search makes them wait
+            self._requeue()
         self._storage.engine.dispose()
+
+    def _connect(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
+        """In WAL mode a killed process loses nothing; a power cut may cost the last reports, never the database."""
+        connection = self._patience.connect(*arguments, **options)
+        cursor = connection.cursor()  # whose calls wait; the connection's own do not
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
+        return connection
 
     def _requeue(self) -> None:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

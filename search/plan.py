@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import glob
 import os
 import shutil
 import socket
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from ruamel.yaml import YAML
 
 from results.run_directory import RunDirectory, default_name, validate_name
 from results.run_directory import find as find_run
+from search.machine import machine
 from spaces.errors import SpaceError, nearest
 from spaces.loading import override
 from spaces.study import Budget, Study
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 # Room for the trials' bookkeeping requests beside the workers' CPUs.
 SPARE_CPUS = 1
+
+GIB = 2**30
+# What a search of one machine takes of its memory: the driver (0.6) with Ray's own processes and the trials' (0.7), and each training
+# worker or renderer (0.4 with a tiny model, 0.2 more for the documents' with its optimizer). Measured in a cgroup, where two lanes
+# could not live in 1.7 GiB: every trial's process was killed.
+SEARCH_MEMORY, WORKER_MEMORY = 1.3 * GIB, 0.6 * GIB
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ class Job:
 class Shape:
     """How many lanes and rendering actors a search starts, and the logical CPUs they ask Ray for together.
 
-    `most_lanes`: as many lanes as there may be once nodes join. `cpus_per_worker`: also its threads.
+    `most_lanes`: as many lanes as there may be once nodes join. `cpus_per_worker`: also its threads. `note`: why there are fewer lanes
+    than CPUs would take.
     """
 
     lanes: int
@@ -59,6 +66,7 @@ class Shape:
     cpus_per_worker: int
     render_actors: int
     logical_cpus: int
+    note: str | None = None
 
 
 def new(
@@ -210,15 +218,6 @@ def check_reachable(address: str) -> None:
         raise SpaceError(f"--address {address}: no Ray cluster answers there: {error}") from None
 
 
-def machine() -> tuple[int, int]:
-    """CPUs and GPUs of this machine that this process may use."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus, visible = len(glob.glob("/dev/nvidia[0-9]*")), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if gpus and visible is not None:
-        gpus = len([one for one in visible.split(",") if one.strip() not in ("", "-1")])
-    return cpus, gpus
-
-
 def fit_machine(study: Study, trials: int) -> Shape:
     """The shape of a search on this machine. Lanes and renderers share its CPUs: lanes wait while the data set renders, and
     a stream renders beside them.
@@ -226,12 +225,23 @@ def fit_machine(study: Study, trials: int) -> Shape:
     Raises:
         SpaceError: the machine cannot hold it; says what was asked, and what there is.
     """
-    cpus, gpus = machine()
-    need = study.resources
+    here, need = machine(), study.resources
+    cpus, gpus = here.cpus, here.gpus
     even = cpus // (need.lanes * need.workers_per_trial) if need.lanes is not None else 1
     each = need.cpus_per_worker or max(1, even)
-    lanes = _lanes(study, trials, cpus, each, gpus, "this machine has")
-    return _shape(study, lanes, lanes, each, _actors(study, cpus))
+    lanes, note = _lanes(study, trials, cpus, each, gpus, "this machine has"), None
+    if here.memory is not None:
+        fit = int((here.memory - SEARCH_MEMORY) / (need.workers_per_trial * WORKER_MEMORY))
+        takes = f"each takes about {need.workers_per_trial * WORKER_MEMORY / GIB:.1f} GiB beside {SEARCH_MEMORY / GIB:.1f} GiB for all"
+        if fit < (need.lanes or 1):
+            raise SpaceError(
+                f"resources: lanes={need.lanes or 1} x workers_per_trial={need.workers_per_trial}: {takes}, but only "
+                f"{here.memory / GIB:.1f} GiB of memory are free; lower one of them, or free some memory"
+            )
+        if fit < lanes:
+            note = f"{fit} lanes instead of {lanes}: {takes}, and {here.memory / GIB:.1f} GiB of memory are free"
+            lanes = fit
+    return replace(_shape(study, lanes, lanes, each, _actors(study, cpus)), note=note)
 
 
 def fit_cluster(study: Study, trials: int, cpus: float, gpus: float) -> Shape:
@@ -257,7 +267,7 @@ def _actors(study: Study, most: int) -> int:
 
 def unused_gpus(study: Study) -> str | None:
     """What to tell somebody whose machine has GPUs that a search leaves alone."""
-    _, gpus = machine()
+    gpus = machine().gpus
     if gpus == 0 or study.resources.gpus_per_worker > 0:
         return None
     there, on = ("1 GPU", "it") if gpus == 1 else (f"{gpus} GPUs", "each")
@@ -333,6 +343,7 @@ def describe(job: Job, shape: Shape | None) -> str:
             f"work       {f'{least:,} to ' if least < most else ''}{most:,} optimizer steps"
             f"{f' and up to {finals:,} of the finals' if finals else ''} on "
             f"{lanes} of {need.workers_per_trial} workers, each on {cpus} CPU{'s' * (cpus > 1)}{gpus}",
+            *([f"memory     {shape.note}"] if shape is not None and shape.note is not None else []),
             f"run        {job.directory.path}",
         )
     )

@@ -4,14 +4,67 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from results.run_directory import MachineError
+from spaces.disk import full_disk
 
-def start_ray(address: str = "local", **options: Any) -> Any:
-    """`ray.init` with what lanes need in the environment, and without Ray's own lines; "local": never a Ray that runs already."""
+logger = logging.getLogger(__name__)
+
+TRIES = 3
+"""Ray gives up when its node is not there within 30 s, a number in its code (ray/_private/node.py, 2.60), and the node itself when its
+agents have not come in 15 s. What they had to read from the disk is in memory the next time."""
+# What Ray lets be set, for machines that are busy with something else; its defaults: 30, 60 and 30 s.
+PATIENCE = {
+    "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_agent_register_timeout_ms": "120000",
+}
+
+
+def start_ray(address: str = "local", said: Callable[[str], None] = logger.warning, **options: Any) -> Any:
+    """`ray.init` with what lanes need in the environment, and without Ray's own lines; "local": never a Ray that runs already.
+
+    Args:
+        said: told when Ray has not started and is tried again.
+
+    Raises:
+        MachineError: Ray cannot be started here.
+        OSError: no cluster answers at the address, or the disk is full.
+    """
     import ray
 
     from trainables.lanes.lanes import ray_environment
 
+    os.environ.update(PATIENCE | {name: os.environ[name] for name in PATIENCE if name in os.environ})
     os.environ.update(ray_environment())
-    return ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    for tried in range(1, TRIES + 1):
+        try:
+            return ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except Exception as error:  # Ray raises just that
+            if address != "local" or full_disk(error) is not None:
+                raise
+            if isinstance(error, OSError) and error.filename:
+                raise MachineError(
+                    f"{error.filename}: {error.strerror}; Ray keeps its files there, RAY_TMPDIR=DIRECTORY moves them"
+                ) from error
+            _end_what_started()
+            why = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+            if tried == TRIES:
+                raise MachineError(f"Ray did not start in {TRIES} tries: {why}; is the machine too busy?") from error
+            said(f"warning: Ray did not start: {why}; trying again ({tried + 1} of {TRIES})")
+    raise AssertionError
+
+
+def _end_what_started() -> None:
+    """Kill what a failed start has left: Ray knows it no more, and it would run as long as this process."""
+    with suppress(OSError):  # no /proc
+        for task in Path("/proc/self/task").iterdir():
+            for pid in (task / "children").read_text().split():
+                name = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+                if name.endswith((b"/raylet", b"/gcs_server")):
+                    os.kill(int(pid), signal.SIGKILL)

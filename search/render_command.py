@@ -20,8 +20,10 @@ from deeplens_workers.psf_data import PsfData
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from deeplens_workers.telemetry import rates
 from results.run_directory import RunError
+from search.home import find_caches
 from search.plan import check_writable
 from search.process import start_ray
+from spaces.disk import full_disk
 from spaces.errors import SpaceError, check
 
 
@@ -94,6 +96,7 @@ def render(
         "psf_model": model,
         "recenter": recenter,
     }
+    find_caches(lambda line: print(line, file=sys.stderr))
     data = check(PsfData, {key: value for key, value in asked.items() if value is not None}, where="render")
     found = find_lens(lens, data.configuration, data.sensor_mm)
     data = fill_in(data, found)
@@ -112,10 +115,12 @@ def render(
 
         sheet = out.with_name(out.name + ".png")  # not only another suffix: a picture of that name may be somebody's
         save_contact_sheet(sheet, file.kernels.kernels, data.grid[0] if points is None else None)
+    except SpaceError:
+        raise
     except ValueError as error:  # DeepLens cannot load or focus the lens; no light
         raise SpaceError(str(error)) from None
     except (OSError, RuntimeError) as error:
-        raise RunError(f"{out}: {error}") from None
+        raise RunError(full_disk(error, out) or f"{out}: {error}") from None
     from deeplens_workers.dataset import sampling_warnings
 
     for warning in sampling_warnings(kernels, data):

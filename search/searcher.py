@@ -15,12 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from search.early_stopping import Decision
-from search.ledger import Ledger
+from search.ledger import Ledger, logger
 from search.observer import Observer
 from search.sampler import Suggestions, given
 from spaces.metrics import best
 from spaces.study import Budget, Study
-from trainables.lanes.board import NO_LANE
+from trainables.lanes.board import HALTS
 
 
 @dataclass(slots=True)
@@ -90,12 +90,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._decisions = decisions
         self._lanes = lanes
         self._running: dict[str, _Running] = {}
-        self.no_lane: str | None = None
-        """Set when the last lane is lost: the reason. Trials it strikes are left to be resumed."""
+        self.halted: str | None = None
+        """Set when the last lane is lost or the disk is full: the reason. Trials it strikes are left to be resumed."""
 
     def suggest(self, trial_id: str) -> Any:
         """{number, params} of the next trial, None while every lane has one, `Searcher.FINISHED` when none is left."""
-        if self.no_lane is not None:
+        if self.halted is not None:
             return Searcher.FINISHED
         # While nothing runs, Tune would sleep over a None; a trial that no lane is left for fails with the reason.
         if self._running and len(self._running) >= self._lanes():
@@ -149,8 +149,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if result is not None:  # a stopped trial's last report comes only here
             self.on_trial_result(trial_id, result)
         running = self._running.pop(trial_id)
-        if running.failure and running.failure.startswith(NO_LANE):
-            self.no_lane = running.failure
+        if running.failure and running.failure.startswith(HALTS):
+            self.halted = running.failure
             return
         if error:
             running.failure = running.failure or "the trial's process died and its retries with it"
@@ -202,14 +202,20 @@ def _metrics(result: dict[str, Any]) -> dict[str, float]:
 
 
 def open_ledger(
-    url: str, name: str, space: Study, budget: Budget, earlier: Sequence[FrozenTrial] | None = None
+    url: str,
+    name: str,
+    space: Study,
+    budget: Budget,
+    earlier: Sequence[FrozenTrial] | None = None,
+    said: Callable[[str], None] = logger.warning,
 ) -> Ledger:
     """The ledger of a run, made on first use with its given first trials: the reference is number 0.
 
     Args:
         earlier: another search's trials, as `WarmStart.experience` gives them.
+        said: as of `Ledger`.
     """
-    ledger = Ledger(url, name, space.objectives, Suggestions(space, budget, earlier or ()))
+    ledger = Ledger(url, name, space.objectives, Suggestions(space, budget, earlier or ()), said)
     if not ledger.trials:
         for values in space.first_trials()[: budget.trials]:
             ledger.enqueue(given(space, values))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,7 +18,7 @@ from typing import TextIO
 from rich.console import Console
 
 from results.analysis import analyze
-from results.run_directory import RunDirectory
+from results.run_directory import MachineError, RunDirectory
 from results.tables import analysis_tables
 from search.api import execute
 from search.display import Display
@@ -45,6 +46,8 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
             return 0
         except SpaceError as error:
             logger.exception("the search ended early: %s", error)
+            if isinstance(error, MachineError) and directory.record.exists():
+                console.print(_go_on(job, cache, address), highlight=False, soft_wrap=True)
             raise
         except BaseException as error:
             # Ray's native calls may wrap what a signal handler raises: the handler's own note tells.
@@ -53,7 +56,7 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
             logger.exception("the search ended early")
             why = "interrupted" if interruption.number is not None else f"failed: {error}; {log} says more"
             if directory.record.exists():
-                why += f"\nEvery reported result is saved. Go on with:\n  {_resume_command(job, cache, address)}"
+                why += f"\n{_go_on(job, cache, address)}"
             else:
                 why += "\nThe run had not begun: nothing is saved, its name is free"
             console.print(why, highlight=False, soft_wrap=True)
@@ -63,6 +66,10 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
 def _places(run: RunDirectory) -> str:
     paths = {"model": run.model, "pictures": run.figures, "TensorBoard": run.tensorboard, "summary": run.summary}
     return "\n".join(f"{name:12} {path}" for name, path in paths.items())
+
+
+def _go_on(job: Job, cache: Path, address: str | None) -> str:
+    return f"Every reported result is saved. Go on with:\n  {_resume_command(job, cache, address)}"
 
 
 def _resume_command(job: Job, cache: Path, address: str | None) -> str:
@@ -103,6 +110,11 @@ def signals() -> Iterator[Interruption]:
             signal.signal(name, handler)
 
 
+def _unbuffered(log: Path) -> TextIO:
+    """A full disk loses lines, and nothing waits to be written when the file is closed."""
+    return io.TextIOWrapper(log.open("ab", buffering=0), write_through=True)  # type: ignore[type-var]
+
+
 @contextmanager
 def library_output_to(log: Path) -> Iterator[TextIO]:
     """Send all that libraries log or print, native code included, to a file; yields the terminal, for the search."""
@@ -111,7 +123,7 @@ def library_output_to(log: Path) -> Iterator[TextIO]:
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
     root = logging.getLogger()
-    with log.open("a") as file, os.fdopen(os.dup(saved[0]), "w", buffering=1) as terminal:
+    with _unbuffered(log) as file, os.fdopen(os.dup(saved[0]), "w", buffering=1) as terminal:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         handler = logging.StreamHandler(file)
@@ -123,8 +135,9 @@ def library_output_to(log: Path) -> Iterator[TextIO]:
             yield terminal
         finally:
             root.removeHandler(handler)
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):  # a full disk
+                    stream.flush()
             for descriptor, kept in enumerate(saved, start=1):
                 os.dup2(kept, descriptor)
                 os.close(kept)

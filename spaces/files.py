@@ -8,25 +8,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from spaces.disk import written
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends well; else nothing is left of it.
 
     Readers see the old file or the new one, never a part, also after a power cut. A writer that is killed leaves a hidden
     file `.PID.NAME`.
+
+    Args:
+        size: in bytes, where it is known.
 
     Raises:
         OSError: the disk is full or not writable.
     """
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
+        with written(path, size):
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file in one step, as `replacing` does."""
+    with replacing(path, len(data)) as temporary:
+        temporary.write_bytes(data)
 
 
 def sync(path: Path) -> None:

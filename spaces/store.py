@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.disk import written
 from spaces.files import locked, sync
 
 LIMIT = 10 * 2**30  # bytes: 10 GiB
@@ -256,12 +257,14 @@ def _write_files(
     """Write an entry's files and force them to the disk."""
     files = {}
     for name, array in arrays.items():
-        np.save(directory / f"{name}.npy", array)
+        with written(directory / f"{name}.npy", array.nbytes):
+            np.save(directory / f"{name}.npy", array)
         unit = {"unit": units[name]} if name in units else {}
         digest = _sha256(directory / f"{name}.npy")
         files[name] = {"shape": list(array.shape), "dtype": str(array.dtype), **unit, "sha256": digest}
     content = {**about, "parameters": parameters, "files": files}
-    (directory / "manifest.json").write_text(json.dumps(content, indent=2) + "\n")
+    with written(directory / "manifest.json"):
+        (directory / "manifest.json").write_text(json.dumps(content, indent=2) + "\n")
     directory.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from other users
     for path in (*directory.iterdir(), directory):
         sync(path)

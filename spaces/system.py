@@ -28,6 +28,8 @@ SYSTEMS = {
     "cvae_psf": "trainables.psf.system",
     "vae_image": "trainables.images.system",
 }
+# Exports and checkpoints of the first versions did not name their system: there was one.
+BEFORE_SYSTEMS: dict[str, Any] = {"system": "cvae_psf", "system_version": 2}
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 Progress = Callable[[int, int, str], None]

@@ -27,6 +27,15 @@ def own_processes() -> dict[int, str]:
     return {pid: title for pid, title in ray_processes().items() if os.getpid() in _ancestors(pid)}
 
 
+def tree(pid: int) -> set[int]:
+    """A process and all that it started, and they, whatever their sessions."""
+    return {
+        one
+        for one in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        if pid in _ancestors(one)
+    }
+
+
 def _ancestors(pid: int) -> Iterator[int]:
     while pid > 1:
         try:

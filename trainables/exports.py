@@ -11,24 +11,23 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from spaces.errors import SpaceError
-from spaces.system import system
+from spaces.files import write
+from spaces.system import BEFORE_SYSTEMS, system
 from trainables.learner import Network
 
 FORMAT = 3
-# Exports of format 2 did not name their system: there was one.
-BEFORE_SYSTEMS = {"system": "cvae_psf", "system_version": 2}
 
 
 def export(network: Network, name: str, directory: Path) -> None:
     """Write a network of the system `name`; `load_model` reads it."""
     directory.mkdir(parents=True, exist_ok=True)
     weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-    save_file(weights, directory / "model.safetensors")
+    write(directory / "model.safetensors", save(weights))
     record = {"format": FORMAT, "system": name, "system_version": system(name).version, "config": network.config_dict}
-    (directory / "config.json").write_text(json.dumps(record, indent=2) + "\n")
+    write(directory / "config.json", json.dumps(record, indent=2).encode() + b"\n")
 
 
 def load_model(directory: str | Path, device: str | torch.device = "cpu") -> Network:

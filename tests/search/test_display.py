@@ -74,3 +74,27 @@ def test_the_time_left_holds_the_finals_and_passes(monkeypatch, finalists, left)
         display.trial_ended(1, "COMPLETE", 1800, 0.4, None)
         clock[0] += 9 * 60.0 if finalists else 0.0
         assert display._time_left() == f"about {30 if finalists else 0} s left"
+
+
+def test_forty_columns_cut_no_number_and_no_path():
+    study = load("cvae_psf")
+    out = io.StringIO()
+    console = Console(file=out, width=40, force_terminal=True, color_system=None)
+    with Display(study, budget=study.budget["quick"], console=console) as display:
+        display.search_started(ended_before=0, lanes=2)
+        for number in range(2):
+            display.trial_started(number, study.recommended())
+        display.trial_ended(0, "FAIL", 1200, 0.43219, "train/loss is nan by step 1250")
+        display.trial_reported(1, 1400, 0.71234)
+        console.begin_capture()
+        console.print(display._picture())
+        shown = console.end_capture()
+        path = "/a/long/path/" + "x" * 60
+        console.begin_capture()
+        display.say(f"model {path}")
+        said = console.end_capture()
+    assert "…" not in shown
+    assert max(len(line) for line in shown.splitlines()) <= 40
+    for whole in ("0.4322", "0.7123", "running"):
+        assert whole in shown
+    assert path in said

@@ -6,6 +6,7 @@ import pytest
 
 from results.run_directory import RunError
 from search import plan
+from search.machine import Machine
 from spaces.errors import SpaceError
 from spaces.study import Resources, Study
 from tests.search.small import PRESET, STEPS, edited, run_of, small
@@ -265,7 +266,7 @@ def shaped(**resources):
     ],
 )
 def test_lanes_and_threads_follow_from_the_machine(monkeypatch, resources, machine, lanes, cpus):
-    monkeypatch.setattr(plan, "machine", lambda: machine)
+    monkeypatch.setattr(plan, "machine", lambda: Machine(*machine))
     shape = plan.fit_machine(shaped(**resources), trials=18)
     assert (shape.lanes, shape.cpus_per_worker) == (lanes, cpus)
     assert shape.most_lanes == lanes  # a machine does not grow
@@ -281,13 +282,30 @@ def test_lanes_of_a_cluster_may_become_more(resources, lanes, most):
 
 
 def test_more_lanes_than_the_machine_has_cpus_are_refused(monkeypatch):
-    monkeypatch.setattr(plan, "machine", lambda: (8, 1))
+    monkeypatch.setattr(plan, "machine", lambda: Machine(8, 1))
     with pytest.raises(
         SpaceError, match="lanes=9 x workers_per_trial=1 x cpus_per_worker=1 asks for 9 CPUs, this mach"
     ):
         plan.fit_machine(shaped(lanes=9), 18)
     with pytest.raises(SpaceError, match=r"lanes=5 x workers_per_trial=1 x gpus_per_worker=0.25 asks for 1.25 GPUs"):
         plan.fit_machine(shaped(lanes=5, gpus_per_worker=0.25), 18)
+
+
+@pytest.mark.parametrize(("gib", "resources", "lanes"), [(3, {}, 2), (3, {"workers_per_trial": 2}, 1), (99, {}, 8)])
+def test_there_are_as_many_lanes_as_the_memory_holds(tmp_path, monkeypatch, gib, resources, lanes):
+    monkeypatch.setattr(plan, "machine", lambda: Machine(8, 0, gib * 2**30))
+    shape = plan.fit_machine(shaped(**resources), 18)
+    assert shape.lanes == lanes
+    assert (shape.note is None) == (gib == 99)
+    if shape.note is not None:
+        assert shape.note in plan.describe(new(tmp_path, small()), shape)
+
+
+@pytest.mark.parametrize(("gib", "resources"), [(3, {"lanes": 3}), (2, {"workers_per_trial": 2}), (1, {})])
+def test_lanes_that_do_not_fit_the_memory_are_refused(monkeypatch, gib, resources):
+    monkeypatch.setattr(plan, "machine", lambda: Machine(8, 0, gib * 2**30))
+    with pytest.raises(SpaceError, match=rf"resources: lanes=.* only {gib}.0 GiB of memory are free"):
+        plan.fit_machine(shaped(**resources), 18)
 
 
 @pytest.mark.parametrize(
@@ -300,12 +318,12 @@ def test_more_lanes_than_the_machine_has_cpus_are_refused(monkeypatch):
     ],
 )
 def test_gpus_that_are_left_alone_are_mentioned(monkeypatch, gpus, each, says):
-    monkeypatch.setattr(plan, "machine", lambda: (8, gpus))
+    monkeypatch.setattr(plan, "machine", lambda: Machine(8, gpus))
     assert plan.unused_gpus(shaped(gpus_per_worker=each)) == (says and f"this machine {says}")
 
 
 def test_the_plan_says_what_each_worker_gets(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "machine", lambda: (8, 1))
+    monkeypatch.setattr(plan, "machine", lambda: Machine(8, 1))
     study = shaped(lanes=2, gpus_per_worker=0.25)
     said = plan.describe(new(tmp_path, study), plan.fit_machine(study, 18))
     assert "on 2 lanes of 1 workers, each on 4 CPUs and 0.25 GPU" in said

@@ -207,7 +207,7 @@ def test_without_lanes_the_search_ends_and_its_trials_are_left_to_be_resumed(sea
     searcher.on_trial_result("b", result(50, 0.4))
     for trial in "ab":
         searcher.on_trial_complete(trial, failed("no lane is left: lane-0 is lost: gone"))
-    assert searcher.no_lane == "no lane is left: lane-0 is lost: gone"
+    assert searcher.halted == "no lane is left: lane-0 is lost: gone"
     assert searcher.suggest("c") == Searcher.FINISHED
     assert searcher._observer.ended == []
     again = searching(path, space)

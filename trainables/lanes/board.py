@@ -26,6 +26,12 @@ BOARD = "lane-board"
 NO_LANE = "no lane is left"
 """How the failure of an attempt begins that could not be trained at all."""
 
+NO_SPACE = "no space is left"
+"""The same where every other attempt would fail too: the disk is full."""
+
+HALTS = (NO_LANE, NO_SPACE)
+"""Failures that end the search. Their trials wait to be resumed."""
+
 # An assignment that has ended in an error so often, without a new report between, is given up: the trial fails, the lane
 # goes on with the next one.
 MAX_STARTS = 4
@@ -105,7 +111,7 @@ class LaneBoard:
         self._queue: deque[str] = deque()
         self._lanes: dict[str, _Lane] = {}
         self._loss: str | None = None
-        """Why the latest lane was lost."""
+        """Why no lane is left, and none will be."""
         self._telemetry = LaneTelemetry()
         self._changed = asyncio.Condition()
         self._closing = False
@@ -217,9 +223,13 @@ class LaneBoard:
         """A lane is being started."""
         self._lanes[lane] = _Lane()
 
-    async def lane_lost(self, lane: str, reason: str) -> None:
-        """A lane will not come back. What it trained is next on another lane; without one everything posted fails."""
-        state, self._loss = self._lanes.pop(lane), reason
+    async def lane_lost(self, lane: str, reason: str, back: bool = False) -> None:
+        """A lane is no more. What it trained is next on another lane; without one everything posted fails.
+
+        Args:
+            back: there will be another one, for which what is posted waits.
+        """
+        state, self._loss = self._lanes.pop(lane), None if back else reason
         self._telemetry.lost(lane)
         held = self._attempts.get(state.attempt) if state.attempt is not None else None
         if held is not None:
@@ -230,6 +240,11 @@ class LaneBoard:
                 self._forget(held.assignment.attempt)
         self._fail_without_lanes()
         await self._notify()
+
+    async def give_up(self, reason: str) -> None:
+        """There will be no other lane after all."""
+        self._loss = reason
+        self._fail_without_lanes()
 
     async def wait_ready(self) -> None:
         """Return once every lane that was added has asked for work or is lost."""

@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 import ray
 
-from trainables.lanes.board import BOARD, Assignment
+from spaces.disk import full_disk
+from trainables.lanes.board import BOARD, NO_SPACE, Assignment
 from trainables.lanes.task import TrialFailure, Worker
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ def _serve(lane: str, board: Any, worker: Worker) -> None:
             ending = f"failed: {failure}"
             _asked(worker, partial(_tell, board.fail, attempt, str(failure)))
         except Exception as error:
+            if (full := full_disk(error, Path.cwd())) is not None:
+                _tell(board.fail, attempt, f"{NO_SPACE}: {full}")
             _tell(board.crashing, attempt, "".join(traceback.format_exception_only(error)).strip())
             if worker.world_size > 1:
                 raise  # the ranks no longer agree: Ray Train restarts the group

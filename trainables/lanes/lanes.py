@@ -14,7 +14,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables.lanes.board import BOARD, NO_LANE, Assignment, LaneBoard, Report
+from trainables.lanes.board import BOARD, HALTS, Assignment, LaneBoard, Report
 from trainables.lanes.lane import MEMORY, collective_backend, serve
 from trainables.lanes.room import Room
 
@@ -28,12 +28,14 @@ MAX_RESTARTS = 20
 PROCESS_GROUP_TIMEOUT = 1800
 # How often it is looked whether lanes are ready, and whether there is room for another (s).
 POLL = 2.0
+# Without any lane: how long room for one is waited for (s), before the search ends.
+WAIT_FOR_ROOM = 600.0
 # How long a lane may wait for its place in the cluster, at first and after its node has left (s), and Ray's default.
 START_TIMEOUT, PLACED_IN = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", 60.0
 
 
 class LanesLost(RuntimeError):
-    """Not one lane is left, so nothing can be trained."""
+    """Nothing can be trained: not one lane is left, or the disk is full."""
 
 
 class Lanes:
@@ -43,7 +45,8 @@ class Lanes:
     other lane has a trainer of its own.
 
     A lane whose workers cannot be placed within the time of `START_TIMEOUT`, at first or after its node has left, is
-    dropped; another lane goes on with what it trained. It is started again once a whole lane has room, and so are more.
+    dropped; another lane goes on with what it trained. It is started again once a whole lane has room, and so are more. With the
+    last lane dropped everything waits for that, for up to `WAIT_FOR_ROOM`.
 
     Args:
         lanes: to start with.
@@ -92,6 +95,8 @@ class Lanes:
         self._broken: set[str] = set()
         """Lanes that ended for another reason than their place: they are not started again."""
         self._reason = ""
+        self._hopeless = False
+        """No lane is left, and none is waited for any more."""
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="lanes", daemon=True)
         self.board: ActorHandle
@@ -143,10 +148,13 @@ class Lanes:
         Raises:
             LanesLost: none has.
         """
-        ray.get(self.board.wait_ready.remote())
-        self._note_ready()
-        if not self.count:
-            raise LanesLost(self._reason)
+        while not self.count:
+            ray.get(self.board.wait_ready.remote())
+            self._note_ready()
+            if self._hopeless:
+                raise LanesLost(self._reason)
+            if not self.count:
+                self._closing.wait(self._poll)
 
     def train(self, assignments: Sequence[Assignment], reported: Callable[[Assignment, Report], None]) -> None:
         """Train assignments without Tune: each to its end, as many at a time as there are lanes.
@@ -155,14 +163,14 @@ class Lanes:
             reported: called with every report; of the last one of each assignment `last` is true.
 
         Raises:
-            LanesLost: no lane is left.
+            LanesLost: no lane is left, or the disk is full.
         """
         ray.get([self.board.submit.remote(assignment) for assignment in assignments])
         waiting = {self.board.next_report.remote(one.attempt): one for one in assignments}
         while waiting:
             (reference,), _ = ray.wait(list(waiting), num_returns=1)
             assignment, report = waiting.pop(reference), ray.get(reference)
-            if report.failure is not None and report.failure.startswith(NO_LANE):
+            if report.failure is not None and report.failure.startswith(HALTS):
                 raise LanesLost(report.failure)
             reported(assignment, report)
             if not report.last:
@@ -263,7 +271,7 @@ class Lanes:
         if no_place:
             seconds = float(os.environ.get(START_TIMEOUT, PLACED_IN))
             return f"{name}: could not be placed in {seconds:g} s: {self._room.shortage()}"
-        return f"{name} is lost: {(str(error).strip() or type(error).__name__).splitlines()[-1]}"
+        return f"{name} is lost: {(str(error).strip() or type(error).__name__).splitlines()[-1].rstrip('.')}"
 
     def _lose(self, name: str, reason: str, broken: bool) -> None:
         logger.warning(reason)
@@ -273,17 +281,30 @@ class Lanes:
             self._losing.add(name)
             if broken:
                 self._broken.add(name)
-        ray.get(self.board.lane_lost.remote(name, reason))
+            hope = len(self._broken) < self.most
+        ray.get(self.board.lane_lost.remote(name, reason, hope))
         with self._lock:  # not earlier: the board must not hear of a new lane of that name before
             self._alive.discard(name)
             self._losing.discard(name)
-        self._told(f"warning: {reason}", self.count)
+            self._hopeless = not hope and not self._alive
+            waits = "; without a lane the search waits until there is room" if hope and not self._alive else ""
+        self._told(f"warning: {reason}{waits}", self.count)
+
+    def _give_up(self) -> None:
+        with self._lock:
+            self._reason = f"there was no room for a lane in {WAIT_FOR_ROOM:g} s; {self._reason}"
+        ray.get(self.board.give_up.remote(self._reason))
+        self._hopeless = True
 
     def _watch(self) -> None:
         """Notes which lanes are ready, and starts those that there is room for."""
         late: set[str] = set()
+        polls = 0  # without a lane; counted, as a suspended process has waited for nothing
         while not self._closing.wait(self._poll):
             try:
+                polls = 0 if self._alive else polls + 1
+                if polls * self._poll > WAIT_FOR_ROOM and not self._hopeless:
+                    self._give_up()
                 for name in self._note_ready() & late:
                     late.discard(name)
                     logger.info("%s is ready", name)

@@ -22,8 +22,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from spaces.errors import SpaceError
-from spaces.files import replacing
-from spaces.system import system
+from spaces.files import write
+from spaces.system import BEFORE_SYSTEMS, system
 from trainables.learner import Network
 from trainables.training.state import with_prefix, without_prefix
 from trainables.training.stored import Kind
@@ -83,8 +83,8 @@ def save_checkpoint(directory: Path, kind: Kind, checkpoint: Checkpoint) -> None
     }
     record["sha256"] = _digest(record, tensors)
     path = directory / f"{kind}-{checkpoint.step:08d}.json"
-    _write(path.with_suffix(".safetensors"), tensors)
-    _write(path, json.dumps(record, indent=2).encode())
+    write(path.with_suffix(".safetensors"), tensors)
+    write(path, json.dumps(record, indent=2).encode())
     for old in _newest_first(directory, kind)[KEPT:]:
         old.unlink(missing_ok=True)  # the JSON first: without it the tensors are no checkpoint
         old.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -111,6 +111,7 @@ def _read(path: Path) -> Checkpoint:
     data = path.with_suffix(".safetensors").read_bytes()
     if _digest({name: value for name, value in record.items() if name != "sha256"}, data) != record["sha256"]:
         raise ValueError("it does not match its SHA-256")
+    record = {**BEFORE_SYSTEMS, **record}
     version = system(record["system"]).version
     if record["system_version"] != version:
         raise SpaceError(
@@ -129,8 +130,3 @@ def _digest(record: dict[str, Any], tensors: bytes) -> str:
 
 def _newest_first(directory: Path, kind: Kind) -> list[Path]:
     return sorted(directory.glob(f"{kind}-*.json"), reverse=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)

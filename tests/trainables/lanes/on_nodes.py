@@ -180,6 +180,46 @@ def lanes_share_a_gpu(folder):
     assert re.sub("lane-[0-4]", "lane-N", line) == f"warning: lane-N: could not be placed in 5 s: {wanted}"
 
 
+def the_only_lane_comes_back(folder):
+    """Others have the CPU that it needs, first from the start, then once its worker has died: all that is posted waits, and is trained."""
+    os.environ[START_TIMEOUT] = "2"
+    os.environ.update(ray_environment())
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    told = []
+    others = ray.remote(num_cpus=1)(Other)
+    other = others.remote()
+    ray.get(other.there.remote())
+    with Lanes(
+        lanes=1, workers=1, cpus=1, gpus=0, storage=folder, told=lambda *what: told.append(what), poll=0.5
+    ) as lanes:
+        wait_until(lambda: told)
+        first = assignment(0, Counting(2))
+        ray.get(lanes.board.submit.remote(first))
+        ray.kill(other)
+        lanes.wait_ready()
+        assert [ray.get(lanes.board.next_report.remote(first.attempt)).step for _ in range(2)] == [1, 2]
+
+        second = assignment(1, Counting(3))
+        ray.get(lanes.board.submit.remote(second))
+        assert ray.get(lanes.board.next_report.remote(second.attempt)).step == 1
+        wait_until(lambda: len(told) == 2)
+        lanes._trainers[-1].end()  # its processes die, and their place is taken at once
+        other = others.remote()
+        wait_until(lambda: len(told) == 3)
+        ray.kill(other)
+        heard = [ray.get(lanes.board.next_report.remote(second.attempt)).step for _ in range(2)]
+        assert heard == [2, 3], heard
+        wait_until(lambda: len(told) == 4)
+    print(*told, sep="\n")
+    assert ["could not be placed" in line or "is lost" in line for line, _ in told] == [True, False, True, False], told
+    assert [lanes for _, lanes in told] == [0, 1, 0, 1]
+
+
+class Other:
+    def there(self):
+        return True
+
+
 if __name__ == "__main__":
     cluster = globals()[sys.argv[1]](Path(sys.argv[2]))
     ray.shutdown()

@@ -9,7 +9,9 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("scenario", ["nodes_come_and_go", "one_lane_on_two_nodes", "lanes_share_a_gpu"])
+@pytest.mark.parametrize(
+    "scenario", ["nodes_come_and_go", "one_lane_on_two_nodes", "lanes_share_a_gpu", "the_only_lane_comes_back"]
+)
 def test_lanes_on(scenario, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tests.trainables.lanes.on_nodes", scenario, str(tmp_path)],

@@ -14,6 +14,7 @@ def test_lanes_of_one_worker_share_a_trainer_without_helpers(ray_session, tmp_pa
     before = set(own_processes())
     with Lanes(lanes=2, workers=1, cpus=1, gpus=0, storage=tmp_path) as lanes:
         lanes.wait_ready()
+        assert len(lanes._trainers) == 1
         started = [title for pid, title in own_processes().items() if pid not in before]
         ours = {"LaneBoard", "TrainController", "Idle", "RayTrainWorker", "IDLE"}
         names = [re.split(r"[:.\0]+", title)[1] for title in started]

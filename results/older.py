@@ -1,0 +1,31 @@
+"""Files that earlier versions of this program wrote, as this one would have written them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def run_record(found: dict[str, Any]) -> dict[str, Any]:
+    """`run.json`; there was one system, whose data is made of a lens, and checkpoints had a size to keep to."""
+    found = _renamed(found, {"lens": "source"})
+    study = dict(found["study"])
+    study["resources"] = {name: value for name, value in study["resources"].items() if name != "checkpoints_gb"}
+    return found | {"study": study}
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """`summary.json`."""
+    if "rays_traced" not in found:
+        return found
+    found = {name: value for name, value in found.items() if name != "rays_traced"} | {
+        "prepared": {"rays traced": found["rays_traced"]},
+        "test": _renamed(found["test"], {"document": "reference"}),
+    }
+    final, seconds = found["final"], {"seconds_per_psf": "seconds"}
+    finalists = [{"rival": True} | _renamed(one, seconds) for one in final["finalists"]]
+    baselines = {name: _renamed(one, seconds) for name, one in final["baselines"].items()}
+    return found | {"final": final | {"finalists": finalists, "baselines": baselines}}
+
+
+def _renamed(found: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in found.items()}
