@@ -45,11 +45,10 @@ def rendered_rms_um(folder, lens: LensFile, field: tuple[float, float]) -> float
     """RMS spot radius by the renderer, from the lens' JSON."""
     from deeplens_workers.render import load
 
-    pitch = 20.0
-    renderer = load(folder / "lens.json", pitch) if (folder / "lens.json").write_text(lens.text) else None
-    assert renderer is not None
+    pitch, path = 20.0, folder / "lens.json"
+    path.write_text(lens.text)
     points = at_depth(np.array([field]), lens.conditions.depth_mm)
-    made = renderer.render(points, tracing(4096, (lens.conditions.primary_um,), px=(192, 64)))
+    made = load(path, pitch).render(points, tracing(4096, (lens.conditions.primary_um,), px=(192, 64)))
     return float(made.rms_radius_px[0, 0]) * pitch
 
 
