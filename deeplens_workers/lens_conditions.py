@@ -76,6 +76,7 @@ def resolve(design: Prescription, sensor_mm: tuple[float, float] | None) -> Reso
     Raises:
         BadLens: it cannot be computed, and why.
     """
+    design = _with_flat_stop(design)
     _check_glasses(design.surfaces, (*design.wavelengths_um, design.primary_um))
     lens = Lens(design.surfaces, design.primary_um)
     first = lens.first_order(design.object_mm)
@@ -114,6 +115,20 @@ def f_number(lens: Lens, first: FirstOrder, object_mm: float, radius: float) -> 
     height = axial_cone(lens, object_mm, radius)
     diameter = 2 * height * (object_mm + first.pupil_z) / object_mm
     return abs(first.focal_length / diameter) if diameter and math.isfinite(diameter) else None
+
+
+def _with_flat_stop(design: Prescription) -> Prescription:
+    """The design with a stop in the vertex plane of a curved stop surface: where a pupil's diameter or an F-number has it.
+
+    A stop that is given by its own opening is the surface's rim.
+    """
+    stop = design.surfaces[design.stop]
+    if design.aperture == "stop" or not (stop.curvature or stop.a2 or any(stop.terms)):
+        return design
+    before = design.surfaces[design.stop - 1].glass if design.stop else "air"
+    flat = Surface(curvature=0.0, thickness=0.0, glass=before, is_stop=True, line=stop.line)
+    lens = (*design.surfaces[: design.stop], flat, replace(stop, is_stop=False), *design.surfaces[design.stop + 1 :])
+    return replace(design, surfaces=lens)
 
 
 def _check_glasses(surfaces: Sequence[Surface], wavelengths_um: Sequence[float]) -> None:

@@ -138,7 +138,9 @@ def _list_waves(file: ZemaxFile) -> None:
             raise BadLens(f"WAVM: wavelengths are numbered from 1 without gaps, but got {sorted(file.numbered)}")
         pairs = [file.numbered[number] for number in sorted(file.numbered)]
         waves, weights = [wave for wave, _ in pairs], [weight for _, weight in pairs]
-    count = file.wave_count if file.wave_count and len(waves) >= PADDED else len(waves)
+    count = file.wave_count or len(waves)
+    if count < len(waves) < PADDED:
+        file.draft.notes.append(f"of the {len(waves)} wavelengths listed, FTYP uses the first {count}")
     file.draft.waves_um, file.draft.weights = waves[:count], weights[:count]
 
 
