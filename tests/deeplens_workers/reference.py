@@ -31,7 +31,7 @@ def rms_um(
     side: int = 241,
     openings: bool = True,
 ) -> float:
-    """RMS spot radius about the centroid in um of light that fills the stop.
+    """RMS spot radius about the centroid in um of light that fills a flat stop.
 
     Args:
         indices: behind each surface.
@@ -47,14 +47,15 @@ def rms_um(
     with np.errstate(all="ignore"):
         for one, behind in zip(surfaces, indices, strict=True):
             t = -z / d[2]
+            stopped = np.hypot(x + t * d[0], y + t * d[1]) > stop_radius  # in the vertex plane
             for _ in range(60):  # the sag is shallow: stepping along the ray by the gap converges
                 t = (shape(one, (x + t * d[0]) ** 2 + (y + t * d[1]) ** 2) - z) / d[2]
             x, y, z = x + t * d[0], y + t * d[1], z + t * d[2]
             height = np.hypot(x, y)
-            limit = stop_radius if one.stop else np.inf
+            if one.stop:
+                alive &= ~stopped
             if openings and one.opening is not None:
-                limit = min(limit, one.opening)
-            alive &= height <= limit
+                alive &= height <= one.opening
             step = 1e-6
             slope = (shape(one, (height + step) ** 2) - shape(one, (height - step) ** 2)) / (2 * step)
             along = np.where(height > 0, height, 1.0)
