@@ -208,6 +208,34 @@ class RayTracer:
         stop_x = record[lens.aper_idx + 1][..., 0].double().numpy()
         return Unstopped(-ray.o[..., :2].double().numpy(), heights, stop_x)
 
+    def paths(self, objects: Array, pupil: Array, wavelengths_um: Array, start_z: float) -> Array:
+        """Places [M, P, S, 3] along rays: at the plane z = start_z, at each surface and on the sensor; NaN once stopped."""
+        lens = self._exact
+        rays = self._rays(lens, objects, pupil, wavelengths_um)
+        start = (rays.o + rays.d * ((start_z - rays.o[..., 2:]) / rays.d[..., 2:])).clone()
+        _, record = lens.trace2sensor(rays, record=True)
+        return np.asarray(torch.stack([start, *record[1:]], dim=1).numpy())
+
+    def outline(self, count: int) -> list[tuple[Array, bool]]:
+        """Profiles [count, 2] of the surfaces as (z, height), from rim to rim, and whether glass follows each."""
+        profiles = []
+        for i, surface in enumerate(self._exact.surfaces):
+            height = torch.linspace(-surface.r, surface.r, count, dtype=torch.float64)
+            sag = surface.sag(height, torch.zeros_like(height)) if hasattr(surface, "c") else torch.zeros_like(height)
+            z = float(self._exact.surf_d(i)) + sag
+            profiles.append((np.asarray(torch.stack([z, height], dim=1).numpy()), surface.mat2.name != "air"))
+        return profiles
+
+    @property
+    def stop(self) -> int:
+        """Which surface is the stop."""
+        return int(self._exact.aper_idx)
+
+    @property
+    def length_mm(self) -> float:
+        """From the first vertex to the sensor."""
+        return float(self._exact.d_sensor)
+
     def chief_rays(self, objects: Array, wavelengths_um: Array, pupils: Pupils, near: Array | None = None) -> Array:
         """Sensor positions [M, 2] of the rays through the stop's centre, NaN where they are vignetted.
 

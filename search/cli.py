@@ -21,6 +21,7 @@ from results.run_directory import find as find_run
 from search import plan
 from search.api import CACHE, as_settings, check_places, plan_search, refuse_with_resume
 from search.cache_command import app as cache_app
+from search.lens_command import lens
 from search.render_command import render
 from spaces.disk import full_disk
 from spaces.errors import SpaceError
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache")
 app.command()(render)
+app.command()(lens)
 
 
 def _print_version(asked: bool) -> None:

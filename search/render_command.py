@@ -21,6 +21,7 @@ from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from deeplens_workers.telemetry import rates
 from results.run_directory import RunError
 from search.home import find_caches
+from search.options import numbers
 from search.plan import check_writable
 from search.process import start_ray
 from spaces.disk import full_disk
@@ -82,12 +83,12 @@ def render(
     asked = {
         "lens": lens,
         "configuration": configuration,
-        "sensor_mm": sensor and _numbers("--sensor", sensor, "x", float),
+        "sensor_mm": sensor and numbers("--sensor", sensor, "x"),
         "pixel_pitch_um": pixel_pitch,
-        "grid": _grid_size(grid or "20x20"),
-        "depths_mm": depths and _numbers("--depths", depths),
-        "focus_mm": focus and _numbers("--focus", focus),
-        "wavelengths_um": wavelengths and _numbers("--wavelengths", wavelengths),
+        "grid": numbers("--grid", grid or "20x20", "x", int),
+        "depths_mm": depths and numbers("--depths", depths),
+        "focus_mm": focus and numbers("--focus", focus),
+        "wavelengths_um": wavelengths and numbers("--wavelengths", wavelengths),
         "trace_px": trace_px,
         "kernel_px": 1 if kernel_px is None else kernel_px,
         "rays": rays,
@@ -163,13 +164,6 @@ def _loss(kernels: Kernels) -> str:
     return "" if math.isnan(worst) else f"; at worst {worst:.2%} of the light outside its kernel"
 
 
-def _grid_size(text: str) -> list[Any]:
-    size = _numbers("--grid", text, "x", int)
-    if len(size) != 2:
-        raise SpaceError(f"--grid: expected columns and rows such as 20x20, but got {text!r}")
-    return size
-
-
 def _grid(data: PsfData) -> Any:
     from deeplens_workers.dataset import grid_points
 
@@ -192,11 +186,3 @@ def _read_points(path: Path, data: PsfData) -> Any:
     for distances in (data.depths_mm,)[rows.shape[1] - 2 :] + ((data.focus_mm,) if data.focus_mm else ()):
         rows = np.column_stack([np.tile(rows, (len(distances), 1)), np.repeat(distances, len(rows))])
     return rows.astype(np.float32)
-
-
-def _numbers(option: str, text: str, separator: str = ",", kind: type[float] = float) -> list[Any]:
-    try:
-        return [kind(part) for part in text.split(separator)]
-    except ValueError:
-        example = "20x20" if separator == "x" else "0.486,0.587"
-        raise SpaceError(f"{option}: expected numbers such as {example}, but got {text!r}") from None

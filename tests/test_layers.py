@@ -24,7 +24,12 @@ LAYERS = {
 HOMES = {
     "deeplens": {"deeplens_workers/"},
     "optuna": {"search/", "results/"},
-    "matplotlib": {"results/plots.py", "trainables/psf/figures.py", "trainables/images/figures.py"},
+    "matplotlib": {
+        "results/plots.py",
+        "trainables/psf/figures.py",
+        "trainables/psf/lens_figures.py",
+        "trainables/images/figures.py",
+    },
     "pickle": set(),
     "cloudpickle": set(),
 }

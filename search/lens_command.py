@@ -1,0 +1,75 @@
+"""`psf-search lens`: what was read from a lens file, drawn and analysed, without a search."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deeplens_workers.lens_file import find_lens
+from deeplens_workers.preparation import fill_in, optics, origins
+from deeplens_workers.psf_data import PsfData
+from results.fitting import FittingTable
+from results.run_directory import RunError
+from search.options import numbers
+from spaces.errors import SpaceError, check
+from spaces.files import replacing
+
+LENSES = Path("results/lenses")
+
+
+def lens(
+    file: Annotated[str, typer.Argument(help="Shipped lens name or .json, .zmx, .seq file.")],
+    to: Annotated[Path | None, typer.Option(help="DeepLens .json file to write the lens to.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the drawings.", show_default="results/lenses/NAME")
+    ] = None,
+    sensor: Annotated[str | None, typer.Option(metavar="WxH", help="Sensor in mm; default: the lens file's.")] = None,
+    configuration: Annotated[
+        int | None, typer.Option(min=1, help="Which of the lens file's configurations; default: the first.")
+    ] = None,
+    depth: Annotated[float | None, typer.Option(help="Object distance in mm, negative; default: the file's.")] = None,
+) -> None:
+    """Show what is read from a lens file: surfaces, optics, warnings; a drawing, spots, distortion, illumination."""
+    if to is not None and to.suffix.lower() != ".json":
+        raise SpaceError(f"--to: expected a file ending in .json, but got {to.name}")
+    asked = {
+        "lens": file,
+        "configuration": configuration,
+        "sensor_mm": sensor and numbers("--sensor", sensor, "x"),
+        "depths_mm": None if depth is None else [depth],
+    }
+    data = check(PsfData, {key: value for key, value in asked.items() if value is not None}, where="lens")
+    found = find_lens(file, data.configuration, data.sensor_mm)
+    from deeplens_workers.lens_view import COLUMNS, table, view
+
+    console = Console(markup=False, highlight=False)
+    rows = FittingTable(*COLUMNS, box=None, pad_edge=False)
+    for row in table(found):
+        rows.add_row(*row)
+    console.print(rows)
+    for note in found.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    data = fill_in(data, found)
+    assert data.lens_facts is not None
+    for line in (optics(data.lens_facts), f"aperture: {found.conditions.sources['aperture']}", *origins(data)):
+        console.print(line, soft_wrap=True)
+    try:
+        seen = view(found, data)
+        from trainables.psf.lens_figures import save_analysis, save_section
+
+        folder = LENSES / found.name if out is None else out
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [*save_section(folder / "layout", seen), *save_analysis(folder / "spots", seen)]
+        if to is not None:
+            with replacing(to) as temporary:
+                temporary.write_text(found.text + "\n")
+            paths.append(to)
+    except ValueError as error:
+        raise SpaceError(str(error)) from None
+    except OSError as error:
+        raise RunError(f"{error.filename or folder}: {error.strerror}") from None
+    sys.stdout.write("".join(f"{path}\n" for path in paths))

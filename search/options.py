@@ -1,0 +1,23 @@
+"""Options of the command line that several commands read alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spaces.errors import SpaceError
+
+
+def numbers(option: str, text: str, separator: str = ",", kind: type[float] = float) -> list[Any]:
+    """Numbers of an option such as 0.486,0.587 or 36x24.
+
+    Raises:
+        SpaceError: it holds something else, or a pair has not two.
+    """
+    try:
+        values = [kind(part) for part in text.split(separator)]
+    except ValueError:
+        values = []
+    if not values or (separator == "x" and len(values) != 2):
+        example = ("20x20" if kind is int else "36x24") if separator == "x" else "0.486,0.587"
+        raise SpaceError(f"{option}: expected numbers such as {example}, but got {text!r}")
+    return values
