@@ -181,7 +181,7 @@ def test_a_search_that_is_suspended_for_minutes_goes_on_where_it_was(tmp_path, w
     arguments = new_run(tmp_path, "suspended", "budget.quick.steps=1000")
     with search(tmp_path, arguments, process_group=0) as process:
         printed_until(process, "[1/")
-        stopped = set()
+        stopped: set[int] = set()
         while found := processes() - stopped:  # what one that is not yet stopped may have started
             for pid in found:
                 with suppress(ProcessLookupError):
