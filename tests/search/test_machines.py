@@ -136,9 +136,10 @@ def test_a_worker_killed_for_memory_costs_nothing_but_time(tmp_path, cgroup):
     assert set(found) <= {"COMPLETE", "PRUNED"}
 
 
-def test_a_full_disk_ends_the_search_with_its_name_and_the_search_goes_on_once_there_is_space(tmp_path):
+@pytest.mark.parametrize("moment", ["[1/", "training finalists", "judging"])
+def test_a_full_disk_ends_the_search_with_its_name_and_the_search_goes_on_once_there_is_space(tmp_path, moment):
     with small_disk(tmp_path / "runs", 2**27) as disk, search(tmp_path, new_run(tmp_path, "full")) as process:
-        printed_until(process, "[1/")
+        printed_until(process, moment)
         filler = fill(disk)
         rest = process.stdout.read()
         assert process.wait() == 1, rest
