@@ -44,5 +44,5 @@ class FittingTable(Table):
 
 def _measured(column: Column, console: Console, options: ConsoleOptions) -> Measurement:
     found = [Measurement.get(console, options, cell) for cell in (column.header, *column.cells, column.footer)]
-    most = max(one.maximum for one in found)
+    most = column.width or max(one.maximum for one in found)
     return Measurement(most if column.no_wrap else max(one.minimum for one in found), most)

@@ -36,6 +36,7 @@ from spaces.disk import full_disk
 from spaces.errors import SpaceError
 from spaces.study import Study
 from spaces.system import Prepared
+from trainables.lanes.board import NO_SPACE
 from trainables.lanes.lanes import Lanes, LanesLost
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ def _told_plainly(directory: RunDirectory) -> Iterator[None]:
     except SpaceError:
         raise
     except LanesLost as error:
-        raise MachineError(f"{directory.path}: {error}") from error
+        line, halt = str(error), f"{NO_SPACE}: "
+        raise MachineError(line.removeprefix(halt) if line.startswith(halt) else f"{directory.path}: {line}") from error
     except Exception as error:
         if (full := full_disk(error, directory.path)) is not None:
             raise MachineError(full) from error

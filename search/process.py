@@ -42,6 +42,7 @@ def start_ray(address: str = "local", said: Callable[[str], None] = logger.warni
 
     os.environ.update(PATIENCE | {name: os.environ[name] for name in PATIENCE if name in os.environ})
     os.environ.update(ray_environment())
+    others = _daemons()
     for tried in range(1, TRIES + 1):
         try:
             return ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -52,7 +53,8 @@ def start_ray(address: str = "local", said: Callable[[str], None] = logger.warni
                 raise MachineError(
                     f"{error.filename}: {error.strerror}; Ray keeps its files there, RAY_TMPDIR=DIRECTORY moves them"
                 ) from error
-            _end_what_started()
+            for pid in _daemons() - others:  # Ray knows them no more, and they would run as long as this process
+                os.kill(pid, signal.SIGKILL)
             why = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
             if tried == TRIES:
                 raise MachineError(f"Ray did not start in {TRIES} tries: {why}; is the machine too busy?") from error
@@ -60,11 +62,19 @@ def start_ray(address: str = "local", said: Callable[[str], None] = logger.warni
     raise AssertionError
 
 
-def _end_what_started() -> None:
-    """Kill what a failed start has left: Ray knows it no more, and it would run as long as this process."""
-    with suppress(OSError):  # no /proc
-        for task in Path("/proc/self/task").iterdir():
-            for pid in (task / "children").read_text().split():
+def _daemons() -> set[int]:
+    """Ray's first processes, which this one has started; their own end with them."""
+    found, tasks = set(), Path("/proc/self/task")
+    for task in tasks.iterdir() if tasks.is_dir() else ():
+        for pid in _text(task / "children").split():
+            with suppress(OSError):  # it has just ended
                 name = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
                 if name.endswith((b"/raylet", b"/gcs_server")):
-                    os.kill(int(pid), signal.SIGKILL)
+                    found.add(int(pid))
+    return found
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError):  # a thread that has just ended, or a kernel without it
+        return path.read_text()
+    return ""

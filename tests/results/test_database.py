@@ -64,7 +64,8 @@ def ledger_of(run: RunDirectory, said):
 
 
 def test_a_search_waits_for_another_writer_says_so_once_and_goes_on(run, hold):
-    lines, holders = [], []
+    lines: list[str] = []
+    holders: list[Holder] = []
 
     def said(line):
         lines.append(line)
@@ -86,7 +87,7 @@ def test_a_search_waits_for_another_writer_says_so_once_and_goes_on(run, hold):
 @pytest.mark.parametrize("statements", [WRITER, ALONE], ids=["writer", "alone"])
 def test_what_holds_it_up_for_too_long_is_named_and_waited_for_once(run, hold, monkeypatch, statements):
     monkeypatch.setattr(database, "TRIES", 2)
-    said = []
+    said: list[str] = []
     ledger = ledger_of(run, said.append)
     number, _ = ledger.ask()
     ledger._storage.engine.dispose()  # a connection that has read would keep the second kind out

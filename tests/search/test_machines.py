@@ -136,9 +136,10 @@ def test_a_worker_killed_for_memory_costs_nothing_but_time(tmp_path, cgroup):
     assert set(found) <= {"COMPLETE", "PRUNED"}
 
 
-def test_a_full_disk_ends_the_search_with_its_name_and_the_search_goes_on_once_there_is_space(tmp_path):
+@pytest.mark.parametrize("moment", ["[1/", "training finalists", "judging"])
+def test_a_full_disk_ends_the_search_with_its_name_and_the_search_goes_on_once_there_is_space(tmp_path, moment):
     with small_disk(tmp_path / "runs", 2**27) as disk, search(tmp_path, new_run(tmp_path, "full")) as process:
-        printed_until(process, "[1/")
+        printed_until(process, moment)
         filler = fill(disk)
         rest = process.stdout.read()
         assert process.wait() == 1, rest
@@ -161,15 +162,28 @@ def test_a_full_disk_under_the_cache_is_named(tmp_path):
         assert "MB needed" in error
 
 
+def group_of(pid):
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid)
+
+
 SUSPENDED = 180.0
 """Seconds: longer than any time after which Ray takes a process for dead."""
 
 
-def test_a_search_that_is_suspended_for_minutes_goes_on_where_it_was(tmp_path):
-    with search(tmp_path, new_run(tmp_path, "suspended", "budget.quick.steps=1000")) as process:
+@pytest.mark.parametrize("whole", [True, False], ids=["all", "Ctrl-Z"])
+def test_a_search_that_is_suspended_for_minutes_goes_on_where_it_was(tmp_path, whole):
+    """All of its processes, as a batch system does it; or the terminal's group, in which Ray's own are not."""
+
+    def processes():
+        group = {pid for pid in tree(process.pid) if group_of(pid) == process.pid}
+        return tree(process.pid) if whole else group
+
+    arguments = new_run(tmp_path, "suspended", "budget.quick.steps=1000")
+    with search(tmp_path, arguments, process_group=0) as process:
         printed_until(process, "[1/")
-        stopped = set()
-        while found := tree(process.pid) - stopped:  # what one that is not yet stopped may have started
+        stopped: set[int] = set()
+        while found := processes() - stopped:  # what one that is not yet stopped may have started
             for pid in found:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)

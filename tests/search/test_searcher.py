@@ -202,12 +202,15 @@ def test_a_trial_s_value_is_its_best_report(path, objective, best):
     assert stored(path)[0].value == best
 
 
-def test_without_lanes_the_search_ends_and_its_trials_are_left_to_be_resumed(searcher, path, space):
+@pytest.mark.parametrize("why", ["no lane is left: lane-0 is lost: gone", "no space is left: /a/b: the disk is full"])
+def test_what_every_trial_would_fail_of_ends_the_search_and_its_trials_are_left_to_be_resumed(
+    searcher, path, space, why
+):
     before = [searcher.suggest(trial) for trial in "ab"]
     searcher.on_trial_result("b", result(50, 0.4))
     for trial in "ab":
-        searcher.on_trial_complete(trial, failed("no lane is left: lane-0 is lost: gone"))
-    assert searcher.halted == "no lane is left: lane-0 is lost: gone"
+        searcher.on_trial_complete(trial, failed(why))
+    assert searcher.halted == why
     assert searcher.suggest("c") == Searcher.FINISHED
     assert searcher._observer.ended == []
     again = searching(path, space)

@@ -23,7 +23,8 @@ from tests.results.conftest import record_of
 from tests.trainables.lanes.tasks import Counting, Staged
 from tests.trainables.lanes.test_lane import assignment, make_data, reports, training
 from tests.waiting import wait_until
-from trainables.lanes.lanes import START_TIMEOUT, Lanes, ray_environment
+from trainables.lanes import lanes as module
+from trainables.lanes.lanes import START_TIMEOUT, Lanes, LanesLost, ray_environment
 
 METRIC, STEPS, EVERY, TRIALS = "val/prior_rel_l2", 40, 10, 4
 NAMESPACE = "nodes"
@@ -213,6 +214,17 @@ def the_only_lane_comes_back(folder):
     print(*told, sep="\n")
     assert ["could not be placed" in line or "is lost" in line for line, _ in told] == [True, False, True, False], told
     assert [lanes for _, lanes in told] == [0, 1, 0, 1]
+
+    other = others.remote()
+    ray.get(other.there.remote())
+    module.WAIT_FOR_ROOM = 1.0
+    with Lanes(lanes=1, workers=1, cpus=1, gpus=0, storage=folder / "none", poll=0.5) as lanes:
+        try:
+            lanes.wait_ready()
+        except LanesLost as error:
+            print(error)
+        else:
+            raise AssertionError
 
 
 class Other:

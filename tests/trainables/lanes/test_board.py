@@ -277,6 +277,28 @@ def test_with_the_last_lane_all_that_is_posted_fails_unless_another_is_coming(co
     play(scenario)
 
 
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_lane_that_comes_back_is_waited_for_until_it_is_given_up(comes):
+    async def scenario(board):
+        await board.submit(posted("a", 0))
+        await board.take("lane-0", 1)
+        await board.lane_lost("lane-0", "no room", back=True)
+        await board.submit(posted("b", 1))
+        heard = [asyncio.create_task(board.next_report(attempt)) for attempt in "ab"]
+        await board.wait_ready()
+        assert not any(one.done() for one in heard)
+        if comes:
+            await board.add_lane("lane-0")
+            assert (await board.take("lane-0", 1)).attempt == "a"
+            for one in heard:
+                one.cancel()
+        else:
+            await board.give_up("no room")
+            assert [(await one).failure for one in heard] == ["no lane is left: no room"] * 2
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("end", ["stopped", "its last report made", "failed"])
 def test_a_trial_that_is_over_is_not_trained_again_when_its_lane_is_lost(end):
     async def scenario(board):
