@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from deeplens_workers.codev import read_codev
 from deeplens_workers.glasses import deeplens_version, find_glass
-from deeplens_workers.lens_conditions import Conditions, f_number, far_depth, resolve
-from deeplens_workers.lens_draft import check_configuration
-from deeplens_workers.lens_json import (
+from deeplens_workers.lens_files.codev import read_codev
+from deeplens_workers.lens_files.conditions import Conditions, f_number, far_depth, resolve
+from deeplens_workers.lens_files.deeplens_json import (
     DEPTH_MM,
     SAME_SENSOR,
     JsonLens,
@@ -31,10 +30,11 @@ from deeplens_workers.lens_json import (
     surface_tree,
     whole_pixels,
 )
-from deeplens_workers.lens_text import decode
-from deeplens_workers.prescription import BadLens, Prescription
-from deeplens_workers.ray_optics import Lens
-from deeplens_workers.zemax import read_zemax
+from deeplens_workers.lens_files.draft import check_configuration
+from deeplens_workers.lens_files.prescription import BadLens, Prescription
+from deeplens_workers.lens_files.ray_optics import Lens
+from deeplens_workers.lens_files.text import decode
+from deeplens_workers.lens_files.zemax import read_zemax
 from spaces.errors import SpaceError, nearest
 from spaces.system import Source
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplens_workers.codev import read_codev
 from deeplens_workers.lens_file import LENSES, find_lens
-from deeplens_workers.lens_json import centred_surfaces, check, surface_tree
-from deeplens_workers.lens_text import decode
-from deeplens_workers.prescription import BadLens, Surface
-from deeplens_workers.zemax import read_zemax
+from deeplens_workers.lens_files.codev import read_codev
+from deeplens_workers.lens_files.deeplens_json import centred_surfaces, check, surface_tree
+from deeplens_workers.lens_files.prescription import BadLens, Surface
+from deeplens_workers.lens_files.text import decode
+from deeplens_workers.lens_files.zemax import read_zemax
 from spaces.errors import SpaceError
 from tests.deeplens_workers.lens_writers import Design, S, changed, codev, write, zemax
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,14 +52,14 @@ def rendered_rms_um(lens: LensFile, field: tuple[float, float]) -> float:
     return float(made.rms_radius_px[0, 0]) * pitch
 
 
-def lens_surfaces(lens: LensFile) -> list[dict]:
+def lens_surfaces(lens: LensFile) -> list[dict[str, Any]]:
     """The surfaces of the file: without the flat stop that stands in front of a curved one."""
     return [surface for surface in json.loads(lens.text)["surfaces"] if surface["type"] != "Aperture"]
 
 
 def stop_radius(lens: LensFile) -> float:
     """Semi-diameter of the stop in mm."""
-    return next(surface["r"] for surface in json.loads(lens.text)["surfaces"] if surface.get("is_aperture"))
+    return next(float(surface["r"]) for surface in json.loads(lens.text)["surfaces"] if surface.get("is_aperture"))
 
 
 def direction(lens: LensFile, field: tuple[float, float]) -> float:

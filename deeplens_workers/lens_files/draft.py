@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from deeplens_workers.prescription import ApertureKind, BadLens, FieldKind, Fields, Prescription, Surface
+from deeplens_workers.lens_files.prescription import ApertureKind, BadLens, FieldKind, Fields, Prescription, Surface
 from deeplens_workers.psf_data import LONGEST_UM, SHORTEST_UM
 
 # Distances of at least this many units are infinite, in both programs' files.

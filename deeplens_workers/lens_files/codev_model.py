@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from deeplens_workers.codev_text import surface_range
-from deeplens_workers.lens_draft import Draft, DraftSurface
-from deeplens_workers.lens_text import Command
+from deeplens_workers.lens_files.codev_text import surface_range
+from deeplens_workers.lens_files.draft import Draft, DraftSurface
+from deeplens_workers.lens_files.text import Command
 
 
 @dataclass(eq=False)

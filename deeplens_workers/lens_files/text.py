@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from deeplens_workers.prescription import BadLens
+from deeplens_workers.lens_files.prescription import BadLens
 
 LARGEST_FILE = 1 << 22
 # CODE V's exponents may be D, as Fortran's.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplens_workers.ray_optics import Lens
+from deeplens_workers.lens_files.ray_optics import Lens
 
 Array = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from deeplens_workers.lens_text import Command, short
-from deeplens_workers.prescription import BadLens
+from deeplens_workers.lens_files.prescription import BadLens
+from deeplens_workers.lens_files.text import Command, short
 
 TOKEN = re.compile(r"""'[^']*'|"[^"]*"|;|[^\s;'"]+""")
 # Texts may hold a quote of their own: all of the line belongs to them.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from deeplens_workers.codev_model import CodevFile
-from deeplens_workers.codev_surfaces import MIRRORS
-from deeplens_workers.glass_names import check_abbe, codev_glass, fitted
 from deeplens_workers.glasses import known_glasses
-from deeplens_workers.lens_text import Command
-from deeplens_workers.prescription import BadLens
+from deeplens_workers.lens_files.codev_model import CodevFile
+from deeplens_workers.lens_files.codev_surfaces import MIRRORS
+from deeplens_workers.lens_files.glass_names import check_abbe, codev_glass, fitted
+from deeplens_workers.lens_files.prescription import BadLens
+from deeplens_workers.lens_files.text import Command
 
 
 def begin_private(file: CodevFile, command: Command) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from deeplens_workers.lens_draft import check_configuration, first_of
-from deeplens_workers.lens_text import Command
-from deeplens_workers.zemax_model import ZemaxFile, ZemaxSurface
+from deeplens_workers.lens_files.draft import check_configuration, first_of
+from deeplens_workers.lens_files.text import Command
+from deeplens_workers.lens_files.zemax_model import ZemaxFile, ZemaxSurface
 
 # A curvature written as such or as its radius is told by the value of the configuration that the file was saved in.
 SAME = 1e-6

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from deeplens_workers.lens_draft import Draft, DraftSurface
-from deeplens_workers.lens_text import Command
+from deeplens_workers.lens_files.draft import Draft, DraftSurface
+from deeplens_workers.lens_files.text import Command
 
 # Zemax pads its lists to this many values.
 PADDED = 12

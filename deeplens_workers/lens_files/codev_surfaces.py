@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from deeplens_workers.codev_model import CodevFile, CodevSurface, targets
-from deeplens_workers.codev_text import surface_range
-from deeplens_workers.lens_draft import INFINITE, MOST_SURFACES
-from deeplens_workers.lens_text import Command
+from deeplens_workers.lens_files.codev_model import CodevFile, CodevSurface, targets
+from deeplens_workers.lens_files.codev_text import surface_range
+from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES
+from deeplens_workers.lens_files.text import Command
 
 # Aspheric terms: A is r^4; there is no I.
 POWERS = dict(zip("ABCDEFGHJ", range(4, 22, 2), strict=True))

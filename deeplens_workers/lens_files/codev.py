@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from deeplens_workers.codev_glasses import begin_private, private_line, take_glasses
-from deeplens_workers.codev_model import CodevFile, targets
-from deeplens_workers.codev_surfaces import NOT_CIRCULAR, SURFACE_HANDLERS, add_surface
-from deeplens_workers.codev_text import commands, surface_range
-from deeplens_workers.lens_draft import check_configuration, first_of
-from deeplens_workers.lens_text import Command
-from deeplens_workers.prescription import BadLens, FieldKind, Prescription
+from deeplens_workers.lens_files.codev_glasses import begin_private, private_line, take_glasses
+from deeplens_workers.lens_files.codev_model import CodevFile, targets
+from deeplens_workers.lens_files.codev_surfaces import NOT_CIRCULAR, SURFACE_HANDLERS, add_surface
+from deeplens_workers.lens_files.codev_text import commands, surface_range
+from deeplens_workers.lens_files.draft import check_configuration, first_of
+from deeplens_workers.lens_files.prescription import BadLens, FieldKind, Prescription
+from deeplens_workers.lens_files.text import Command
 
 UNITS_MM = {"M": 1.0, "MM": 1.0, "C": 10.0, "CM": 10.0, "I": 25.4, "IN": 25.4}
 FIELD_KINDS: dict[str, FieldKind] = {

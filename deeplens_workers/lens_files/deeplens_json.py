@@ -14,10 +14,10 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from deeplens_workers.glass_names import nearest_glass
 from deeplens_workers.glasses import is_glass
-from deeplens_workers.lens_conditions import Conditions
-from deeplens_workers.prescription import BadLens, Surface
+from deeplens_workers.lens_files.conditions import Conditions
+from deeplens_workers.lens_files.glass_names import nearest_glass
+from deeplens_workers.lens_files.prescription import BadLens, Surface
 from deeplens_workers.psf_data import LONGEST_UM, SHORTEST_UM
 from spaces.errors import nearest
 
@@ -200,7 +200,7 @@ def _numbers(extra: dict[str, Any], key: str) -> tuple[float, ...]:
 
 
 def informed_wavelengths(tree: dict[str, Any]) -> tuple[float, ...]:
-    """Wavelengths that `lens_text` wrote; none in a lens from elsewhere."""
+    """Wavelengths that `canonical` wrote; none in a lens from elsewhere."""
     waves = _numbers(tree, WAVELENGTHS)
     if not all(SHORTEST_UM < wave < LONGEST_UM for wave in waves):
         raise BadLens(

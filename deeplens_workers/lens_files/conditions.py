@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from deeplens_workers.aiming import axial_cone, chief_height, envelope
 from deeplens_workers.glasses import find_glass
-from deeplens_workers.prescription import BadLens, Prescription, Surface
-from deeplens_workers.ray_optics import FirstOrder, Lens
+from deeplens_workers.lens_files.aiming import axial_cone, chief_height, envelope
+from deeplens_workers.lens_files.prescription import BadLens, Prescription, Surface
+from deeplens_workers.lens_files.ray_optics import FirstOrder, Lens
 
 # An object at infinity is put so far, at least: beyond 1000 f^2 the focus is within a micrometre of infinity's.
 FAR_MM = 1e6

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from deeplens_workers.glass_names import check_abbe, other_maker, zemax_glass
 from deeplens_workers.glasses import find_glass, is_glass, known_glasses
-from deeplens_workers.lens_draft import INFINITE, MOST_SURFACES
-from deeplens_workers.lens_text import Command
-from deeplens_workers.prescription import BadLens, FieldKind, Prescription
-from deeplens_workers.zemax_configurations import OPERANDS, configure
-from deeplens_workers.zemax_model import PADDED, ZemaxFile, ZemaxSurface
+from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES
+from deeplens_workers.lens_files.glass_names import check_abbe, other_maker, zemax_glass
+from deeplens_workers.lens_files.prescription import BadLens, FieldKind, Prescription
+from deeplens_workers.lens_files.text import Command
+from deeplens_workers.lens_files.zemax_configurations import OPERANDS, configure
+from deeplens_workers.lens_files.zemax_model import PADDED, ZemaxFile, ZemaxSurface
 
 UNITS_MM = {"MM": 1.0, "CM": 10.0, "IN": 25.4, "INCH": 25.4, "M": 1000.0, "METER": 1000.0}
 FIELD_KINDS: dict[int, FieldKind] = {

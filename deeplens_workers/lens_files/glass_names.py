@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from deeplens_workers.glasses import AIR, Glass, abbe_name, find_glass, is_glass, known_glasses
-from deeplens_workers.prescription import BadLens
+from deeplens_workers.lens_files.prescription import BadLens
 from spaces.errors import nearest
 
 # Zemax writes this index and Abbe number where a catalogue is meant to have the glass.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers.glasses import find_glass
-from deeplens_workers.prescription import Surface
+from deeplens_workers.lens_files.prescription import Surface
 
 Array = NDArray[np.float64]
 
