@@ -96,7 +96,9 @@ def test_the_sensor_of_a_json_lens(tmp_path):
 
 @pytest.mark.parametrize("name", ["cooke_triplet_50mm", "double_gauss_100mm", "plano_hyperbolic_50mm"])
 def test_the_text_loads_as_deeplens_loads_the_file(name):
-    from deeplens_workers.raytrace import GeoLens, RayTracer
+    from deeplens import GeoLens
+
+    from deeplens_workers.raytrace import RayTracer
 
     lens = find_lens(name)
     ours, theirs = RayTracer(lens, 3.2), GeoLens(str(lens.path), device="cpu")

@@ -99,7 +99,9 @@ def test_a_lens_whose_light_reaches_no_sensor_is_refused_by_a_dry_run(tmp_path, 
 
 def test_what_a_file_says_is_the_default_of_a_run_and_an_option_overrides_it(tmp_path, capsys):
     path = write(tmp_path, "mine.seq", codev(SINGLET))
-    main(["run", "--space", "cvae_psf", "--lens", str(path), "--dry-run", "--set", "data.depths_mm=[-500]"])
+    with pytest.raises(SystemExit) as left:
+        main(["run", "--space", "cvae_psf", "--lens", str(path), "--dry-run", "--set", "data.depths_mm=[-500]"])
+    assert left.value.code == 0
     plan = capsys.readouterr().out.split("\n\n")[-1]
     lines = dict(line.split(maxsplit=1) for line in plan.splitlines())
     assert lines["object"].startswith("-500 mm (as asked)")
