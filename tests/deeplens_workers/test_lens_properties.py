@@ -150,10 +150,11 @@ def not_json(text: str):
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_a_damaged_file_is_a_lens_or_one_line(tmp_path):
+@pytest.mark.parametrize("count", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_a_damaged_file_is_a_lens_or_one_line(tmp_path, count):
     """Never another exception, nor a lens of numbers that are none."""
-    source, lenses = random.Random(0), 0
-    for number in range(3000):
+    source, lenses = random.Random(count), 0
+    for number in range(count):
         suffix = source.choice(list(SEEDS))
         path = write(tmp_path, f"mine{suffix}", mutated(SEEDS[suffix], source))
         lens, message = refusal(find_lens, path)
@@ -166,14 +167,14 @@ def test_a_damaged_file_is_a_lens_or_one_line(tmp_path):
         assert all(size > 0 for size in sizes)
         known = [lens.conditions.focal_length_mm, lens.conditions.f_number]
         assert all(value is None or (value and math.isfinite(value)) for value in known), number
-    assert 300 < lenses < 2700
+    assert 0.1 < lenses / count < 0.9
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_damaged_text_is_a_design_or_one_line():
     """The readers alone, on more files."""
     source = random.Random(1)
-    for number in range(17000):
+    for number in range(10_000):
         suffix = source.choice([".zmx", ".seq"])
         read = read_zemax if suffix == ".zmx" else read_codev
         content = mutated(SEEDS[suffix], source)
