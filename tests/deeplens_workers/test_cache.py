@@ -134,7 +134,7 @@ class Slow:
     """An array whose content is not there before `go` is set."""
 
     def __init__(self, array, started, go):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+        self.array, self.shape, self.dtype, self.nbytes = array, array.shape, array.dtype, array.nbytes
         self.started, self.go = started, go
 
     def __array__(self, dtype=None, copy=None):
