@@ -65,7 +65,7 @@ def seconds(work: Callable[[], Any], repeats: int = REPEATS) -> float:
 def deeplens_psf(lens: Any, disc: tuple[float, float], points: Any, rays: int) -> Any:
     import torch
 
-    from deeplens_workers.raytrace import rays_through
+    from deeplens_workers.geolens import rays_through
 
     with torch.no_grad(), rays_through(lens, *disc):
         psfs = [lens.psf(torch.from_numpy(points), wvln=wave, ks=64, spp=rays) for wave in WAVELENGTHS]
@@ -172,7 +172,7 @@ def splatting(local: Any, rays: int) -> None:
     import torch
     from deeplens.imgsim import forward_integral
 
-    from deeplens_workers.raytrace import one_thread
+    from deeplens_workers.geolens import one_thread
     from deeplens_workers.splat import MOMENTS, splat_hits
 
     tracer, count = local.tracer, 8192
@@ -194,8 +194,9 @@ def tracing_alone(local: Any, points: Any) -> None:
     """Nanoseconds per ray of DeepLens' tracing as we call it, and without what that call takes care of; chief rays."""
     import torch
 
+    from deeplens_workers.geolens import one_thread
     from deeplens_workers.pupil import find_pupils
-    from deeplens_workers.raytrace import RAY_BLOCK, one_thread
+    from deeplens_workers.raytrace import RAY_BLOCK
 
     tracer, lens, wave = local.tracer, local.tracer._lens, np.array([0.587])
     objects = tracer.object_points(np.array([[0.3, 0.4, -1e4]]))

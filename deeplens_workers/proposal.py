@@ -8,10 +8,11 @@ from itertools import product
 import numpy as np
 import torch
 
+from deeplens_workers.geolens import one_thread
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.pupil import find_pupils
-from deeplens_workers.raytrace import RayTracer, one_thread
+from deeplens_workers.raytrace import RayTracer
 from deeplens_workers.sampling import sobol
 from deeplens_workers.splat import disc_points
 from spaces.errors import SpaceError

@@ -1,4 +1,4 @@
-"""Rays through a lens, traced by DeepLens: the only module that imports it (5 s, and torch).
+"""Rays through a lens, traced by DeepLens.
 
 Surfaces, materials, tracing and the sensor are DeepLens'. This module chooses where rays start and returns where they land,
 and it finds chief rays by Newton's method instead of searching random samples.
@@ -10,27 +10,17 @@ unless named; sensor positions are upright, with the lens' inversion undone as i
 from __future__ import annotations
 
 import io
-import json
 import math
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeplens_workers.glasses import find_glass
-from deeplens_workers.import_cost import placeholders
+from deeplens_workers.geolens import LONGEST_UM, GeoLens, Ray, is_centred, load_lenses, one_thread, rays_through
 from deeplens_workers.lens_file import LensFile
-
-# DeepLens draws with one, saves pictures with another and scores them with the third: nearly all of the time its import takes.
-with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torchvision", "torchvision.utils", "lpips"):
-    from deeplens import GeoLens, Ray
-    from deeplens.material import Material
 
 Array = NDArray[np.float64]
 
@@ -41,12 +31,8 @@ RAY_BLOCK = 24576
 CHIEF_BLOCK = 64
 # DeepLens propagates far bundles to this plane first; starting there spares float32 the distance to the object.
 START_Z = -10.0
-# DeepLens takes shorter wavelengths only.
-LONGEST_UM = 10.0
 # A pupil farther away than so many radii of the first surface is at infinity.
 FAR_PUPIL = 1e3
-# Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
-CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
 # How far beyond its rim each surface is traced for `beyond_apertures`, in semi-apertures.
 BEYOND = 1.6
 # Points [64, 2] spread over the unit disc, among which the one nearest to a chief ray is found.
@@ -104,7 +90,7 @@ class RayTracer:
 
     def __init__(self, lens: LensFile, pixel_pitch_um: float) -> None:
         try:
-            self._scale, loaded = _load(lens.text, lens.glasses)
+            self._scale, loaded = load_lenses(lens.text, lens.glasses)
         except Exception as error:  # whatever a lens that it cannot make sense of leads to
             raise ValueError(f"lens {lens.name}: DeepLens cannot load it: {type(error).__name__}: {error}") from error
         self._lens, self._exact, self._beyond = loaded
@@ -117,7 +103,7 @@ class RayTracer:
         self.foclen: float = self._lens.foclen
         self.half_sensor = np.array(lens.conditions.sensor_mm) / 2
         # Pupil maps have a bit for each surface.
-        self.symmetric = len(self._lens.surfaces) < 32 and all(map(_centred, self._lens.surfaces))
+        self.symmetric = len(self._lens.surfaces) < 32 and all(map(is_centred, self._lens.surfaces))
         self._apertures = np.array([surface.r for surface in self._lens.surfaces])
         for surface in self._beyond.surfaces:
             surface.r *= BEYOND
@@ -358,80 +344,10 @@ class RayTracer:
         return np.asarray(psf.double().numpy())
 
 
-def _load(text: str, glasses: tuple[str, ...]) -> tuple[float, tuple[GeoLens, GeoLens, GeoLens]]:
-    """Three lenses, the second in float64, from DeepLens' JSON; and how many times too short the wavelengths are that they
-    are given.
-
-    DeepLens takes none of 10 um or more. Rays need of a wavelength only the refractive indices, so a lens for the thermal
-    infrared gets them by its true wavelength.
-    """
-    tree = json.loads(text)
-    known = [find_glass(name) for name in glasses]
-    infrared = bool(known) and all(glass.valid_um is not None and glass.covers(LONGEST_UM) for glass in known)
-    scale = 10.0 if infrared else 1.0
-    tree["primary_wvln"] /= scale
-    tree["wvln_rgb"] = [wave / scale for wave in tree["wvln_rgb"]]
-    loaded = []
-    with one_thread(), redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "lens.json")
-        path.write_text(json.dumps(tree))
-        for dtype in (torch.float32, torch.float64, torch.float32):
-            lens = GeoLens(device="cpu", dtype=dtype)
-            lens.read_lens_json(str(path))
-            if scale != 1:
-                for surface in lens.surfaces:
-                    surface.mat2 = _Infrared(surface.mat2.name, scale)
-            # What `read_lens` does after this.
-            lens.create_dummy_sensor()
-            lens.to(lens.device)
-            lens.astype(lens.dtype)
-            lens.post_computation()
-            loaded.append(lens)
-    first, exact, beyond = loaded
-    return scale, (first, exact, beyond)
-
-
-class _Infrared(Material):
-    """A glass whose index is asked for with wavelengths that are `scale` times too short."""
-
-    def __init__(self, name: str, scale: float) -> None:
-        super().__init__("air")
-        self.name, self._glass, self._scale = name, find_glass(name), scale
-
-    def ior(self, wvln: Any) -> torch.Tensor:
-        """Refractive indices, as DeepLens asks for them."""
-        waves = torch.as_tensor(wvln)
-        index = np.vectorize(lambda wave: self._glass.index(self._scale * wave), otypes=[float])
-        return torch.from_numpy(np.asarray(index(waves.detach().double().numpy()))).to(waves.dtype)
-
-
-@contextmanager
-def rays_through(lens: GeoLens, z_mm: float, radius_mm: float) -> Iterator[None]:
-    """DeepLens' own sampling draws rays from another disc than the pupil it found, which misses light off the axis."""
-    own = lens.entr_pupilz, lens.entr_pupilr
-    lens.entr_pupilz, lens.entr_pupilr = z_mm, radius_mm
-    try:
-        yield
-    finally:
-        lens.entr_pupilz, lens.entr_pupilr = own
-
-
 def _behind_last(lens: GeoLens) -> torch.Tensor:
     """Distance from the last surface to the sensor, as the lens holds it."""
     thickness: torch.Tensor = lens.surfaces[-1].d_next.detach()
     return thickness
-
-
-def _centred(surface: object) -> bool:
-    """Whether a surface is the same at every azimuth about the optical axis."""
-    tilt = getattr(surface, "vec_local", None)
-    return (
-        type(surface).__name__ in CENTRED
-        and not getattr(surface, "is_square", False)
-        and float(getattr(surface, "pos_x", 0.0)) == 0.0
-        and float(getattr(surface, "pos_y", 0.0)) == 0.0
-        and (tilt is None or torch.equal(tilt.abs().cpu(), torch.tensor([0.0, 0.0, 1.0], dtype=tilt.dtype)))
-    )
 
 
 def _solve(jacobian: Array, value: Array) -> Array:
@@ -440,14 +356,3 @@ def _solve(jacobian: Array, value: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         step = np.stack([d * value[:, 0] - b * value[:, 1], a * value[:, 1] - c * value[:, 0]], axis=-1)
         return np.asarray(step / (a * d - b * c)[:, None])
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread: actors are the parallelism, and sums keep their order only then."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -44,7 +44,7 @@ def deeplens_psf(lens, points, seed: int):
     """
     import torch
 
-    from deeplens_workers.raytrace import rays_through
+    from deeplens_workers.geolens import rays_through
 
     torch.manual_seed(seed)
     weights = area_weights(64, 15)

@@ -45,12 +45,21 @@ def _units(data: PsfData) -> tuple[str, ...]:
     wavelengths = ", ".join("+".join(f"{wavelength:g}" for wavelength, _ in channel) for channel in data.channels())
     return (
         f"in: field points [N, {len(data.conditions)}] = {', '.join(data.conditions)}; x right and y up, normalised to "
-        f"half the sensor's width and height, in [-1, 1]{'; distances in mm, negative' if data.conditions[2:] else ''}",
+        f"half the sensor's width and height{_sensor(data)}, in [-1, 1]{'; distances in mm, negative' if data.conditions[2:] else ''}",
         f"out: kernels [N, {len(data.wavelengths_um)}, {data.kernel_px}, {data.kernel_px}], each channel sums to one; "
         f"channels at {wavelengths} um, in this order",
         f"one kernel pixel is {pixel:.4g} um on the sensor ({data.trace_px} sensor pixels of {data.pixel_pitch_um:g} um, "
         f"area-pooled to {data.kernel_px}); row 0 is the top (+y) of the upright image",
     )
+
+
+def _sensor(data: PsfData) -> str:
+    """The sensor and the focal length, with which coordinates become millimetres and angles."""
+    if data.lens_facts is None:
+        return ""
+    width, height = data.lens_facts.sensor_mm
+    focal = data.lens_facts.focal_length_mm
+    return f" ({width:.4g} x {height:.4g} mm{f', focal length {focal:.4g} mm' if focal else ''})"
 
 
 def _limits(data: PsfData) -> tuple[str, ...]:

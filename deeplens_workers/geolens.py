@@ -1,0 +1,109 @@
+"""DeepLens' own lens class, loaded: the only module that imports DeepLens (5 s, and torch)."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deeplens_workers.glasses import find_glass
+from deeplens_workers.import_cost import placeholders
+
+# DeepLens draws with one, saves pictures with another and scores them with the third: nearly all of the time its import takes.
+with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torchvision", "torchvision.utils", "lpips"):
+    from deeplens import GeoLens, Ray
+    from deeplens.material import Material
+
+# DeepLens takes shorter wavelengths only.
+LONGEST_UM = 10.0
+# Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
+CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
+__all__ = ["LONGEST_UM", "GeoLens", "Ray", "is_centred", "load_lenses", "one_thread", "rays_through"]
+
+
+def load_lenses(text: str, glasses: tuple[str, ...]) -> tuple[float, tuple[GeoLens, GeoLens, GeoLens]]:
+    """Three lenses, the second in float64, from DeepLens' JSON; and how many times too short the wavelengths are that they
+    are given.
+
+    DeepLens takes none of 10 um or more. Rays need of a wavelength only the refractive indices, so a lens for the thermal
+    infrared gets them by its true wavelength.
+    """
+    tree = json.loads(text)
+    known = [find_glass(name) for name in glasses]
+    infrared = bool(known) and all(glass.valid_um is not None and glass.covers(LONGEST_UM) for glass in known)
+    scale = 10.0 if infrared else 1.0
+    tree["primary_wvln"] /= scale
+    tree["wvln_rgb"] = [wave / scale for wave in tree["wvln_rgb"]]
+    loaded = []
+    with one_thread(), redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "lens.json")
+        path.write_text(json.dumps(tree))
+        for dtype in (torch.float32, torch.float64, torch.float32):
+            lens = GeoLens(device="cpu", dtype=dtype)
+            lens.read_lens_json(str(path))
+            if scale != 1:
+                for surface in lens.surfaces:
+                    surface.mat2 = _Infrared(surface.mat2.name, scale)
+            # What `read_lens` does after this.
+            lens.create_dummy_sensor()
+            lens.to(lens.device)
+            lens.astype(lens.dtype)
+            lens.post_computation()
+            loaded.append(lens)
+    first, exact, beyond = loaded
+    return scale, (first, exact, beyond)
+
+
+class _Infrared(Material):
+    """A glass whose index is asked for with wavelengths that are `scale` times too short."""
+
+    def __init__(self, name: str, scale: float) -> None:
+        super().__init__("air")
+        self.name, self._glass, self._scale = name, find_glass(name), scale
+
+    def ior(self, wvln: Any) -> torch.Tensor:
+        """Refractive indices, as DeepLens asks for them."""
+        waves = torch.as_tensor(wvln)
+        index = np.vectorize(lambda wave: self._glass.index(self._scale * wave), otypes=[float])
+        return torch.from_numpy(np.asarray(index(waves.detach().double().numpy()))).to(waves.dtype)
+
+
+@contextmanager
+def rays_through(lens: GeoLens, z_mm: float, radius_mm: float) -> Iterator[None]:
+    """DeepLens' own sampling draws rays from another disc than the pupil it found, which misses light off the axis."""
+    own = lens.entr_pupilz, lens.entr_pupilr
+    lens.entr_pupilz, lens.entr_pupilr = z_mm, radius_mm
+    try:
+        yield
+    finally:
+        lens.entr_pupilz, lens.entr_pupilr = own
+
+
+def is_centred(surface: object) -> bool:
+    """Whether a surface is the same at every azimuth about the optical axis."""
+    tilt = getattr(surface, "vec_local", None)
+    return (
+        type(surface).__name__ in CENTRED
+        and not getattr(surface, "is_square", False)
+        and float(getattr(surface, "pos_x", 0.0)) == 0.0
+        and float(getattr(surface, "pos_y", 0.0)) == 0.0
+        and (tilt is None or torch.equal(tilt.abs().cpu(), torch.tensor([0.0, 0.0, 1.0], dtype=tilt.dtype)))
+    )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread: actors are the parallelism, and sums keep their order only then."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
