@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from deeplens_workers.cache import key
+from deeplens_workers.cache import RENDER_VERSION, key
 from deeplens_workers.dataset import render_dataset, requests
 from deeplens_workers.glasses import find_glass
 from deeplens_workers.lens_file import LENSES, LensFile, find_lens
@@ -26,6 +26,8 @@ ASKED = "as asked"
 
 class PsfPreparation(Preparation[PsfData]):
     """Kernels of one lens at the points of a grid and at held-out positions."""
+
+    data_version = RENDER_VERSION
 
     def find(self, data: PsfData) -> Source:
         return find_lens(data.lens, data.configuration, data.sensor_mm)

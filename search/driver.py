@@ -287,7 +287,11 @@ def _record_start(job: Job, cache: Path, observer: Observer) -> None:
         command=tuple(sys.argv),
         study=study,
         data={name: str(path) for name, path in places(job, cache).items()},
-        source=SourceRecord(name=job.source.name, sha256=job.source.sha256),
+        source=SourceRecord(
+            name=job.source.name,
+            sha256=job.source.sha256,
+            data_version=job.study.system.make_preparation().data_version,
+        ),
         versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
     )
     warm_start.write(job.directory, job.warm_start)

@@ -131,6 +131,11 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     _check_compiler(study)
     preparation = study.system.make_preparation()
     source = preparation.find(study.data)
+    if preparation.data_version != record.source.data_version:
+        raise SpaceError(
+            f"run {directory.name}: an earlier version of psf-search made its data otherwise, and its trials would not compare "
+            f"with new ones; start a new run, whose sampler learns from it with --warm-start {directory.name}"
+        )
     if source.sha256 != record.source.sha256:
         raise SpaceError(
             f"{source.path}: changed since run {directory.name} began; start a new run for the new {study.system.what}"

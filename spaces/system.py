@@ -93,7 +93,10 @@ class Supply:
 
 
 class Preparation[D: DataSection](ABC):
-    """How a system's data sets are made. It may use Ray, and does not import torch."""
+    """How a system's data sets are made. It may use Ray, and imports torch only to try what nobody has tried before."""
+
+    data_version: ClassVar[int] = 1
+    """Raised when the same data section comes to make other data: a run does not go on with other data than it began with."""
 
     @abstractmethod
     def find(self, data: D) -> Source:

@@ -13,6 +13,7 @@ from results.run import open_run
 from results.run_directory import RunDirectory, RunError
 from results.tables import analysis_as_dict
 from search import plan
+from spaces.errors import SpaceError
 from trainables.training.checkpoints import Checkpoint, _digest, load_checkpoint, save_checkpoint
 
 FILES = Path(__file__).with_name("older")
@@ -41,10 +42,19 @@ def test_it_is_read_as_one_of_today(run):
     assert len(open_run(run.path).trials_dataframe()) == 6
 
 
-def test_it_is_resumed(run):
+def test_it_is_resumed_unless_its_data_was_made_otherwise(run):
+    with pytest.raises(SpaceError, match="--warm-start moved") as caught:
+        plan.resumed("moved", run.path.parent, [])
+    assert "\n" not in str(caught.value)
+    content = json.loads(run.record.read_text())
+    study = run.read_record().resolved_study()
+    preparation = study.system.make_preparation()
+    today = preparation.find(study.data)
+    content["lens"] |= {"sha256": today.sha256, "data_version": preparation.data_version}
+    run.record.write_text(json.dumps(content))
     job = plan.resumed("moved", run.path.parent, ["budget.quick.trials=9"])
     assert job.budget.trials == 9
-    assert job.source.sha256 == run.read_record().source.sha256
+    assert job.study.data.lens_facts.focal_length_mm == pytest.approx(50.02, rel=1e-3)
 
 
 def test_its_checkpoints_load(tmp_path):

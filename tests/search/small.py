@@ -62,11 +62,12 @@ def stored(path: Path) -> list[FrozenTrial]:
 
 def run_of(path: Path, space: Study, trials: int = 0) -> RunDirectory:
     """A run's directory as a search of so many trials leaves it; each has reported once and was then stopped."""
-    run, lens = RunDirectory(path), space.system.make_preparation().find(space.data)
+    run, preparation = RunDirectory(path), space.system.make_preparation()
+    lens = preparation.find(space.data)
     record = record_of(run.name).model_copy(
         update={
             "study": space.model_dump(mode="json", exclude_none=True),
-            "source": SourceRecord(name=lens.name, sha256=lens.sha256),
+            "source": SourceRecord(name=lens.name, sha256=lens.sha256, data_version=preparation.data_version),
         }
     )
     run.create(record)
