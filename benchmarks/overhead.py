@@ -2,20 +2,17 @@
 
 Both run Ray Tune with trials whose training is trivial (two reports, no arithmetic), one at a time, in one Ray session.
 The marginal cost is the slope over the number of trials, so start-up does not count; it is printed apart.
+
+    python -m benchmarks.overhead
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is search.py
-
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -25,6 +22,7 @@ import ray.train.torch
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from benchmarks._shared import Options
 from results.run_directory import RunDirectory
 from search.observer import Observer
 from search.process import start_ray
@@ -80,7 +78,8 @@ def train_driver(config: dict[str, Any]) -> None:
 def through_lanes(trials: int, root: Path) -> float:
     """Seconds of a Tune run of so many trials, with the project's searcher, SQLite study and ASHA."""
     space = load("cvae_psf")
-    budget = space.budget["quick"].model_copy(update={"steps": STEPS[-1], "grace_steps": STEPS[-1]})
+    sizes = {"steps": STEPS[-1], "grace_steps": STEPS[-1], "trials": trials}
+    budget = space.budget["quick"].model_copy(update=sizes)
     ledger = open_ledger(f"sqlite:///{root}/study-{trials}.db", "overhead", space, budget)
     settings = TrivialSettings(space, budget, RunDirectory(root), sets={})
     tuner = tune.Tuner(
@@ -125,10 +124,10 @@ def slope(measure: Callable[[int, Path], float], trials: tuple[int, int], root: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lane-trials", type=int, nargs=2, default=(10, 110), help="trials of the two runs")
-    parser.add_argument("--trainer-trials", type=int, nargs=2, default=(1, 4), help="trials of the two runs")
-    arguments = parser.parse_args()
+    options = Options(__doc__)
+    options.add_size("--lane-trials", (10, 110), (2, 14), "trials of the two runs through a lane")
+    options.add_size("--trainer-trials", (1, 4), (1, 2), "trials of the two runs with a trainer each")
+    arguments = options.parse()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     start_ray(num_cpus=4, include_dashboard=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +142,7 @@ def main() -> None:
     print(f"{'':24}{'start-up s':>12}{'s per trial':>14}")
     print(f"{'warm lane':24}{start + ours_start:12.1f}{ours:14.3f}")
     print(f"{'TorchTrainer per trial':24}{theirs_start:12.1f}{theirs:14.3f}")
-    print(f"ratio={theirs / ours:.0f}")
+    print(f"ratio={theirs / ours:.3g}")
 
 
 if __name__ == "__main__":
