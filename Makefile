@@ -48,7 +48,7 @@ format: $(INSTALLED) ## let ruff format and fix
 	$(BIN)/ruff check --fix .
 
 bench: $(INSTALLED) ## every benchmark, one after another
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 lock: ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra dev --universal --python-version 3.12 --generate-hashes \

@@ -1,6 +1,6 @@
 """A table of full learning curves of the space `cvae_psf`, recorded once, so that searches can be replayed in seconds.
 
-    python benchmarks/curve_table.py --record 300
+    python -m benchmarks.curve_table --record 300
 
 draws configurations as random search does, trains each to the end on the Cooke triplet and writes
 `benchmarks/data/cvae_psf_curves.json.gz`; it goes on where it was interrupted. Without arguments it describes the table.
@@ -8,12 +8,6 @@ draws configurations as random search does, trains each to the end on the Cooke 
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is search.py
-
-import argparse
 import gzip
 import json
 import os
@@ -22,12 +16,14 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 
+from benchmarks._shared import Options, prepared, the_study
 from results.distributions import suggest
 from spaces.loading import load
 from spaces.seeding import named_seed
@@ -108,11 +104,10 @@ class CurveTable:
             yield float((scale(value) - scale(parameter.low)) / (scale(parameter.high) - scale(parameter.low)))
 
 
-def record(count: int, processes: int, path: Path = TABLE) -> None:
+def record(count: int, steps: int, processes: int, path: Path, tiny: bool) -> None:
     """Train `count` configurations to the end, each in one thread; those in the table already are not trained again."""
-    study = load("cvae_psf")
-    preparation = study.system.make_preparation()
-    sets = preparation.prepare(study.data, preparation.find(study.data), study.seed, RENDERED, actors=0).sets
+    study, lens = the_study(tiny)
+    sets = prepared(study, lens, RENDERED, actors=0)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=SEED))
     params = [suggest(drawn.ask(), study) for _ in range(count)]
@@ -121,7 +116,7 @@ def record(count: int, processes: int, path: Path = TABLE) -> None:
     done = dict(map(json.loads, partial.read_text().splitlines())) if partial.exists() else {}
     with ProcessPoolExecutor(processes, initializer=os.nice, initargs=(10,)) as pool, partial.open("a") as lines:
         running = {
-            pool.submit(_train, one, index, sets): index for index, one in enumerate(params) if index not in done
+            pool.submit(_train, one, index, steps, sets): index for index, one in enumerate(params) if index not in done
         }
         for future in as_completed(running):
             done[running[future]] = future.result()
@@ -131,7 +126,7 @@ def record(count: int, processes: int, path: Path = TABLE) -> None:
     kept = [index for index in range(count) if done[index] is not None]
     table: dict[str, Any] = {
         "space": study.space,
-        "steps": list(_report_steps()),
+        "steps": list(_report_steps(steps)),
         "params": [params[index] for index in kept],
         "values": [[float(f"{value:.5g}") for value in done[index] or ()] for index in kept],
     }
@@ -141,11 +136,11 @@ def record(count: int, processes: int, path: Path = TABLE) -> None:
     print(f"{path}: {len(kept)} curves, {count - len(kept)} configurations became non-finite")
 
 
-def _report_steps() -> tuple[int, ...]:
-    return tuple(range(REPORT_EVERY, STEPS + 1, REPORT_EVERY))
+def _report_steps(steps: int) -> tuple[int, ...]:
+    return tuple(range(REPORT_EVERY, steps + 1, REPORT_EVERY))
 
 
-def _train(params: dict[str, Scalar], index: int, sets: dict[str, str]) -> list[float] | None:
+def _train(params: dict[str, Scalar], index: int, steps: int, sets: dict[str, str]) -> list[float] | None:
     """The objective at every report; None if it became non-finite."""
     import torch
 
@@ -160,8 +155,8 @@ def _train(params: dict[str, Scalar], index: int, sets: dict[str, str]) -> list[
             system=study.model,
             trial=study.trial(params),
             seed=named_seed(SEED, "trial", index),
-            steps=STEPS,
-            report_steps=_report_steps(),
+            steps=steps,
+            report_steps=_report_steps(steps),
             directory=directory,
             metric=objective.metric,
             mode=objective.mode,
@@ -173,14 +168,18 @@ def _train(params: dict[str, Scalar], index: int, sets: dict[str, str]) -> list[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--record", type=int, metavar="N", help="configurations to train")
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
-    arguments = parser.parse_args()
-    if arguments.record:
-        record(arguments.record, arguments.processes)
-    table = CurveTable.read()
-    print(f"{len(table.params)} configurations, {table.steps[-1]} steps, best {table.best:.4g}")
+    options = Options(__doc__)
+    options.add_size("--record", 0, 3, "configurations to train")
+    options.add_size("--steps", STEPS, 2 * REPORT_EVERY, "steps of each")
+    options.add_argument("--processes", type=int, default=os.cpu_count())
+    arguments = options.parse()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, TABLE.name) if arguments.tiny else TABLE  # not in place of the one that searches replay
+        if arguments.record:
+            record(arguments.record, arguments.steps, arguments.processes, path, arguments.tiny)
+        table = CurveTable.read(path)
+    print(f"{len(table.params)} configurations, {table.steps[-1]} steps")
+    print(f"best={table.best:.4g}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
 """Claim: a trial through a warm lane costs far less than one TorchTrainer per trial, the pattern Ray documents.
 
 Both run Ray Tune with trials whose training is trivial (two reports, no arithmetic), one at a time, in one Ray session.
-The marginal cost is the slope over the number of trials, so start-up does not count; it is printed apart.
+The marginal cost is the time between two trials' ends, over the trials between them, so start-up does not count; it is
+printed apart.
+
+    python -m benchmarks.overhead
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is search.py
-
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -25,6 +23,7 @@ import ray.train.torch
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from benchmarks._shared import Options
 from results.run_directory import RunDirectory
 from search.observer import Observer
 from search.process import start_ray
@@ -77,11 +76,23 @@ def train_driver(config: dict[str, Any]) -> None:
     trainer.fit()
 
 
-def through_lanes(trials: int, root: Path) -> float:
-    """Seconds of a Tune run of so many trials, with the project's searcher, SQLite study and ASHA."""
+class Ends(tune.Callback):  # type: ignore[misc]
+    """Seconds from its making to each trial's end."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self.seconds: list[float] = []
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.seconds.append(time.perf_counter() - self._began)
+
+
+def through_lanes(trials: int, root: Path) -> list[float]:
+    """Seconds to each trial's end in a Tune run of so many trials, with the project's searcher, SQLite study and ASHA."""
     space = load("cvae_psf")
-    budget = space.budget["quick"].model_copy(update={"steps": STEPS[-1], "grace_steps": STEPS[-1]})
-    ledger = open_ledger(f"sqlite:///{root}/study-{trials}.db", "overhead", space, budget)
+    sizes = {"steps": STEPS[-1], "grace_steps": STEPS[-1], "trials": trials}
+    budget = space.budget["quick"].model_copy(update=sizes)
+    ledger = open_ledger(f"sqlite:///{root}/study.db", "overhead", space, budget)
     settings = TrivialSettings(space, budget, RunDirectory(root), sets={})
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
@@ -92,43 +103,39 @@ def through_lanes(trials: int, root: Path) -> float:
             max_concurrent_trials=1,
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(name=f"lanes-{trials}", storage_path=str(root), verbose=0),
+        run_config=tune.RunConfig(name="lanes", storage_path=str(root), verbose=0, callbacks=[ends := Ends()]),
     )
-    began = time.perf_counter()
     tuner.fit()
-    seconds = time.perf_counter() - began
     assert [trial.state for trial in ledger.trials] == [optuna.trial.TrialState.COMPLETE] * trials
-    return seconds
+    return ends.seconds
 
 
-def trainer_per_trial(trials: int, root: Path) -> float:
-    """Seconds of a Tune run of so many trials that start a TorchTrainer each."""
+def trainer_per_trial(trials: int, root: Path) -> list[float]:
+    """Seconds to each trial's end in a Tune run of so many trials that start a TorchTrainer each."""
     tuner = tune.Tuner(
         tune.with_resources(train_driver, {"CPU": TRIAL_CPUS}),
         param_space={"storage": str(root / "train"), "x": tune.uniform(0, 1)},
         tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=1),
-        run_config=tune.RunConfig(name=f"trainers-{trials}", storage_path=str(root), verbose=0),
+        run_config=tune.RunConfig(name="trainers", storage_path=str(root), verbose=0, callbacks=[ends := Ends()]),
     )
-    began = time.perf_counter()
     results = tuner.fit()
-    seconds = time.perf_counter() - began
     assert not results.errors
-    return seconds
+    return ends.seconds
 
 
-def slope(measure: Callable[[int, Path], float], trials: tuple[int, int], root: Path) -> tuple[float, float]:
-    """Marginal seconds per trial, and the seconds of the shorter run less its trials (its start-up)."""
+def slope(measure: Callable[[int, Path], list[float]], trials: tuple[int, int], root: Path) -> tuple[float, float]:
+    """Marginal seconds per trial between two trials' ends, and the seconds to the first of them less its trials (start-up)."""
     few, many = trials
-    short, long = measure(few, root), measure(many, root)
-    marginal = (long - short) / (many - few)
-    return marginal, short - few * marginal
+    ends = measure(many, root)
+    marginal = (ends[many - 1] - ends[few - 1]) / (many - few)
+    return marginal, ends[few - 1] - few * marginal
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lane-trials", type=int, nargs=2, default=(10, 110), help="trials of the two runs")
-    parser.add_argument("--trainer-trials", type=int, nargs=2, default=(1, 4), help="trials of the two runs")
-    arguments = parser.parse_args()
+    options = Options(__doc__)
+    options.add_size("--lane-trials", (10, 110), (2, 14), "trials of a lane between whose ends time is measured")
+    options.add_size("--trainer-trials", (1, 4), (1, 2), "the same for trials with a trainer each")
+    arguments = options.parse()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     start_ray(num_cpus=4, include_dashboard=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +150,7 @@ def main() -> None:
     print(f"{'':24}{'start-up s':>12}{'s per trial':>14}")
     print(f"{'warm lane':24}{start + ours_start:12.1f}{ours:14.3f}")
     print(f"{'TorchTrainer per trial':24}{theirs_start:12.1f}{theirs:14.3f}")
-    print(f"ratio={theirs / ours:.0f}")
+    print(f"ratio={theirs / ours:.3g}")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ On a small machine these CPU seconds are what a user waits for: nearly all of th
 started on an empty cache and ended after the first report; what it took until a lane took its first trial is told too. Every
 process that it started is counted, those that are gone by then too. `--checkout` measures another working tree in turns with this one, for
 two lines to compare: each with the .venv that its own `make setup` left, or with this one's where it has none, which tells the code's part alone.
+
+    python -m benchmarks.startup
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import signal
@@ -18,6 +19,9 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+
+from benchmarks._shared import Options
 
 HERE = Path(__file__).resolve().parents[1]
 MARK = "PSF_SEARCH_STARTUP"
@@ -99,22 +103,28 @@ def name(title: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkout", type=Path, help="another working tree to measure beside this one")
-    parser.add_argument("--space", default="cvae_psf")
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--repeats", type=int, default=1)
-    arguments = parser.parse_args()
+    options = Options(__doc__)
+    options.add_argument("--checkout", type=Path, help="another working tree to measure beside this one")
+    options.add_argument("--space", default="cvae_psf")
+    options.add_argument("--preset", default="quick")
+    options.add_size("--repeats", 1, 1, "starts of each working tree")
+    arguments = options.parse()
     checkouts = [HERE, *([arguments.checkout.resolve()] if arguments.checkout else [])]
+    cpu_seconds: list[list[float]] = [[] for _ in checkouts]
     for _ in range(arguments.repeats):
-        for checkout in checkouts:
+        for checkout, of_it in zip(checkouts, cpu_seconds, strict=True):
             with tempfile.TemporaryDirectory() as folder:
                 found = start(checkout, arguments.space, arguments.preset, Path(folder))
             for what, one in zip(("first trial", "first report"), found, strict=True):
                 wall, cpu = one.seconds, one.cpu_seconds
                 print(f"{checkout.name}: {what} after {wall:.0f} s, {len(one.processes)} processes, {cpu:.0f} CPU s")
+            of_it.append(found[0].cpu_seconds)
             ranked = sorted(found[0].processes.values(), reverse=True)
             print(*(f"{seconds:8.1f} {name(title)}" for seconds, title in ranked), sep="\n", flush=True)
+    here, *others = map(median, cpu_seconds)
+    for other in others:
+        print(f"cpu_seconds_to_checkout={here / other:.2f}")
+    print(f"cpu_seconds={here:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Training on a stream of fresh kernels: does any step wait for a renderer?
 
-    python benchmarks/stream.py
+    python -m benchmarks.stream
 
 Two lanes train the corrected CVAE of the Cooke triplet, side by side as in a search; first on the grid, then on a stream
 that two renderers fill beside them. A step waits if taking in fresh kernels costs it more than a tenth of a grid step. The same
@@ -9,31 +9,26 @@ lanes without Ray Train: two Ray tasks that iterate over `train`.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is search.py
-
-import argparse
 import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 
-from deeplens_workers.lens_file import find_lens
-from deeplens_workers.preparation import PsfPreparation
+from benchmarks._shared import Options, prepared, the_study
+from deeplens_workers.lens_file import LensFile
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.stream import STREAM, streaming
 from search.process import start_ray
-from spaces.loading import load
 from spaces.study import Study
 from trainables.psf.data import Refresher
 
 LANES = 2
 WARM_UP = 50  # steps
+TINY_STREAM = "{kernels: 512, reuse: 2}"
 
 
 class Timed:
@@ -83,17 +78,17 @@ def training(study: Study, sets: dict[str, str], seed: int, steps: int) -> dict[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--cache", type=Path, default=Path("results/cache"))
-    arguments = parser.parse_args()
-    study = load("cvae_psf", ["data.stream={}"])
+    options = Options(__doc__)
+    options.add_size("--steps", 1500, 2 * WARM_UP, "steps of each lane")
+    options.add_argument("--cache", type=Path, default=Path("results/cache"))
+    arguments = options.parse()
+    study, lens = the_study(arguments.tiny, f"data.stream={TINY_STREAM if arguments.tiny else '{}'}")
     start_ray(num_cpus=2 * LANES, include_dashboard=False)
     data = study.data
     assert isinstance(data, PsfData)
     assert data.stream is not None
-    lens = find_lens(data.lens)
-    sets = PsfPreparation().prepare(data, lens, study.seed, arguments.cache, actors=2).sets
+    assert isinstance(lens, LensFile)
+    sets = prepared(study, lens, arguments.cache, actors=2)
 
     def both(sets: dict[str, str]) -> list[dict[str, Any]]:
         run = ray.remote(num_cpus=1)(training)
@@ -119,6 +114,7 @@ def main() -> None:
         f"{1e3 * np.quantile(refreshing, 0.99):.1f} ms, longest {1e3 * refreshing.max():.1f} ms, of {1e3 * grid_step:.1f} ms"
     )
     print(f"renderers: {rate:.2f} chunks/s; uses asked for: {data.stream.reuse}")
+    print(f"stream_to_grid={np.mean([lane['steps_per_second'] for lane in runs['stream']]) * grid_step:.2f}")
     print(f"waited={(refreshing > 0.1 * grid_step).mean():.4f}")
 
 

@@ -4,34 +4,32 @@ The network and batch are those of the source document (hidden 512, latent 128, 
 loop, in this file, has nothing but the steps. It and a lane of one worker with the whole machine are measured in turns, several
 times; then two lanes of one worker, and one lane of two. `--search` runs a search of so many trials and reports how much of the
 lanes' time was training.
+
+    python -m benchmarks.train
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not this folder, where `search` is search.py
-
-import argparse
 import os
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
 
 import ray
 import torch
 
+from benchmarks._shared import TINY_DATA, Options, prepared, the_study
 from results.analysis import efficiency
 from results.records import read_trials
 from results.run_directory import RunDirectory
 from search.machine import machine
 from search.process import start_ray
-from spaces.loading import load
 from trainables.lanes.board import Assignment, Report
 from trainables.lanes.lane import MEMORY
 from trainables.lanes.lanes import Lanes
@@ -47,6 +45,7 @@ from trainables.training.task import TrainingTask
 BUDGET = 100_000  # document 000's steps
 REPORT_EVERY = 280  # the standard preset's
 WARM_UP = 20
+TINY_SEARCH = (*TINY_DATA, "budget.quick.steps=240")
 
 
 def plain(trial: CvaePsfTrial, sets: dict[str, str], steps: int) -> float:
@@ -111,7 +110,8 @@ class LaneTraining:
 
     def _assignment(self) -> Assignment:
         attempt = uuid.uuid4().hex
-        steps = [WARM_UP, *range(REPORT_EVERY, self._steps + 1, REPORT_EVERY)]
+        every = min(REPORT_EVERY, self._steps)
+        steps = [WARM_UP, *range(every, self._steps + 1, every)]
         task = TrainingTask(
             system="cvae_psf",
             trial=self._trial,
@@ -166,23 +166,19 @@ def busy_fraction(trials: int, cache: Path, settings: list[str]) -> tuple[float,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=10 * REPORT_EVERY, help="of each measurement")
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="measurements of the plain loop and of the lane, in turns"
-    )
-    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
-    parser.add_argument("--search", type=int, metavar="TRIALS", help="also run a search of so many trials")
-    parser.add_argument("--cache", type=Path, default=Path("results/cache"))
-    arguments = parser.parse_args()
+    options = Options(__doc__)
+    options.add_size("--steps", 10 * REPORT_EVERY, 2 * WARM_UP, "steps of each measurement")
+    options.add_size("--rounds", 3, 1, "measurements of the plain loop and of the lane, in turns")
+    options.add_size("--search", 0, 2, "trials of a search to run as well")
+    options.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    options.add_argument("--cache", type=Path, default=Path("results/cache"))
+    arguments = options.parse()
     cpus = machine().cpus
-    study = load("cvae_psf")
+    study, source = the_study(arguments.tiny)
     trial = study.trial({**study.first_trials()[1], "precision": arguments.precision})
     assert isinstance(trial, CvaePsfTrial)
     start_ray(num_cpus=2 * cpus, include_dashboard=False)
-    preparation = study.system.make_preparation()
-    source = preparation.find(study.data)
-    sets = preparation.prepare(study.data, source, study.seed, arguments.cache, actors=cpus).sets
+    sets = prepared(study, source, arguments.cache, actors=cpus)
     rows: list[tuple[str, float, int]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -212,7 +208,7 @@ def main() -> None:
         print(f"{name:34}{speed:9.1f}{memory:10}")
     print(f"minutes for {BUDGET:,} steps on one lane: {BUDGET / rows[0][1] / 60:.1f}")
     if arguments.search:
-        settings = [f"fixed.precision={arguments.precision}"]
+        settings = [f"fixed.precision={arguments.precision}", *(TINY_SEARCH if arguments.tiny else ())]
         fraction, seconds = busy_fraction(arguments.search, arguments.cache, settings)
         print(f"search of {arguments.search} trials: {seconds:.0f} s; busy={fraction:.3f}")
     print(f"lane_to_raw={median(lane / alone for alone, lane in turns):.3f}")
