@@ -13,32 +13,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from deeplens_workers.glasses import find_glass
+from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.import_cost import placeholders
+from deeplens_workers.psf_data import DEEPLENS_UM, LONGEST_UM
 
 # DeepLens draws with one, saves pictures with another and scores them with the third: nearly all of the time its import takes.
 with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torchvision", "torchvision.utils", "lpips"):
     from deeplens import GeoLens, Ray
     from deeplens.material import Material
 
-# DeepLens takes shorter wavelengths only.
-LONGEST_UM = 10.0
 # Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
 CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
-__all__ = ["LONGEST_UM", "GeoLens", "Ray", "is_centred", "load_lenses", "one_thread", "rays_through"]
+__all__ = ["GeoLens", "Ray", "is_centred", "load_lenses", "one_thread", "rays_through"]
 
 
 def load_lenses(text: str, glasses: tuple[str, ...]) -> tuple[float, tuple[GeoLens, GeoLens, GeoLens]]:
-    """Three lenses, the second in float64, from DeepLens' JSON; and how many times too short the wavelengths are that they
-    are given.
+    """Three lenses, the second in float64, from DeepLens' JSON; and the factor by which wavelengths are divided before these
+    lenses see them.
 
     DeepLens takes none of 10 um or more. Rays need of a wavelength only the refractive indices, so a lens for the thermal
     infrared gets them by its true wavelength.
     """
     tree = json.loads(text)
-    known = [find_glass(name) for name in glasses]
-    infrared = bool(known) and all(glass.valid_um is not None and glass.covers(LONGEST_UM) for glass in known)
-    scale = 10.0 if infrared else 1.0
+    scale = LONGEST_UM / DEEPLENS_UM if for_thermal_infrared(glasses) else 1.0
     tree["primary_wvln"] /= scale
     tree["wvln_rgb"] = [wave / scale for wave in tree["wvln_rgb"]]
     loaded = []

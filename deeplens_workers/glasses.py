@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deeplens_workers.psf_data import DEEPLENS_UM
 from spaces.errors import SpaceError
 
 
@@ -157,6 +158,12 @@ def find_glass(name: str) -> Glass:
         raise KeyError(name)
     nd, vd = (float(part) for part in lower.split("/"))
     return Glass(lower, "cauchy", abbe_terms(nd, vd), nd, vd)
+
+
+def for_thermal_infrared(names: Iterable[str]) -> bool:
+    """Whether all glasses of a lens, of which there are some, are known at wavelengths that DeepLens does not take."""
+    glasses = [find_glass(name) for name in names]
+    return bool(glasses) and all(glass.valid_um is not None and glass.covers(DEEPLENS_UM) for glass in glasses)
 
 
 @cache

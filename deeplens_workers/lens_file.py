@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deeplens_workers.glasses import deeplens_version, find_glass
 from deeplens_workers.lens_files.codev import read_codev
-from deeplens_workers.lens_files.conditions import Conditions, f_number, far_depth, resolve
+from deeplens_workers.lens_files.conditions import ASKED, Conditions, f_number, far_depth, resolve
 from deeplens_workers.lens_files.deeplens_json import (
     DEPTH_MM,
     SAME_SENSOR,
@@ -131,7 +131,7 @@ def _read_json(content: bytes, configuration: int | None, sensor_mm: Size | None
     size, pixels = whole_pixels(sensor_mm or lens.size, None if sensor_mm else lens.sensor_res)
     conditions = _json_conditions(lens, tree, size)
     if sensor_mm is not None:
-        conditions.sources["sensor"] = "as asked"
+        conditions.sources["sensor"] = ASKED
     notes: tuple[str, ...] = ()
     if lens.sensor_size and lens.r_sensor and sensor_mm is None:
         half = math.hypot(*lens.sensor_size) / 2

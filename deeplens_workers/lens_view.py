@@ -173,7 +173,7 @@ def _curves(renderer: KernelRenderer, data: PsfData) -> Curves:
     kernels = renderer.render(points, Tracing((green,), data.trace_px, 1, SPOT_RAYS, recenter=data.recenter))
     ideal = np.hypot(*tracer.pinhole_images(tracer.object_points(points)).T)
     shift = kernels.chief_ray_offset_px * tracer.pixel_mm
-    outwards = shift.sum(axis=1) / np.sqrt(2)  # towards the corner; upright, as the ideal image is
+    outwards = shift @ (tracer.half_sensor / np.hypot(*tracer.half_sensor))  # upright, as the ideal image is
     scale = 1 + outwards / ideal
     rms = kernels.rms_radius_px[:, 0] * tracer.pixel_mm * 1e3
     return Curves(ideal, scale / scale[0] - 1, kernels.relative_illumination[:, 0].astype(float), rms.astype(float))

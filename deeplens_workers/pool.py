@@ -1,6 +1,6 @@
 """Rendering a list of field points with 0 (in this process) or n Ray actors: the same bits for any n.
 
-The driver imports neither torch nor deeplens when actors do the work; Ray must have been initialised by the caller.
+This module imports neither torch nor deeplens; Ray must have been initialised by the caller.
 """
 
 from __future__ import annotations

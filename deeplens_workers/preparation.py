@@ -10,24 +10,24 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from deeplens_workers.cache import RENDER_VERSION, key
+import numpy as np
+
+from deeplens_workers.cache import key
 from deeplens_workers.dataset import render_dataset, requests
-from deeplens_workers.glasses import find_glass
+from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.lens_file import LENSES, LensFile, find_lens
+from deeplens_workers.lens_files.conditions import ASKED
 from deeplens_workers.psf_data import LensFacts, PsfData
 from deeplens_workers.stream import STREAM, StreamState, streaming
 from deeplens_workers.telemetry import rates
-from spaces.errors import SpaceError
+from spaces.errors import SpaceError, check
 from spaces.system import Preparation, Prepared, Progress, Source, Supply
 
 RAYS = "rays traced"
-ASKED = "as asked"
 
 
 class PsfPreparation(Preparation[PsfData]):
     """Kernels of one lens at the points of a grid and at held-out positions."""
-
-    data_version = RENDER_VERSION
 
     def find(self, data: PsfData) -> Source:
         return find_lens(data.lens, data.configuration, data.sensor_mm)
@@ -116,29 +116,45 @@ def fill_in(data: PsfData, lens: LensFile) -> PsfData:
     Raises:
         SpaceError: the lens cannot be used so.
     """
-    if data.lens_facts is not None:  # a run's own
-        return data
+    if data.lens_facts is not None:
+        return _as_recorded(data, lens)
     found = lens.conditions
-    origins = {"object": ASKED, "wavelengths": ASKED, "sensor": found.sources["sensor"], "pixels": ASKED}
+    origins = dict.fromkeys(("wavelengths", "object", "pitch", "window"), ASKED) | {"sensor": found.sources["sensor"]}
     changes: dict[str, Any] = {}
     if not data.depths_mm:
         changes["depths_mm"], origins["object"] = (found.depth_mm,), found.sources["depth"]
     if not data.wavelengths_um:
         changes["wavelengths_um"], origins["wavelengths"] = found.wavelengths_um, found.sources["wavelengths"]
+    as_in_file = "depths_mm" in changes and not data.focus_mm and data.sensor_mm is None
     data = data.model_copy(update=changes)
     _check_use(data, lens)
-    given, shipped = (data.pixel_pitch_um, data.trace_px), lens.path.is_relative_to(LENSES)
-    if not any(given) and found.sampling is not None:
-        given, origins["pixels"] = found.sampling, "the lens file"
-    if not all(given) or not shipped:
-        # The spots of a lens that nobody here has tried are looked at in any case: what cannot be traced is refused now.
-        from deeplens_workers.proposal import propose
+    sampling = _sampling(data, lens, as_in_file, origins)
+    changes = sampling | {"lens_facts": _facts(lens, origins)}
+    return check(PsfData, data.model_copy(update=changes).model_dump(), where=f"lens {lens.name}")
 
-        proposed = propose(data, lens)
-        if not all(given):
-            given, origins["pixels"] = proposed, "proposed from the lens' spots"
-    data = data.model_copy(update={"pixel_pitch_um": given[0], "trace_px": given[1]})
-    facts = LensFacts(
+
+def _sampling(data: PsfData, lens: LensFile, as_in_file: bool, origins: dict[str, str]) -> dict[str, Any]:
+    """Pixel pitch and window of a data section; `origins` is told where they came from, unless they were asked for."""
+    names = {"pixel_pitch_um": "pitch", "trace_px": "window"}
+    given = {name: getattr(data, name) for name in names}
+    suits = lens.conditions.sampling
+    shipped = lens.path.is_relative_to(LENSES)
+    if suits is not None and as_in_file and not any(given.values()) and suits[1] >= data.kernel_px:
+        origins |= dict.fromkeys(names.values(), "the lens file")
+        given = dict(zip(names, suits, strict=True))
+    if all(given.values()) and shipped:
+        return given
+    # The spots of a lens that nobody here has tried are looked at in any case: what cannot be traced is refused now.
+    from deeplens_workers.proposal import propose
+
+    proposed = dict(zip(names, propose(data, lens), strict=True))
+    origins |= {names[name]: "proposed from the lens' spots" for name, value in given.items() if not value}
+    return {name: value or proposed[name] for name, value in given.items()}
+
+
+def _facts(lens: LensFile, origins: dict[str, str]) -> LensFacts:
+    found = lens.conditions
+    return LensFacts(
         sensor_mm=found.sensor_mm,
         focal_length_mm=found.focal_length_mm,
         f_number=found.f_number,
@@ -146,8 +162,16 @@ def fill_in(data: PsfData, lens: LensFile) -> PsfData:
         primary_um=found.primary_um,
         origins=origins,
     )
-    data = data.model_copy(update={"lens_facts": facts})
-    return PsfData.model_validate(data.model_dump())
+
+
+def _as_recorded(data: PsfData, lens: LensFile) -> PsfData:
+    """The data section of a run, which is whole and of this lens."""
+    facts, whole = data.lens_facts, (data.depths_mm, data.wavelengths_um, data.pixel_pitch_um, data.trace_px)
+    assert facts is not None
+    same = _facts(lens, facts.origins)
+    if not all(whole) or not np.allclose(facts.sensor_mm, same.sensor_mm) or facts.primary_um != same.primary_um:
+        raise SpaceError("data.lens_facts: a run writes it down, of its own lens; leave it out")
+    return data
 
 
 def _check_use(data: PsfData, lens: LensFile) -> None:
@@ -155,6 +179,10 @@ def _check_use(data: PsfData, lens: LensFile) -> None:
     if data.psf_model == "coherent" and not math.isclose(width, height, rel_tol=1e-6):
         raise SpaceError(
             f"data.psf_model: coherent needs a square sensor, but that of {lens.name} is {width:g} x {height:g} mm"
+        )
+    if data.psf_model != "geometric" and for_thermal_infrared(lens.glasses):
+        raise SpaceError(
+            f"data.psf_model: {data.psf_model} is not for lenses of infrared glasses ({', '.join(lens.glasses)})"
         )
     for name, wave in product(lens.glasses, (wave for channel in data.channels() for wave, _ in channel)):
         glass = find_glass(name)
@@ -191,7 +219,8 @@ def _conditions(data: PsfData, facts: LensFacts) -> dict[str, str]:
         "wavelengths": f"{waves} um",
         "object": f"{', '.join(f'{depth:g}' for depth in data.depths_mm)} mm",
         "sensor": f"{width:.4g} x {height:.4g} mm",
-        "pixels": f"{data.pixel_pitch_um:g} um, {data.trace_px} across a kernel",
+        "pitch": f"pixels of {data.pixel_pitch_um:g} um",
+        "window": f"{data.trace_px} pixels across a kernel",
     }
     return {what: f"{value} ({facts.origins[what]})" for what, value in values.items()}
 

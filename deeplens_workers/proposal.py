@@ -19,7 +19,7 @@ from spaces.errors import SpaceError
 
 FIELDS = 7  # from the centre to the corner
 RAYS = 2048
-# Share of a spot's rays that its window holds at least: half of what a warning allows to be lost.
+# A window may lose 0.5 % of a spot's rays, half of `dataset.LOST_LIMIT`. Of its T pixels the outer halves at its rim catch none.
 HELD = 0.995
 TRACE_PX = 64
 # Pixels across a window, at most: more are no kernel but a picture.
@@ -43,7 +43,7 @@ def propose(data: PsfData, lens: LensFile) -> tuple[float, int]:
     if data.pixel_pitch_um and data.trace_px:
         return data.pixel_pitch_um, data.trace_px
     if data.pixel_pitch_um:
-        side = max(math.ceil(side_um / data.pixel_pitch_um), data.kernel_px)
+        side = max(math.ceil(side_um / data.pixel_pitch_um) + 1, data.kernel_px)
         if side > MOST_PX:
             raise SpaceError(
                 f"data.pixel_pitch_um: the largest spot of {lens.name} is {side_um:.4g} um wide, {side} pixels of "
@@ -51,7 +51,7 @@ def propose(data: PsfData, lens: LensFile) -> tuple[float, int]:
             )
         return data.pixel_pitch_um, side
     side = data.trace_px or max(TRACE_PX, data.kernel_px)
-    return _rounded_up(side_um / side), side
+    return _rounded_up(side_um / (side - 1)), side
 
 
 def _rounded_up(value: float) -> float:
@@ -81,10 +81,13 @@ def _window_mm(data: PsfData, lens: LensFile) -> float:
             centers = primary if data.recenter else tracer.pinhole_images(places)
             hits, valid = tracer.hits(objects, pupils.place(disc), lights)
             apart = np.abs(hits - np.repeat(centers, len(waves), axis=0)[:, None]).max(axis=-1)
-            for spot, reached in zip(apart, valid, strict=True):
-                if reached.any():
-                    reach = max(reach, float(np.quantile(spot[reached], HELD)))
-    if not reach:
-        raise ValueError(f"lens {lens.name}: no light reaches the sensor")
+            for row, (spot, reached) in enumerate(zip(apart, valid, strict=True)):
+                if not reached.any():
+                    where = along[row // len(waves)]
+                    raise ValueError(
+                        f"lens {lens.name}: no light of objects at {depth:g} mm reaches {where:.2g} of the sensor's half-diagonal; "
+                        "give a smaller data.sensor_mm, or check the openings"
+                    )
+                reach = max(reach, float(np.quantile(spot[reached], HELD)))
     f_number = lens.conditions.f_number or 1.0
     return max(2 * reach, 2.44e-3 * float(waves.max()) * f_number)

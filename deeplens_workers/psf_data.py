@@ -21,6 +21,8 @@ from spaces.system import DataSection
 COHERENT_RAYS = 1_000_000
 # Wavelengths that are a lens', not a mistake of units.
 SHORTEST_UM, LONGEST_UM = 0.1, 20.0
+# DeepLens itself takes shorter ones only.
+DEEPLENS_UM = 10.0
 # A field point's coordinates: x and y normalised to half the sensor's width and height, object distances in mm, negative.
 COORDINATES = ("x", "y", "depth_mm", "focus_mm")
 
@@ -129,6 +131,8 @@ class PsfData(DataSection):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.trace_px == 1:
+            raise ValueError("`trace_px >= 2` must hold: one pixel catches no ray, whose light goes to four")
         if 0 < self.trace_px < self.kernel_px:
             raise ValueError(
                 f"`kernel_px <= trace_px` must hold, but got (kernel_px={self.kernel_px}, trace_px={self.trace_px})"

@@ -43,7 +43,7 @@ def find_pupils(tracer: RayTracer, objects: Array, wavelengths_um: Array, symmet
     found = Pupils(np.zeros((len(objects), 2)), np.zeros((len(objects), 2)), np.zeros(len(objects)))
     center, half = np.zeros((len(objects), 2)), np.tile(REACH * radius[:, None], (1, 2))
     left = np.arange(len(objects))
-    for _ in range(LOOKS):
+    for look in range(LOOKS):
         seen, shift, scale = _look(tracer, objects[left], wavelengths_um[left], center[left], half[left], symmetric)
         found.center[left], found.radii[left], found.light[left] = seen.center, seen.radii, seen.light
         center[left] += half[left] * shift
@@ -51,6 +51,8 @@ def find_pupils(tracer: RayTracer, objects: Array, wavelengths_um: Array, symmet
         left = left[(scale != 1.0).any(axis=1)]
         if not len(left):
             break
+        if look == LOOKS - 2:  # what the last box should still cut is cut: rather too many rays than too few
+            half[left] *= 1.5
     return found
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeplens_workers.geolens import LONGEST_UM, GeoLens, Ray, is_centred, load_lenses, one_thread, rays_through
+from deeplens_workers.geolens import GeoLens, Ray, is_centred, load_lenses, one_thread, rays_through
 from deeplens_workers.lens_file import LensFile
 
 Array = NDArray[np.float64]
@@ -301,8 +301,9 @@ class RayTracer:
         for axis in range(2):
             direction[axis] = pupil[..., axis] - objects[:, axis, None]
         direction[2] = (plane - objects[:, 2])[:, None]
-        for axis in range(3):
+        for axis in range(2):
             origin[axis] = objects[:, axis, None] + direction[axis] * fraction
+        origin[2] = start[:, None]  # exactly: a ray a bit before START_Z would have DeepLens move the whole block
         o, d = (torch.from_numpy(values).to(lens.dtype).movedim(0, -1) for values in (origin, direction))
         ray = Ray(o, d, lens.primary_wvln, device="cpu")
         # One refractive index per bundle, broadcast over its rays.
@@ -328,11 +329,9 @@ class RayTracer:
             seed: of DeepLens' random pupil samples.
 
         Raises:
-            ValueError: a coherent PSF on a sensor that is not square, which DeepLens would cut out at the wrong place; a lens
-                for wavelengths that DeepLens does not take.
+            ValueError: a coherent PSF on a sensor that is not square, which DeepLens would cut out at the wrong place.
         """
-        if self._scale != 1:
-            raise ValueError(f"psf_model {model}: DeepLens takes wavelengths below {LONGEST_UM:g} um only")
+        assert self._scale == 1  # refused when the data was planned
         if model == "coherent" and not np.isclose(*self.half_sensor):
             raise ValueError("psf_model coherent needs a square sensor")
         z, _ = self.pupil(self.object_points(point[None]))

@@ -73,7 +73,7 @@ class KernelRenderer:
         self.tracer = tracer
         self._maps = symmetry and tracer.symmetric
         self.rays_traced = 0
-        """Rays that DeepLens traced since the start, chief rays apart."""
+        """Rays that DeepLens traced since the start, chief rays and the search of pupils apart."""
 
     def render(self, points: NDArray[np.floating], tracing: Tracing) -> Kernels:
         """Kernels of field points; each point's bits depend on nothing but that point and `tracing`.
@@ -242,9 +242,12 @@ class KernelRenderer:
             [[dict(channel).get(wave, 0.0) for wave in tracing.wavelengths] for channel in tracing.channels]
         )
         shares /= shares.sum(axis=1, keepdims=True)
-        out.relative_illumination[:] = np.einsum("cw,nw->nc", shares, bundles.relative_illumination)[bundles.index]
+        # Sums wave by wave: a library's sums over points may round differently with how many there are.
+        light = sum(shares[:, w] * bundles.relative_illumination[:, w : w + 1] for w in range(shares.shape[1]))
+        out.relative_illumination[:] = np.asarray(light)[bundles.index]
         unknown = np.einsum("cw,nw->nc", shares, np.isnan(lateral[..., 0])) > 0
-        lateral = np.einsum("cw,nwa->nca", shares, np.nan_to_num(lateral))
+        known = np.nan_to_num(lateral)
+        lateral = np.asarray(sum(shares[:, w, None] * known[:, w : w + 1] for w in range(shares.shape[1])))
         lateral[unknown] = np.nan
         cos, sin = bundles.turns.T
         turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], axis=1) / self.tracer.pixel_mm

@@ -13,7 +13,7 @@ import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
 from results.database import Patience
-from results.run_directory import RunDirectory, RunError
+from results.run_directory import MachineError, RunDirectory, RunError
 from spaces.metrics import Mode, sign
 from spaces.study import Scalar
 
@@ -120,6 +120,8 @@ def read_trials(run: RunDirectory) -> list[TrialRecord]:
             storage.engine.dispose()
     except KeyError:
         raise RunError(f"{run.study_db}: holds no study named {name}; {ADVICE}") from None
+    except MachineError:  # locked: nothing is damaged
+        raise
     except (SQLAlchemyError, optuna.exceptions.OptunaError, LookupError, ValueError) as error:
         raise RunError(f"{run.study_db}: the study cannot be read ({_one_line(error)}); {ADVICE}") from None
     return [trial_record(trial) for trial in sorted(trials, key=lambda trial: trial.number)]

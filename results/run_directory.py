@@ -51,14 +51,10 @@ class MachineError(RunError):
 
 
 class SourceRecord(Frozen):
-    """What a run's data is made of, such as a lens; `sha256` is that of its content.
-
-    `data_version`: of the preparation that made the data of it (`spaces.system.Preparation`).
-    """
+    """What a run's data is made of, such as a lens; `sha256` is that of its content."""
 
     name: str
     sha256: str
-    data_version: int = 1
 
 
 class RunRecord(Frozen):

@@ -11,6 +11,7 @@ Nothing here prints, touches signals or the process' files: `observer` hears wha
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from results.run import Run, open_run
 from results.run_directory import ROOT
 from results.run_directory import find as find_run
 from search import plan
+from search.home import find_caches
 from search.observer import Observer
 from search.plan import Job
 from spaces.errors import SpaceError
@@ -84,7 +86,7 @@ def plan_search(
     warm_start: str | None = None,
     out: str | Path = ROOT,
 ) -> Job:
-    """Check a search without starting anything.
+    """Check a search without starting anything. A lens that is not shipped is traced, which takes about 5 s.
 
     Args:
         overrides: `KEY=VALUE`.
@@ -93,6 +95,7 @@ def plan_search(
     Raises:
         SpaceError: one line for the user.
     """
+    find_caches(lambda line: print(line, file=sys.stderr))  # before a lens that has to be tried
     settings, out = list(overrides), Path(out)
     if resume is not None:
         new = {"--space": space, "--name": name, "--preset": preset, "--warm-start": warm_start}

@@ -21,6 +21,7 @@ from results.run_directory import find as find_run
 from search import plan
 from search.api import CACHE, as_settings, check_places, plan_search, refuse_with_resume
 from search.cache_command import app as cache_app
+from search.home import find_caches
 from search.lens_command import lens
 from search.render_command import render
 from spaces.disk import full_disk
@@ -148,6 +149,7 @@ def analyze(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with one of the module's codes."""
+    find_caches(lambda line: print(line, file=sys.stderr))  # before any command imports what has caches
     try:
         code = app(
             args=arguments if arguments is not None else sys.argv[1:], prog_name="psf-search", standalone_mode=False

@@ -21,7 +21,6 @@ from optuna.trial import TrialState
 from results.records import check_database, read_trials
 from results.run_directory import MachineError, RunDirectory, RunRecord, SourceRecord
 from search import warm_start
-from search.home import find_caches
 from search.ledger import Ledger
 from search.limits import Limits
 from search.observer import Observer, Observers
@@ -60,7 +59,6 @@ def run(job: Job, *, cache: Path, address: str | None, dashboard: bool, observer
         SpaceError: the run is in use or damaged, the machine is in the way, or the cluster cannot hold its shape.
     """
     began = time.monotonic()
-    find_caches(observer.say)
     with _told_plainly(job.directory), job.directory.lock(), _joined_ray(job, address, dashboard, observer) as shape:
         _record_start(job, cache, observer)
         data, ended = _search(job, shape, cache, observer)
@@ -287,11 +285,7 @@ def _record_start(job: Job, cache: Path, observer: Observer) -> None:
         command=tuple(sys.argv),
         study=study,
         data={name: str(path) for name, path in places(job, cache).items()},
-        source=SourceRecord(
-            name=job.source.name,
-            sha256=job.source.sha256,
-            data_version=job.study.system.make_preparation().data_version,
-        ),
+        source=SourceRecord(name=job.source.name, sha256=job.source.sha256),
         versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
     )
     warm_start.write(job.directory, job.warm_start)

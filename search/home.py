@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 # Variable -> folder of the fall-back. PyTorch's compiler keeps its own below the temporary directory anyway.
@@ -19,11 +21,15 @@ def find_caches(said: Callable[[str], None]) -> None:
         said: told where it is.
     """
     home = Path(os.path.expanduser("~"))
-    if os.access(home, os.W_OK | os.X_OK):
+    if os.access(home, os.W_OK | os.X_OK) or CACHES.keys() <= os.environ.keys():
         return
     place = Path(tempfile.gettempdir(), f"psf-search-{os.getuid()}")
-    place.mkdir(mode=0o700, exist_ok=True)
-    if place.stat().st_uid != os.getuid():  # another user's, who could put code there
+    with suppress(OSError):
+        place.mkdir(mode=0o700, exist_ok=True)
+    found = place.lstat() if os.path.lexists(place) else None
+    if (
+        found is None or not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid()
+    ):  # another's, who could put code there
         place = Path(tempfile.mkdtemp(prefix="psf-search-"))
     for variable, folder in CACHES.items():
         os.environ.setdefault(variable, str(place / folder))

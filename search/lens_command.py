@@ -12,13 +12,14 @@ from rich.console import Console
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.preparation import fill_in, optics, origins
 from deeplens_workers.psf_data import PsfData
-from results.fitting import FittingTable
+from results.fitting import WIDEST, FittingTable
 from results.run_directory import RunError
 from search.options import numbers
+from spaces.disk import full_disk
 from spaces.errors import SpaceError, check
 from spaces.files import replacing
 
-LENSES = Path("results/lenses")
+DRAWINGS = Path("results/lenses")
 
 
 def lens(
@@ -46,7 +47,8 @@ def lens(
     found = find_lens(file, data.configuration, data.sensor_mm)
     from deeplens_workers.lens_view import COLUMNS, table, view
 
-    console = Console(markup=False, highlight=False)
+    # Into a file goes the whole table.
+    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDEST)
     rows = FittingTable(*COLUMNS, box=None, pad_edge=False)
     for row in table(found):
         rows.add_row(*row)
@@ -59,17 +61,18 @@ def lens(
         console.print(line, soft_wrap=True)
     try:
         seen = view(found, data)
-        from trainables.psf.lens_figures import save_analysis, save_section
+    except ValueError as error:
+        raise SpaceError(str(error)) from None
+    folder = DRAWINGS / found.name if out is None else out
+    from trainables.psf.lens_figures import save_analysis, save_section
 
-        folder = LENSES / found.name if out is None else out
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [*save_section(folder / "layout", seen), *save_analysis(folder / "spots", seen)]
         if to is not None:
             with replacing(to) as temporary:
                 temporary.write_text(found.text + "\n")
             paths.append(to)
-    except ValueError as error:
-        raise SpaceError(str(error)) from None
     except OSError as error:
-        raise RunError(f"{error.filename or folder}: {error.strerror}") from None
+        raise RunError(full_disk(error, folder) or f"{error.filename or folder}: {error.strerror}") from None
     sys.stdout.write("".join(f"{path}\n" for path in paths))

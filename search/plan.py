@@ -1,4 +1,4 @@
-"""What a run will do, decided and checked before any work starts: no ray, no torch, done in well under a second."""
+"""What a run will do, decided and checked before any work starts: no ray, and torch only to trace a lens that is not shipped."""
 
 from __future__ import annotations
 
@@ -131,16 +131,17 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     _check_compiler(study)
     preparation = study.system.make_preparation()
     source = preparation.find(study.data)
-    if preparation.data_version != record.source.data_version:
-        raise SpaceError(
-            f"run {directory.name}: an earlier version of psf-search made its data otherwise, and its trials would not compare "
-            f"with new ones; start a new run, whose sampler learns from it with --warm-start {directory.name}"
-        )
     if source.sha256 != record.source.sha256:
         raise SpaceError(
             f"{source.path}: changed since run {directory.name} began; start a new run for the new {study.system.what}"
         )
     study = study.model_copy(update={"data": preparation.resolved(study.data, source)})
+    today = preparation.places(study.data, source, study.seed, Path())
+    if {name: place.name for name, place in today.items()} != {name: Path(p).name for name, p in record.data.items()}:
+        raise SpaceError(
+            f"run {directory.name}: its data would be made otherwise today (by this version of psf-search or of what it uses), and "
+            f"its trials would not compare with new ones; start a new run that learns from it: --warm-start {directory.name}"
+        )
     return Job(
         study, record.preset, _budget(study, record.preset), source, directory, resume=True, changes=tuple(overrides)
     )

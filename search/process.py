@@ -54,7 +54,8 @@ def start_ray(address: str = "local", said: Callable[[str], None] = logger.warni
                     f"{error.filename}: {error.strerror}; Ray keeps its files there, RAY_TMPDIR=DIRECTORY moves them"
                 ) from error
             for pid in _daemons() - others:  # Ray knows them no more, and they would run as long as this process
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             why = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
             if tried == TRIES:
                 raise MachineError(f"Ray did not start in {TRIES} tries: {why}; is the machine too busy?") from error

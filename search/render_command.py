@@ -20,7 +20,6 @@ from deeplens_workers.psf_data import PsfData
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from deeplens_workers.telemetry import rates
 from results.run_directory import RunError
-from search.home import find_caches
 from search.options import numbers
 from search.plan import check_writable
 from search.process import start_ray
@@ -80,13 +79,16 @@ def render(
     check_writable("--out", out.absolute().parent)
     if grid is not None and points is not None:
         raise SpaceError("--grid: goes without --points, which are field points in place of a grid's")
+    rows = None if points is None else _read_points(points)
+    if rows is not None and rows.shape[1] == 3 and depths is not None:
+        raise SpaceError("--depths: goes with points x,y only; these have their own depths")
     asked = {
         "lens": lens,
         "configuration": configuration,
         "sensor_mm": sensor and numbers("--sensor", sensor, "x"),
         "pixel_pitch_um": pixel_pitch,
         "grid": numbers("--grid", grid or "20x20", "x", int),
-        "depths_mm": depths and numbers("--depths", depths),
+        "depths_mm": _own_depths(rows) or (depths and numbers("--depths", depths)),
         "focus_mm": focus and numbers("--focus", focus),
         "wavelengths_um": wavelengths and numbers("--wavelengths", wavelengths),
         "trace_px": trace_px,
@@ -97,7 +99,6 @@ def render(
         "psf_model": model,
         "recenter": recenter,
     }
-    find_caches(lambda line: print(line, file=sys.stderr))
     data = check(PsfData, {key: value for key, value in asked.items() if value is not None}, where="render")
     found = find_lens(lens, data.configuration, data.sensor_mm)
     data = fill_in(data, found)
@@ -105,7 +106,7 @@ def render(
         print(f"{found.name}: {line}", file=sys.stderr)
     if kernel_px is None:
         data = data.model_copy(update={"kernel_px": data.trace_px})
-    where = _grid(data) if points is None else _read_points(points, data)
+    where = _grid(data) if rows is None else _placed(rows, data)
     tracing = Tracing(data.channels(), data.trace_px, data.kernel_px, rays, seed, noise, data.psf_model, recenter)
     request = RenderRequest(found, where, data.pixel_pitch_um, tracing)
     try:
@@ -170,7 +171,8 @@ def _grid(data: PsfData) -> Any:
     return grid_points(data)
 
 
-def _read_points(path: Path, data: PsfData) -> Any:
+def _read_points(path: Path) -> Any:
+    """Rows [N, 2 or 3] of a file of field points."""
     import numpy as np
 
     try:
@@ -183,6 +185,22 @@ def _read_points(path: Path, data: PsfData) -> Any:
         raise SpaceError(f"--points {path}: expected x,y or x,y,depth_mm a line, but got {rows.shape[1]} columns")
     if not np.isfinite(rows).all() or np.abs(rows[:, :2]).max() > 1 or (rows[:, 2:] >= 0).any():
         raise SpaceError(f"--points {path}: x and y must lie in [-1, 1] and depths must be negative")
-    for distances in (data.depths_mm,)[rows.shape[1] - 2 :] + ((data.focus_mm,) if data.focus_mm else ()):
+    return rows
+
+
+def _own_depths(rows: Any) -> list[float] | None:
+    """The extreme depths of points that have depths: what the window has to suit."""
+    if rows is None or rows.shape[1] == 2:
+        return None
+    return sorted({float(rows[:, 2].min()), float(rows[:, 2].max())})
+
+
+def _placed(rows: Any, data: PsfData) -> Any:
+    """Field points [N, 3 or 4] of rows: each at every depth, unless it has its own, and at every focus distance."""
+    import numpy as np
+
+    varied = [data.depths_mm] if rows.shape[1] == 2 else []
+    varied += [data.focus_mm] if data.focus_mm else []
+    for distances in varied:
         rows = np.column_stack([np.tile(rows, (len(distances), 1)), np.repeat(distances, len(rows))])
     return rows.astype(np.float32)

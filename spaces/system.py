@@ -93,10 +93,7 @@ class Supply:
 
 
 class Preparation[D: DataSection](ABC):
-    """How a system's data sets are made. It may use Ray, and imports torch only to try what nobody has tried before."""
-
-    data_version: ClassVar[int] = 1
-    """Raised when the same data section comes to make other data: a run does not go on with other data than it began with."""
+    """How a system's data sets are made. It may use Ray. It imports torch, which takes seconds, only where it has to."""
 
     @abstractmethod
     def find(self, data: D) -> Source:

@@ -25,6 +25,8 @@ FIELDS = 9
 # An automatic image semi-diameter below this share of the fields' image heights was computed for other fields.
 COVERED = 0.9
 LONGEST_FOCAL_MM = 1e6
+# Where a value came from that no file gave.
+ASKED = "as asked"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def resolve(design: Prescription, sensor_mm: tuple[float, float] | None) -> Reso
     object_mm = -far_depth(focal) if math.isinf(design.object_mm) else design.object_mm
     radius = _stop_radius(design, lens, first)
     lens = lens.clipping({design.stop: radius})
-    size, source = _sensor(design, lens, first, object_mm, radius) if sensor_mm is None else (sensor_mm, "as asked")
+    size, source = _sensor(design, lens, first, object_mm, radius) if sensor_mm is None else (sensor_mm, ASKED)
     surfaces = _opened(design, lens, focal, object_mm, radius, math.hypot(*size) / 2)
     finite = "the file's object distance"
     conditions = Conditions(

@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplens_workers.lens_file import find_lens
+from deeplens_workers.preparation import fill_in
+from deeplens_workers.psf_data import PsfData
 from deeplens_workers.render import KernelRenderer, load
+from spaces.errors import SpaceError
 from tests.deeplens_workers.conftest import at_depth, rel_l2, tracing
 
 # On the axis, in four octants and in the corner.
@@ -239,5 +242,7 @@ def test_a_lens_for_the_thermal_infrared_renders(tmp_path):
     assert one.tracer.foclen == pytest.approx(found.conditions.focal_length_mm, rel=1e-6)
     rendered = one.render(at_depth(FIELD[:2], -1e7), tracing(1024, (12.0, 10.0, 8.0), (64, 16)))
     assert (rendered.rms_radius_px > 0).all()
-    with pytest.raises(ValueError, match="huygens"):
-        one.render(at_depth(FIELD[:1], -1e7), tracing(256, (10.0,), model="huygens"))
+    visible = find_lens("cooke_triplet_50mm")
+    assert fill_in(PsfData(lens="cooke_triplet_50mm", psf_model="huygens"), visible).psf_model == "huygens"
+    with pytest.raises(SpaceError, match="huygens"):
+        fill_in(PsfData(lens=str(path), psf_model="huygens"), found)

@@ -67,7 +67,10 @@ def run_of(path: Path, space: Study, trials: int = 0) -> RunDirectory:
     record = record_of(run.name).model_copy(
         update={
             "study": space.model_dump(mode="json", exclude_none=True),
-            "source": SourceRecord(name=lens.name, sha256=lens.sha256, data_version=preparation.data_version),
+            "source": SourceRecord(name=lens.name, sha256=lens.sha256),
+            "data": {
+                name: str(place) for name, place in preparation.places(space.data, lens, space.seed, path).items()
+            },
         }
     )
     run.create(record)

@@ -107,4 +107,5 @@ def test_what_a_file_says_is_the_default_of_a_run_and_an_option_overrides_it(tmp
     assert lines["object"].startswith("-500 mm (as asked)")
     assert "the file" in lines["wavelengths"]
     assert "CIR" in lines["sensor"]
-    assert "spots" in lines["pixels"]
+    assert "spots" in lines["pitch"]
+    assert "spots" in lines["window"]
