@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from deeplens_workers.lens_file import find_lens
+from deeplens_workers.preparation import fill_in
 from deeplens_workers.psf_data import PsfData
 from results.export import export_model, model_card
 from results.run_directory import RunError
@@ -13,7 +15,8 @@ from spaces.loading import load
 from tests.results.conftest import RunMaker, summary_of
 from trainables.psf.card import psf_card
 
-CARD = psf_card(PsfData.model_validate(load("cvae_psf").data), "cooke_triplet_50mm")
+DATA = fill_in(PsfData.model_validate(load("cvae_psf").data), find_lens("cooke_triplet_50mm"))
+CARD = psf_card(DATA, "cooke_triplet_50mm")
 
 
 def test_an_export_replaces_the_earlier_one_whole(make_run: RunMaker):
@@ -56,6 +59,7 @@ def test_the_card_says_units_test_numbers_and_limits(make_run: RunMaker):
         "trained with fresh seed 1, at step 1800",
         "kernels [N, 3, 15, 15], each channel sums to one",
         "0.656, 0.587, 0.486 um",
+        "25.74 x 25.74 mm, focal length 50.02 mm",
         "one kernel pixel is 13.65 um",  # 64 / 15 * 3.2
         "| | rel. L2 | PSNR (dB) | size (MB) | us per PSF |",
         "| **this trial**, mean of 2 trainings | 0.02 | 30 | 1.23 | 45.1 |",

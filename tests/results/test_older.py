@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deeplens_workers.psf_data import PsfData
 from results.records import read_trials
 from results.run import open_run
 from results.run_directory import RunDirectory, RunError
@@ -59,6 +60,8 @@ def test_it_is_resumed_unless_its_data_would_be_made_otherwise(run):
     run.record.write_text(json.dumps(content))
     job = plan.resumed("moved", run.path.parent, ["budget.quick.trials=9"])
     assert job.budget.trials == 9
+    assert isinstance(job.study.data, PsfData)
+    assert job.study.data.lens_facts is not None
     assert job.study.data.lens_facts.focal_length_mm == pytest.approx(50.02, rel=1e-3)
 
 

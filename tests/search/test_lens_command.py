@@ -64,6 +64,31 @@ def test_the_view_is_the_lens(tmp_path):
     assert seen.curves.rms_um[-1] == pytest.approx(25.2, rel=0.02)
 
 
+def test_a_kernel_larger_than_the_files_window_gets_a_window_of_its_own(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["run", "--space", "cvae_psf", "--dry-run", "--set", "data.kernel_px=65"])
+    assert left.value.code == 0
+    assert "  trace_px: 65" in capsys.readouterr().out
+
+
+def test_distortion_is_that_of_the_corner_of_any_sensor():
+    """Of a sensor twice as wide as high, and by the chief rays themselves."""
+    from deeplens_workers.lens_view import NEAR_AXIS, view
+    from deeplens_workers.preparation import fill_in
+    from deeplens_workers.psf_data import PsfData
+    from deeplens_workers.pupil import find_pupils
+    from deeplens_workers.raytrace import RayTracer
+
+    wide = find_lens("cooke_triplet_50mm", sensor_mm=(30.0, 15.0))
+    data = fill_in(PsfData(lens="cooke_triplet_50mm", sensor_mm=(30.0, 15.0)), wide)
+    tracer = RayTracer(wide, 3.2)
+    places = tracer.object_points(np.array([[f, f, data.depths_mm[0]] for f in (NEAR_AXIS, 1.0)]))
+    waves = np.full(2, tracer.primary_um)
+    chief = tracer.chief_rays(places, waves, find_pupils(tracer, places, waves, symmetric=False))
+    scale = np.hypot(*chief.T) / np.hypot(*tracer.pinhole_images(places).T)
+    assert view(wide, data).curves.distortion[-1] == pytest.approx(scale[1] / scale[0] - 1, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
