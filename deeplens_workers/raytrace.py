@@ -26,9 +26,10 @@ Array = NDArray[np.float64]
 
 # Rays traced at once: their 24 bytes each stay in a core's cache; twice as many are 20 % slower per ray.
 RAY_BLOCK = 24576
-# Bundles whose chief rays are found together. Always exactly so many (padded), so that a bundle's bits never depend on
-# its neighbours: torch's vector code and its scalar remainder may round differently.
-CHIEF_BLOCK = 64
+# Bundles whose chief rays are found together, by a search of 64 rays each and from four rays nearby. Always exactly so many
+# (padded), so that a bundle's bits never depend on its neighbours: torch's vector code and its scalar remainder may round
+# differently.
+SEARCH_BLOCK, NEAR_BLOCK = 64, 256
 # DeepLens propagates far bundles to this plane first; starting there spares float32 the distance to the object.
 START_Z = -10.0
 # A pupil farther away than so many radii of the first surface is at infinity.
@@ -233,8 +234,9 @@ class RayTracer:
                 given.
         """
         found = []
-        for start in range(0, len(objects), CHIEF_BLOCK):
-            block = np.minimum(np.arange(start, start + CHIEF_BLOCK), len(objects) - 1)
+        size = SEARCH_BLOCK if near is None else NEAR_BLOCK
+        for start in range(0, len(objects), size):
+            block = np.minimum(np.arange(start, start + size), len(objects) - 1)
             args = (objects[block], wavelengths_um[block], pupils.take(block))
             landed = self._chief_block(*args) if near is None else self._chief_nearby(*args, near[block])
             found.append(landed[: len(objects) - start])

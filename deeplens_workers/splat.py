@@ -181,29 +181,37 @@ def light_region(heights: Array, weights: Array, symmetric: bool, region: Array)
         count, total = 0, 0.0
         for row in range(1, ny - 2):
             for column in range(1, nx - 2):
-                clear, blocked, unknown = True, False, False
+                cut, blocked, unknown = np.uint32(0), False, False
                 for aperture in range(apertures):
                     under, over = False, False
                     for corner in range(4):
                         value = heights[m, aperture, row + corner // 2, column + corner % 2]
                         unknown = unknown or np.isnan(value)
                         under, over = under or value <= ONE, over or not value <= ONE
-                    clear, blocked = clear and not over, blocked or not under
+                    blocked = blocked or not under
+                    # Near its edge an aperture may cut a cell whose corners all pass.
+                    if over or _near_edge(heights[m, aperture], row, column):
+                        cut |= np.uint32(1) << np.uint32(aperture)
                 if blocked and (unknown or _far_outside(heights[m], row, column)):
                     continue
                 corners = weights[m, row : row + 2, column : column + 2]
-                weight = (
-                    0.0
-                    if unknown
-                    else 0.25 / SAMPLES**2 * (corners[0, 0] + corners[0, 1] + corners[1, 0] + corners[1, 1])
-                )
-                for sample in range(SAMPLES * SAMPLES):
+                weight = 0.25 / SAMPLES**2 * (corners[0, 0] + corners[0, 1] + corners[1, 0] + corners[1, 1])
+                whole = cut == 0 and not unknown and not (symmetric and row < middle_y)
+                if whole:  # its corners stand for it
+                    total += weight * SAMPLES**2
+                step = SAMPLES - 1 if whole else 1
+                for sample in range(0, SAMPLES * SAMPLES, step):
+                    if whole and sample % SAMPLES % step + sample // SAMPLES % step > 0:
+                        continue
                     gx = column + (sample % SAMPLES + 0.5) / SAMPLES
                     gy = row + (sample // SAMPLES + 0.5) / SAMPLES
                     if symmetric and gy < middle_y:
                         continue
-                    if clear or unknown or _passes_near(heights[m], np.float32(gx), np.float32(gy)):
-                        total += weight
+                    if whole:
+                        xs[count], ys[count] = gx - middle_x, gy - middle_y
+                        count += 1
+                    elif cut == 0 or unknown or _passes_near(heights[m], cut, np.float32(gx), np.float32(gy)):
+                        total += 0.0 if unknown else weight
                         xs[count], ys[count] = gx - middle_x, gy - middle_y
                         count += 1
         _enclose(xs[:count], ys[:count], symmetric, region[m])
@@ -211,15 +219,26 @@ def light_region(heights: Array, weights: Array, symmetric: bool, region: Array)
 
 
 @_compiled
-def _passes_near(heights: Array, gx: float, gy: float) -> bool:
-    """Whether a ray passes all apertures, in a cell near which some rays may not be known."""
+def _passes_near(heights: Array, flag: Any, gx: float, gy: float) -> bool:
+    """Whether a ray passes the apertures of a flag, in a cell near which some rays may not be known."""
     for aperture in range(len(heights)):
-        height = _bicubic(heights[aperture], gx, gy)
-        if np.isnan(height):
-            height = _bilinear(heights[aperture], gx, gy)
-        if height > ONE:
-            return False
+        if flag & np.uint32(1):
+            height = _bicubic(heights[aperture], gx, gy)
+            if np.isnan(height):
+                height = _bilinear(heights[aperture], gx, gy)
+            if height > ONE:
+                return False
+        flag = flag >> np.uint32(1)
     return True
+
+
+@_compiled
+def _near_edge(nodes: Array, row: int, column: int) -> bool:
+    """Whether an aperture's edge is near enough a cell to cross it between its corners: a node around it is beyond."""
+    for node in range(16):
+        if not nodes[row - 1 + node // 4, column - 1 + node % 4] <= ONE:
+            return True
+    return False
 
 
 @_compiled
