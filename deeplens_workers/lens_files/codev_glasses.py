@@ -45,7 +45,9 @@ def take_glasses(file: CodevFile) -> None:
             if word.upper() in file.private:
                 surface.glass = _private(file, word)
                 continue
-            surface.glass = codev_glass(word)
+            surface.glass, note = codev_glass(word)
+            if note and note not in file.draft.notes:
+                file.draft.notes.append(note)
             if surface.glass not in known_glasses():
                 check_abbe(word, file.draft.waves_um)
         except BadLens as error:

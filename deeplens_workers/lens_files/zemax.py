@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from deeplens_workers.glasses import find_glass, is_glass, known_glasses
+from deeplens_workers.glasses import is_glass, known_glasses
 from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES
-from deeplens_workers.lens_files.glass_names import check_abbe, other_maker, zemax_glass
+from deeplens_workers.lens_files.glass_names import MODEL_GLASS, check_abbe, zemax_glass
 from deeplens_workers.lens_files.prescription import BadLens, FieldKind, Prescription
 from deeplens_workers.lens_files.text import Command
 from deeplens_workers.lens_files.zemax_configurations import OPERANDS, configure
@@ -24,7 +24,6 @@ FIELD_KINDS: dict[int, FieldKind] = {
     2: "paraxial image height",
     3: "real image height",
 }
-MODEL_GLASS = ("___BLANK",)
 # What DIAM's second number says of the semi-diameter: whether a person chose it.
 CHOSEN = {0: False, 1: True, 2: True, 3: False}
 # About the program, environment, ray aiming, drawing, coatings, tolerances; mechanical sizes and floating openings; solves
@@ -49,7 +48,7 @@ REFUSED = {
     "NSCS": "non-sequential components are not read",
 }
 # Said once for the lens or a surface, and these once for each number.
-REPEATED = ("PARM", "WAVM", "SURF", "MODE", "NAME", "GCAT")
+REPEATED = ("PARM", "WAVM", "SURF")
 ZERO = {
     "OBDC": ("a decentred aperture: DeepLens' openings are centred", 0),
     "SCBD": ("a tilt or decentre: only centred lenses are read", 3),
@@ -109,7 +108,9 @@ def _read(file: ZemaxFile, command: Command) -> None:
 
 
 def _once(file: ZemaxFile, command: Command) -> None:
-    """Refuse what was said before for the same surface, and otherwise."""
+    """Refuse what was said before for the same surface, and otherwise; catalogues add up."""
+    if command.key == "GCAT":
+        return
     number = command.args[:1] if command.key in REPEATED else ()
     place = (len(file.surfaces), command.key, number)
     earlier = file.said.setdefault(place, command)
@@ -170,17 +171,13 @@ def _complete(file: ZemaxFile, i: int, surface: ZemaxSurface) -> None:
 
 
 def _material(file: ZemaxFile, command: Command) -> str:
-    name, nd, vd = command.args[0], command.number(3, 0.0), command.number(4, 0.0)
     try:
-        glass, note = (f"{nd:.9g}/{vd:.9g}", "") if name.upper() in MODEL_GLASS else zemax_glass(name, nd, vd)
+        glass, notes = zemax_glass(command, file.catalogues)
         if glass not in known_glasses():
-            check_abbe(name, file.draft.waves_um)
+            check_abbe(command.args[0], file.draft.waves_um)
     except BadLens as error:
         raise command.error(str(error)) from None
-    if not note and glass in known_glasses() and other_maker(found := find_glass(glass), file.catalogues):
-        note = f"glass {name} is {found.maker.upper()}'s here; the file's catalogues are {' '.join(file.catalogues)}"
-    if note and note not in file.draft.notes:
-        file.draft.notes.append(note)
+    file.draft.notes += [note for note in notes if note not in file.draft.notes]
     return glass
 
 
@@ -327,7 +324,7 @@ def _glass(file: ZemaxFile, command: Command) -> None:
 
 
 def _catalogues(file: ZemaxFile, command: Command) -> None:
-    file.catalogues = command.args
+    file.catalogues = (*file.catalogues, *command.args)
 
 
 def _vignetting(file: ZemaxFile, command: Command) -> None:

@@ -476,8 +476,57 @@ def test_glasses_by_every_kind_of_name(tmp_path):
         assert lens_surfaces(lens)[0]["mat2"] == glass
         assert bool(note) == bool(lens.notes)
         assert all(note in one for one in lens.notes)
-    hoya = zemax(SINGLET).replace("GCAT SCHOTT", "GCAT HOYA")
-    assert "SCHOTT's" in find_lens(write(tmp_path, "hoya.zmx", hoya)).notes[0]
+
+
+def glass_line(line: str, catalogues: str = "GCAT SCHOTT") -> str:
+    """SINGLET as a .zmx file with another GLAS line and other catalogues."""
+    text = zemax(SINGLET).replace("GLAS N-BK7 0 0 1.5 40 0 0 0 0 0 0", f"GLAS {line}")
+    return text.replace("GCAT SCHOTT", catalogues)
+
+
+@pytest.mark.parametrize(
+    ("catalogues", "line", "glass"),
+    [
+        ("GCAT LZOS", "BK10 0 0 1.5 40", "glass BK10 is SCHOTT's in DeepLens; the file's catalogues are LZOS"),
+        ("GCAT CDGM", "F4 0 0 0 0", "glass F4 is SCHOTT's in DeepLens; the file's catalogues are CDGM"),
+        ("GCAT CDGM", "F4 0 0 1.6166 36.63", "f4"),
+        ("GCAT CDGM", "F4 0 0 1.62005 36.36", "1.62005"),
+        ("GCAT UNHEARD_OF", "N-BK7 0 0 1.5 40", "is SCHOTT's"),
+        ("GCAT CDGM\nGCAT SCHOTT_2017", "F4 0 0 1.5 40", "f4"),
+        ("GCAT NIKON-HIKARI", "BAF3 0 0 1.5 40", "baf3"),
+        ("GCAT INFRARED", "CAF2 0 0 1.5 40", "caf2"),
+        ("", "F4 0 0 1.5 40", "f4"),
+        ("GCAT SCHOTT", "F4 1 0 1.6166 36.63", "f4"),
+        ("GCAT SCHOTT", "F4 1 0 1.6166 38", "1.6166/38"),
+        ("GCAT SCHOTT", "F4 1 0 1.5 40", "1.5/40"),
+        ("GCAT SCHOTT", "F4 1 0 0 0", "model glass"),
+    ],
+)
+def test_a_glass_is_of_a_maker_that_the_file_names(tmp_path, catalogues, line, glass):
+    text = glass_line(line, catalogues)
+    if " " in glass or glass == "1.62005":
+        assert glass in refused(tmp_path, "glass.zmx", text)
+    else:
+        assert lens_surfaces(find_lens(write(tmp_path, "glass.zmx", text)))[0]["mat2"] == glass
+
+
+def test_notes_on_glasses(tmp_path):
+    for line, note in (
+        ("F4 1 0 1.6166 38", "glass F4 is a model: its own nd 1.6166 and Vd 38 are used"),
+        ("___BLANK 1 0 1.62 36.4 0.01", "dPgF 0.01 is not used"),
+    ):
+        assert note in find_lens(write(tmp_path, "glass.zmx", glass_line(line))).notes[0]
+    taken = found(tmp_path, changed(0, glass="SBSL7"), ".seq")
+    assert taken.notes == ("glass SBSL7 is taken to be OHARA's",)
+    assert found(tmp_path, changed(0, glass="NBK7"), ".seq").notes == ()
+    assert lens_surfaces(found(tmp_path, changed(0, glass="PMMA_SPECIAL"), ".seq"))[0]["mat2"] == "pmma"
+    for word, why in (
+        ("STIL6_UNHEARD", "no catalogue"),
+        ("003.291", "a code below 300 may mean an index above 2: write nd/Vd"),
+        ("003291", "write nd/Vd"),
+        ("5168000.642", "no catalogue"),
+    ):
+        assert why in refused(tmp_path, "glass.seq", codev(changed(0, glass=word)))
 
 
 def test_an_index_and_an_abbe_number_say_nothing_of_the_infrared(tmp_path):
@@ -522,6 +571,8 @@ ZMX_REFUSALS = {  # what is put in place of what -> words of the message
     "two stops": ("SURF 2\n", "SURF 2\n  STOP\n", ["one aperture stop", "has 2"]),
     "no stop": ("  STOP\n", "", ["one aperture stop", "has 0"]),
     "no aperture": ("ENPD 10.0\n", "", ["how much light"]),
+    "two names": ("NAME mine", "NAME mine\nNAME yours", ["NAME yours", "said before"]),
+    "two modes": ("MODE SEQ", "MODE SEQ\nMODE seq", ["MODE seq", "said before"]),
     "two units": ("ENPD", "UNIT IN\nENPD", ["UNIT IN", "said before, in line 4"]),
     "two distances": ("  DISZ 4.0", "  DISZ 4.0\n  DISZ 5.0", ["DISZ 5.0", "said before"]),
     "two apertures": ("ENPD 10.0\n", "ENPD 10.0\nFNUM 4\n", ["FNUM 4", "second"]),
