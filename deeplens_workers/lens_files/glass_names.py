@@ -33,7 +33,9 @@ MAKERS = {"nikon": "hikari"}
 # DeepLens' makers of crystals and plastics, which are the same from all.
 NO_MAKERS = ("", "crystran", "refractiveindex.info")
 # Glasses that DeepLens has without their maker.
-NOT_SPECIAL = frozenset(["basf55", "flint", "h-lak51", "hk51", "s-bal42", "s-lah55vs", "s-lal14", "s-nph1", "s-til6", "s-tim35", "ssk4"])
+NOT_SPECIAL = frozenset(
+    ["basf55", "flint", "h-lak51", "hk51", "s-bal42", "s-lah55vs", "s-lal14", "s-nph1", "s-til6", "s-tim35", "ssk4"]
+)
 CODE = re.compile(r"(\d{3,6})\.(\d{3,6})")
 # Codes leave out the 1 of the index: 003.291 is 2.003.
 LOWEST_CODE = 300

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -361,6 +362,7 @@ def test_order_and_absence_of_lines_in_zemax_do_not_matter(tmp_path):
     plain = found(tmp_path, changed(0, conic=-1.0), ".zmx")
     text = zemax(changed(0, conic=-1.0))
     harmless = (
+        "  LUID 1\n  SSID 1\n  IWDP 1\n  FCOM x\n"
         '  COMM front\n  FIMP \n\n  HIDE 0 0 0 0 0\n  MIRR 2 0\n  SLAB 3\n  POPS 0 0\n  MEMA 9 1 0 0 1 ""\n  FLAP 0 3 0\n'
         "  PZUP 1 1.0 0.0\n  OBDC 0 0\n  PARM 1 0\n"
     )
@@ -453,6 +455,77 @@ def test_operands_of_configurations(tmp_path, operand, check):
     path = write(tmp_path, "two.zmx", zemax(replace(design, tail=tail)))
     assert check(find_lens(path, configuration=1)) == pytest.approx(saved, rel=1e-6)
     assert check(find_lens(path, configuration=2)) == pytest.approx(other, rel=1e-6)
+
+
+SOLVED = {
+    "thickness": ("  DISZ 47.0", "  DISZ 47.0\n  MAZH 0 0", "THIC 2 {} 46.0"),
+    "curvature": ("  CURV 0.02 0", "  CURV 0.02 2", "CRVT 1 {} 0.02"),
+    "conic": ("  DISZ 47.0", "  DISZ 47.0\n  PKUP 1 1 0", "CONN 2 {} 0"),
+    "parameter": ("  DISZ 47.0", "  DISZ 47.0\n  PPAR 1 1 0", ""),
+    "glass": ("GLAS N-BK7 0", "GLAS N-BK7 2", ""),
+}
+
+
+@pytest.mark.parametrize("case", SOLVED)
+def test_what_is_solved_again_in_a_configuration_is_refused(tmp_path, case):
+    before, after, operand = SOLVED[case]
+    text = zemax(replace(SINGLET, tail="MNUM 2 1;APER 0 1 10;APER 0 2 9"))
+    assert before in text
+    path = write(tmp_path, "two.zmx", text.replace(before, after, 1))
+    find_lens(path, configuration=1)
+    with pytest.raises(SpaceError, match="is solved again in configuration 2, which is not followed"):
+        find_lens(path, configuration=2)
+    if operand:
+        own = text.replace(before, after, 1) + "\n".join(operand.format(i) for i in (1, 2)) + "\n"
+        find_lens(write(tmp_path, "own.zmx", own), configuration=2)
+
+
+def test_automatic_sizes_are_of_the_configuration_that_was_saved(tmp_path):
+    text = zemax(replace(SINGLET, image_opening=5.3, tail="MNUM 2 1;PRWV 0 1 1;PRWV 0 2 1;CWGT 0 1 1"))
+    path = write(tmp_path, "two.zmx", text.replace("DIAM 5.3 1", "DIAM 5.3 0"))
+    sizes = [math.hypot(*find_lens(path, configuration=i).conditions.sensor_mm) / 2 for i in (1, 2)]
+    assert sizes == pytest.approx([5.3, CHIEF], rel=1e-3)
+    floating = write(tmp_path, "float.zmx", text.replace("ENPD 10.0", "FLOA"))
+    assert stop_radius(find_lens(floating, configuration=1)) == 3.0
+    with pytest.raises(SpaceError, match="computed again in configuration 2"):
+        find_lens(floating, configuration=2)
+    set_by_hand = write(tmp_path, "hand.zmx", Path(floating).read_text() + "SDIA 1 1 3\nSDIA 1 2 4\n")
+    assert stop_radius(find_lens(set_by_hand, configuration=2)) == 4.0
+
+
+def test_a_cone_angle_of_a_configuration_is_an_angle(tmp_path):
+    design = Design((S(50.0, 4.0, "N-BK7", stop=True), S(-50.0, 97.0)), object_mm=97.0, image_opening=8.0)
+    angles = replace(design, head={"ENPD": "OBNA 2.0 1"}, tail="MNUM 2 1;APER 0 1 2.0;APER 0 2 3.0")
+    path = write(tmp_path, "two.zmx", zemax(angles))
+    assert stop_radius(find_lens(path, configuration=2)) == pytest.approx(97 * math.tan(math.radians(3)), rel=1e-6)
+
+
+def openings(lens: LensFile) -> list[float]:
+    """Semi-diameters of the lens' surfaces, the stop's included."""
+    return [float(surface["r"]) for surface in json.loads(lens.text)["surfaces"]]
+
+
+def test_which_diam_clips_in_zemax(tmp_path):
+    design = Design((S(0, 5.0, lines="DIAM 5.2 1"), S(50.0, 4.0, "N-BK7", stop=True), S(-50.0, 47.0)))
+
+    def first(line: str) -> float:
+        return openings(find_lens(write(tmp_path, "mine.zmx", text.replace("DIAM 5.2 1", line))))[0]
+
+    text = zemax(design).replace('  DIAM 3.0 0 0 0 1 ""\n  DIAM 5.2 1', "  DIAM 5.2 1")
+    assert first("DIAM 5.2 1") > 5.3  # a plane in air does not clip
+    assert first("DIAM 5.2 1\n  FLAP 0 5.2 0") == 5.2
+    assert first("CLAP 0 5.2") == 5.2
+    picked = zemax(SINGLET).replace("DIAM 3.0 0", "DIAM 3.0 2", 1)
+    lens = find_lens(write(tmp_path, "mine.zmx", picked))
+    assert stop_radius(lens) == pytest.approx(5.0)
+    assert "picked up" in lens.notes[0]
+
+
+def test_a_floating_stop_is_its_diam_and_an_aperture_on_it_only_clips(tmp_path):
+    for diam, clear, radius in ((4.0, 4.5, 4.0), (4.0, 3.5, 3.5)):
+        text = zemax(replace(SINGLET, head={"ENPD": "FLOA"})).replace("DIAM 3.0 0", f"DIAM {diam} 1", 1)
+        text = text.replace("SURF 2", f"  CLAP 0 {clear}\nSURF 2")
+        assert stop_radius(find_lens(write(tmp_path, "mine.zmx", text))) == radius
 
 
 def test_glasses_by_every_kind_of_name(tmp_path):
@@ -592,6 +665,15 @@ ZMX_REFUSALS = {  # what is put in place of what -> words of the message
     "dark": ("SURF 2\n", "SURF 2\n  CLAP 0 1e-6\n", ["no light"]),
     "afocal": ("  GLAS N-BK7 0 0 1.5 40 0 0 0 0 0 0\n", "", ["no focal length"]),
     "operand": ("SURF 2\n", "MNUM 2 1\nCADX 1 1 2.0\nSURF 2\n", ["CADX", "unknown"]),
+    "changing parameter": ("SURF 2\n", "MNUM 2 1\nPRAM 1 1 2.0\nSURF 2\n", ["PRAM", "parameter"]),
+    "changing glass": ("SURF 2\n", "MNUM 2 1\nGLSS 1 1 SF6\nSURF 2\n", ["GLSS", "glass that changes"]),
+    "telecentric": ("FTYP 0 0", "FTYP 0 1", ["FTYP", "telecentric"]),
+    "afocal image": ("3 1 0 0 0", "3 1 0 0 1", ["FTYP", "afocal"]),
+    "too many wavelengths": ("3 1 0 0 0", "3 2 0 0 0", ["FTYP counts 2", "1 are listed"]),
+    "unsaid wavelengths": (
+        "FTYP 0 0 3 1 0 0 0\n", "".join(f"WAVM {i} 0.55 1\n" for i in range(2, 25)),
+        ["FTYP does not say how many of the 24"],
+    ),
     "operand of no value": ("SURF 2\n", "MNUM 2 1\nTHIC 2 2 40.0\nSURF 2\n", ["THIC", "configuration 1"]),
 }  # fmt: skip
 
@@ -674,7 +756,7 @@ def test_notes_on_what_is_left_out(tmp_path):
 
 def test_a_zero_coordinate_break_is_a_distance_in_the_glass_before_it(tmp_path):
     text = zemax(Design((S(50.0, 1.0, "N-BK7", stop=True), S(0, 3.0), S(-50.0, 47.0))))
-    text = text.replace("SURF 2\n  TYPE STANDARD", "SURF 2\n  TYPE COORDBRK\n  PARM 1 0\n  PARM 3 0.0")
+    text = text.replace("SURF 2\n  TYPE STANDARD", "SURF 2\n  TYPE COORDBRK\n  PARM 1 0\n  PARM 3 0.0\n  PARM 6 1")
     lens = find_lens(write(tmp_path, "mine.zmx", text))
     assert lens.conditions.focal_length_mm == pytest.approx(F, rel=1e-5)
 
