@@ -159,8 +159,8 @@ def _aperture(file: CodevFile, command: Command) -> None:
     value = command.positive()
     file.draft.aperture = {
         "EPD": ("entrance pupil", value),
-        "FNO": ("working F-number", value),
-        "NA": ("working F-number", 1 / (2 * value)),
+        "FNO": ("numerical F-number", value),
+        "NA": ("numerical F-number", 1 / (2 * value)),
         "NAO": ("object NA", value),
     }[command.key]  # type: ignore[assignment]
 

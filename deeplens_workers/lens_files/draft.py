@@ -13,7 +13,6 @@ INFINITE = 1e10
 MOST_SURFACES = 200
 # What a lens file may hold, in mm: beyond it arithmetic ends, not optics.
 LONGEST, STEEPEST = 1e7, 1e4
-WAVES_UM = (0.1, 10.0)
 
 
 @dataclass(eq=False)
@@ -98,7 +97,7 @@ class Draft:
             raise BadLens(f"no `{units}` line: are its lengths in mm, cm or inches?")
         unit = self.unit_mm
         before, *inner, image = self.surfaces
-        self._check_ends(before, image)
+        self._check_ends(before, inner[-1], image)
         surfaces = tuple(one.finished(unit) for one in inner)
         stops = [one for one in surfaces if one.is_stop]
         if len(stops) != 1:
@@ -128,9 +127,11 @@ class Draft:
             None if self.focus_solve is None else (self.focus_solve[0], self.focus_solve[1] * unit),
         )
 
-    def _check_ends(self, before: DraftSurface, image: DraftSurface) -> None:
+    def _check_ends(self, before: DraftSurface, last: DraftSurface, image: DraftSurface) -> None:
         if before.glass != "air":
             raise BadLens(f"line {before.line}: object in {before.glass}: DeepLens' objects are in air")
+        if last.glass != "air":
+            raise BadLens(f"line {last.line}: the sensor is in {last.glass}: DeepLens' sensors are in air")
         if before.is_stop or image.is_stop:
             raise BadLens(f"line {(before if before.is_stop else image).line}: the stop is neither object nor image")
         if not before.flat and before.thickness < INFINITE:
@@ -152,7 +153,7 @@ class Draft:
         if not waves:
             raise BadLens("the file has no wavelength")
         for wave in waves:
-            if not WAVES_UM[0] < wave < WAVES_UM[1]:
+            if not SHORTEST_UM < wave < LONGEST_UM:
                 raise BadLens(f"a wavelength of {wave:g} um: valid is from {SHORTEST_UM} to {LONGEST_UM} um")
         if len(weights) != len(waves):
             raise BadLens(f"{len(waves)} wavelengths, but {len(weights)} weights of them")

@@ -222,10 +222,18 @@ def test_object_na_and_working_f_number_at_a_finite_distance(tmp_path):
         assert stop == pytest.approx(radius, rel=1e-6)
     # The paraxial image has the slope 1 / (2 F); at magnification m the object's is m times that.
     _, image_slope = _paraxial(97.0, 1.0)
-    for suffix, head in ((".seq", {"EPD": "FNO 9"}), (".zmx", {"ENPD": "FNUM 9 1"})):
+    # CODE V has the sine in object space there, Zemax the tangent.
+    share = 1 / (8 * abs(image_slope))
+    for suffix, head, expected in (
+        (".seq", {"EPD": "FNO 4"}, math.tan(math.asin(share))),
+        (".seq", {"EPD": "NA 0.125"}, math.tan(math.asin(share))),
+        (".zmx", {"ENPD": "FNUM 4 1"}, share),
+    ):
         lens = found(tmp_path, replace(design, head=head), suffix)
         stop = json.loads(lens.text)["surfaces"][0]["r"]
-        assert stop == pytest.approx(97 / (18 * abs(image_slope)), rel=1e-2)
+        assert stop == pytest.approx(97 * expected, rel=1e-6)
+    too_fast = replace(design, head={"EPD": "NA 1.5"})
+    assert "an object NA is below 1" in refused(tmp_path, "fast.seq", codev(too_fast))
 
 
 def _paraxial(y: float, u: float) -> tuple[float, float]:
@@ -296,9 +304,47 @@ def test_an_automatic_image_size_holds_only_if_its_fields_are_the_files(tmp_path
         return math.hypot(*find_lens(write(tmp_path, "mine.zmx", text)).conditions.sensor_mm) / 2
 
     assert half(5.3) == pytest.approx(5.3)
+    assert half(7.5) == pytest.approx(7.5 if 1.25 * CHIEF >= 7.5 else CHIEF, rel=1e-3)
+    assert half(8.0) == pytest.approx(CHIEF, rel=1e-3)
     assert half(0.01) == pytest.approx(CHIEF, rel=1e-3)
-    with pytest.raises(SpaceError, match=r"how large is the sensor\? .*`data\.sensor_mm`.*`--sensor"):
+    with pytest.raises(
+        SpaceError, match=r"how large is the sensor\? .*`--sensor WIDTHxHEIGHT`.*`--set data\.sensor_mm=\[W,H\]`"
+    ):
         half(0.01, (0.0,))
+    oversized = zemax(replace(SINGLET, image_opening=8.0)).replace("DIAM 8.0 1", "DIAM 8.0 0")
+    assert "larger than the image of the fields" in find_lens(write(tmp_path, "large.zmx", oversized)).notes[0]
+
+
+def test_fields_of_90_degrees_and_more_are_not_folded(tmp_path):
+    for angle in (90.0, 100.0, 174.0):
+        wide = zemax(replace(SINGLET, image_opening=5.3, fields=(0.0, angle)))
+        assert find_lens(write(tmp_path, "wide.zmx", wide)).conditions.sensor_mm[0] == pytest.approx(5.3 * math.sqrt(2))
+        automatic = wide.replace("DIAM 5.3 1", "DIAM 5.3 0")
+        assert "how large is the sensor?" in refused(tmp_path, "wide.zmx", automatic)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_stop_that_is_narrower_than_the_light_cone_is_noted(tmp_path, suffix):
+    narrow = found(tmp_path, changed(0, opening=4.0), suffix)
+    assert narrow.notes == (
+        "the stop's own opening, 4 mm, narrows the light cone: entrance pupil 10 would make it 5 mm",
+    )
+    assert found(tmp_path, changed(0, opening=5.0), suffix).notes == ()
+    immersed = WRITERS[suffix](changed(1, glass="N-BK7"))
+    assert "the sensor is in n-bk7" in refused(tmp_path, f"wet{suffix}", immersed)
+
+
+def test_a_lens_for_10_um_and_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    germanium = replace(changed(0, glass="GERMANIUM"), waves_nm=(10600.0,), pupil=2.0, fields=(0.0, 1.0))
+    assert found(tmp_path, germanium, ".seq").conditions.primary_um == 10.6
+    path = write(tmp_path, "mine.zmx", zemax(SINGLET))
+
+    def denied(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(SpaceError, match=r"mine\.zmx: Permission denied"):
+        find_lens(path)
 
 
 def test_a_sensor_that_is_asked_for_wins(tmp_path):
