@@ -396,6 +396,9 @@ def test_case_and_layout_of_codev_do_not_matter(tmp_path):
         text.replace("N-BK7", "NBK7_SCHOTT"),
         text.replace("N-BK7", "'n-bk7'"),
         text + "ADE S1 0.0; BDE S1 0\nXDE 0\nCUF S1 0\nADX S1 0\n",
+        text.replace("GO", "CLS RED; CUM 0; THM 0; CCF 1; HCC 1; IC YES; MLT 1; COA x; TRX 1; TRY 1; TRR 1\nGO"),
+        *[text.replace("SI 0.0", f"{ca}\nSI 0.0") for ca in ("CA", "CA YES", "CA APE")],
+        text + "\x1a",
         text.replace("SI 0.0 0.0", 'CIR EDG 8.0; CCY 0; THC 100; SLB "first lens"\nSI 0.0 0.0'),
     ]
     for variant in variants:
@@ -572,6 +575,65 @@ def test_a_floating_stop_is_its_diam_and_an_aperture_on_it_only_clips(tmp_path):
         text = zemax(replace(SINGLET, head={"ENPD": "FLOA"})).replace("DIAM 3.0 0", f"DIAM {diam} 1", 1)
         text = text.replace("SURF 2", f"  CLAP 0 {clear}\nSURF 2")
         assert stop_radius(find_lens(write(tmp_path, "mine.zmx", text))) == radius
+
+
+@pytest.mark.parametrize(
+    ("solve", "own"),
+    [("THI S2 PIY", ""), ("THI S2 UMY", "ZOO THI S2 47 46"), ("PIK RDY S2 S1", "ZOO CUY S2 -0.02 -0.021")],
+)
+def test_what_is_solved_again_at_a_zoom_position_is_refused(tmp_path, solve, own):
+    if "PIY" in solve:
+        solve = "PIK THI S2 S1"
+    zoom = replace(SINGLET, tail=f"{solve}|ZOO 2|ZOO EPD 8 9")
+    path = write(tmp_path, "zoom.seq", codev(zoom))
+    find_lens(path, configuration=1)
+    with pytest.raises(SpaceError, match="is solved again in position 2, which is not followed"):
+        find_lens(path, configuration=2)
+    if own:
+        find_lens(write(tmp_path, "own.seq", codev(replace(zoom, tail=f"{zoom.tail}|{own}"))), configuration=2)
+
+
+def test_commands_behind_a_title_count(tmp_path):
+    for title in ("TIT 'x'; DIM I", "TIT 'a; b' ; DIM I; WTF 1"):
+        text = codev(replace(SINGLET, head={"TITLE": "", "DIM": title}, fields=(0.0, 0.2)))
+        plain = codev(replace(SINGLET, head={"TITLE": "", "DIM": "DIM I"}, fields=(0.0, 0.2)))
+        assert (
+            find_lens(write(tmp_path, "a.seq", text)).conditions
+            == find_lens(write(tmp_path, "b.seq", plain)).conditions
+        )
+
+
+def test_circles_with_words_and_labels(tmp_path):
+    for circle, expected in (
+        ("CIR CLR 4", 4.0),
+        ("CIR L'A' 4", 4.0),
+        ("CIR S1 CLR L'A' 4", 4.0),
+        ("CIR EDG L'A' 4", 5.0),
+        ("CIR L'A' 4;CIR L'A' 4.5", 4.5),
+    ):
+        lens = found(tmp_path, changed(0, lines=circle), ".seq")
+        assert min(lens_surfaces(lens)[0]["r"], 5.0) == expected
+    for circle, why in (
+        ("CIR L'A' 4;CIR L'B' 3", "another label"),
+        ("CIR L'A' OBS 1", "obscuration"),
+        ("CIR XYZ 4", "CLR"),
+    ):
+        assert why in refused(tmp_path, "mine.seq", codev(changed(0, lines=circle)))
+
+
+def test_a_private_glass_by_a_power_series(tmp_path):
+    own = "PRV\n  'MINE' {}\nEND"
+    schott = "LAU 2.2718929 -1.0108077E-02 1.0592509E-02 2.0816965E-04 -7.6472538E-06 4.9240991E-07"  # BK7's, of old
+    design = replace(changed(0, glass="'MINE'"), waves_nm=(486.1, 587.6, 656.3), primary=2)
+    lens = found(tmp_path, replace(design, head={"LATE": own.format(schott)}), ".seq")
+    assert lens.conditions.focal_length_mm == pytest.approx(thick_lens(50, -50, 4, bk7(0.5876)), rel=1e-3)
+    for formula, why in (
+        ("SEL 1 2", "SEL 1 2: of formulas only LAU"),
+        ("LAU", "coefficients"),
+        ("LAU 0.5", "at least 1"),
+    ):
+        text = codev(replace(design, head={"LATE": own.format(formula)}))
+        assert why in refused(tmp_path, "own.seq", text)
 
 
 def test_glasses_by_every_kind_of_name(tmp_path):
@@ -754,7 +816,8 @@ SEQ_REFUSALS = {
     "after the image": ("GO", "S 0 1\nGO", ["S 0 1", "after the image"]),
     "no image": ("SI 0.0 0.0", "S 0.0 0.0", ["`SI` line"]),
     "no object": ("SO 0.0 10000000000000.0\n", "", ["`SO` line"]),
-    "no mode": ("RDM;", "", ["RDM", "radius"]),
+    "no mode": ("RDM;", "", ["RDM", "radius", "CODE V itself takes curvatures"]),
+    "unused apertures": ("SI 0.0", "CA NO\nSI 0.0", ["CA NO", "apertures are not used"]),
     "no units": ("DIM M\n", "", ["no `DIM` line"]),
     "unit": ("DIM M", "DIM F", ["DIM F", "I (inches)"]),
     "gap": ("S -50.0", "S3 -50.0", ["S3 -50.0", "expected S2"]),
