@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from deeplens_workers.lens_files.codev_glasses import begin_private, private_line, take_glasses
 from deeplens_workers.lens_files.codev_model import CodevFile, targets
-from deeplens_workers.lens_files.codev_surfaces import NOT_CIRCULAR, SURFACE_HANDLERS, add_surface, one_key
+from deeplens_workers.lens_files.codev_surfaces import SURFACE_HANDLERS, add_surface, one_key
 from deeplens_workers.lens_files.codev_text import commands, surface_range
-from deeplens_workers.lens_files.draft import check_configuration, first_of
+from deeplens_workers.lens_files.draft import NOT_CIRCULAR, check_configuration, first_of
 from deeplens_workers.lens_files.prescription import BadLens, FieldKind, Prescription
 from deeplens_workers.lens_files.text import Command
 

@@ -7,14 +7,13 @@ from dataclasses import replace
 
 from deeplens_workers.lens_files.codev_model import CodevFile, CodevSurface, targets
 from deeplens_workers.lens_files.codev_text import surface_range
-from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES
+from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES, NOT_CIRCULAR
 from deeplens_workers.lens_files.text import Command
 
 # Aspheric terms: A is r^4; there is no I.
 POWERS = dict(zip("ABCDEFGHJ", range(4, 22, 2), strict=True))
 # Solves: CODE V writes the solved value, and would solve again.
 SOLVES = frozenset(["UMY", "HMY", "UCY", "HCY", "IMY", "ICY", "APL", "OAL", "EFL", "RED", "CNC", "SOL"])
-NOT_CIRCULAR = "DeepLens has only full circular openings"
 MIRRORS = ("REFL", "RFL", "MIRROR")
 
 

@@ -11,6 +11,7 @@ from deeplens_workers.psf_data import LONGEST_UM, SHORTEST_UM
 # Distances of at least this many units are infinite, in both programs' files.
 INFINITE = 1e10
 MOST_SURFACES = 200
+NOT_CIRCULAR = "DeepLens has only full circular openings"
 # What a lens file may hold, in mm: beyond it arithmetic ends, not optics.
 LONGEST, STEEPEST = 1e7, 1e4
 
@@ -38,15 +39,15 @@ class DraftSurface:
         highest = max((power for power, value in self.powers.items() if value), default=2)
         terms = tuple(self.powers.get(power, 0.0) / unit_mm ** (power - 1) for power in range(4, highest + 1, 2))
         found = Surface(
-            self.curvature / unit_mm,
-            self.thickness * unit_mm,
-            self.glass,
-            self.conic,
-            self.powers.get(2, 0.0) / unit_mm,
-            terms,
-            None if self.opening is None else self.opening * unit_mm,
-            self.is_stop,
-            self.line,
+            curvature=self.curvature / unit_mm,
+            thickness=self.thickness * unit_mm,
+            glass=self.glass,
+            conic=self.conic,
+            a2=self.powers.get(2, 0.0) / unit_mm,
+            terms=terms,
+            semi_diameter=None if self.opening is None else self.opening * unit_mm,
+            is_stop=self.is_stop,
+            line=self.line,
         )
         for name, value, limit in (
             ("thickness", found.thickness, LONGEST),
@@ -109,22 +110,22 @@ class Draft:
         distance = before.thickness
         kind, value = self.aperture
         return Prescription(
-            self.title,
-            surfaces,
-            math.inf if distance >= INFINITE else self._finite(distance * unit, before.line),
-            kind,
-            value * unit if kind in ("entrance pupil", "stop") else value,
-            waves,
-            weights,
-            primary,
-            self._fields(unit),
-            self.image_opening * unit if self.image_opening else None,
-            self.image_user_set,
-            image_words,
-            tuple(self.notes),
-            self.configuration,
-            self.configurations,
-            None if self.focus_solve is None else (self.focus_solve[0], self.focus_solve[1] * unit),
+            title=self.title,
+            surfaces=surfaces,
+            object_mm=math.inf if distance >= INFINITE else self._finite(distance * unit, before.line),
+            aperture=kind,
+            aperture_value=value * unit if kind in ("entrance pupil", "stop") else value,
+            wavelengths_um=waves,
+            weights=weights,
+            primary_um=primary,
+            fields=self._fields(unit),
+            image_semi_diameter=self.image_opening * unit if self.image_opening else None,
+            image_user_set=self.image_user_set,
+            image_words=image_words,
+            notes=tuple(self.notes),
+            configuration=self.configuration,
+            configurations=self.configurations,
+            focus_solve=None if self.focus_solve is None else (self.focus_solve[0], self.focus_solve[1] * unit),
         )
 
     def _check_ends(self, before: DraftSurface, last: DraftSurface, image: DraftSurface) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from deeplens_workers.glasses import is_glass, known_glasses
-from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES
+from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES, NOT_CIRCULAR
 from deeplens_workers.lens_files.glass_names import MODEL_GLASS, check_abbe, zemax_glass
 from deeplens_workers.lens_files.prescription import BadLens, FieldKind, Prescription
 from deeplens_workers.lens_files.text import Command
@@ -44,14 +44,14 @@ SOLVES = {
 PICKED_UP = 2  # of DIAM and GLAS
 HARMLESS = frozenset(_HARMLESS.split())
 REFUSED = {
-    "OBSC": "an obscuration: DeepLens has only full circular openings",
-    "SQAP": "a rectangular aperture: DeepLens has only full circular openings",
-    "SQOB": "a rectangular obscuration: DeepLens has only full circular openings",
-    "ELAP": "an elliptical aperture: DeepLens has only full circular openings",
-    "ELOB": "an elliptical obscuration: DeepLens has only full circular openings",
-    "SPID": "a spider: DeepLens has only full circular openings",
-    "USAP": "a user aperture: DeepLens has only full circular openings",
-    "UDAD": "a user aperture: DeepLens has only full circular openings",
+    "OBSC": f"an obscuration: {NOT_CIRCULAR}",
+    "SQAP": f"a rectangular aperture: {NOT_CIRCULAR}",
+    "SQOB": f"a rectangular obscuration: {NOT_CIRCULAR}",
+    "ELAP": f"an elliptical aperture: {NOT_CIRCULAR}",
+    "ELOB": f"an elliptical obscuration: {NOT_CIRCULAR}",
+    "SPID": f"a spider: {NOT_CIRCULAR}",
+    "USAP": f"a user aperture: {NOT_CIRCULAR}",
+    "UDAD": f"a user aperture: {NOT_CIRCULAR}",
     "AFOC": "an afocal lens forms no image",
     "NSCS": "non-sequential components are not read",
 }
@@ -332,7 +332,7 @@ def _floating(file: ZemaxFile, command: Command) -> None:
 
 def _clear_aperture(file: ZemaxFile, command: Command) -> None:
     if command.number(0) > 0:
-        raise command.error("an annular aperture: DeepLens has only full circular openings")
+        raise command.error(f"an annular aperture: {NOT_CIRCULAR}")
     file.surface(command).clear = command.positive(1)
 
 
