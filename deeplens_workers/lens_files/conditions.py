@@ -193,12 +193,10 @@ def _marginal_ray(design: Prescription, lens: Lens, first: FirstOrder) -> tuple[
     """The real axial ray that the aperture's definition launches, from the plane z = 0."""
     value, distance = design.aperture_value, design.object_mm
     infinite = math.isinf(distance)
-    sine = value
-    if design.aperture == "numerical F-number" and not infinite:
-        sine = 1 / (2 * value * abs(_image_slope(design, lens)))
+    if design.aperture == "object NA" and infinite:
+        raise BadLens("an object NA needs an object at a finite distance")
     if design.aperture == "object NA" or (design.aperture == "numerical F-number" and not infinite):
-        if infinite:
-            raise BadLens("an object NA needs an object at a finite distance")
+        sine = value if design.aperture == "object NA" else 1 / (2 * value * abs(_image_slope(design, lens)))
         if sine >= 1:
             raise BadLens(f"an object NA is below 1, but got {sine:g}")
         slope = math.tan(math.asin(sine))

@@ -1,7 +1,7 @@
 """Zemax's .zmx files, strictly: a keyword is understood, known not to matter, or refused by line.
 
 A line is a keyword with its values; lines under SURF belong to that surface. Solves (after a value on its line, or as MAZH,
-PZUP, ...) are not solved again: Zemax writes the solved value.
+PZUP, ...) are not solved again: Zemax writes the solved value, of the configuration that the file was saved in.
 """
 
 from __future__ import annotations
