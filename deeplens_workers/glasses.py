@@ -172,20 +172,31 @@ def known_glasses() -> tuple[str, ...]:
     return tuple(sorted({*_catalogue(), "air"}))
 
 
+def same_name(name: str) -> tuple[Glass, ...]:
+    """The glasses of this name in all of DeepLens' sources, the one that it takes last."""
+    return tuple(source[name.lower()] for source in _sources() if name.lower() in source)
+
+
 @cache
 def _catalogue() -> dict[str, Glass]:
     """All glasses by lower-case name. Later sources win, as with DeepLens: its AGF files over its tables over the rest."""
+    found = {name: glass for source in _sources() for name, glass in source.items()}
+    del found["air"]
+    return found
+
+
+@cache
+def _sources() -> tuple[dict[str, Glass], ...]:
     deeplens_version()
     spec = find_spec("deeplens")
     assert spec is not None
     assert spec.submodule_search_locations
     folder = Path(spec.submodule_search_locations[0]) / "material"
-    found = _refractiveindex(json.loads((folder / "refractiveindex_data.json").read_text()))
-    found |= _tables(json.loads((folder / "materials_data.json").read_text()))
-    for name in ("MISC", "PLASTIC2022", "CDGM", "SCHOTT"):
-        found |= _agf(folder / f"{name}.AGF")
-    del found["air"]
-    return found
+    return (
+        _refractiveindex(json.loads((folder / "refractiveindex_data.json").read_text())),
+        _tables(json.loads((folder / "materials_data.json").read_text())),
+        *(_agf(folder / f"{name}.AGF") for name in ("MISC", "PLASTIC2022", "CDGM", "SCHOTT")),
+    )
 
 
 def _refractiveindex(data: dict[str, Any]) -> dict[str, Glass]:

@@ -93,7 +93,10 @@ def find_lens(name_or_path: str, configuration: int | None = None, sensor_mm: Si
             raise SpaceError(f"lens {name_or_path}: no such shipped lens or file; {nearest(name_or_path, available())}")
         if path.suffix.lower() not in _READERS:
             raise SpaceError(f"lens {name_or_path}: expected a file ending in {', '.join(_READERS)}, got {path.name}")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SpaceError(f"lens {name_or_path}: {error.strerror}") from None
     try:
         if sensor_mm is not None and not all(0 < side < math.inf for side in sensor_mm):
             raise BadLens(f"sensor_mm: width and height must be above 0, but got {sensor_mm[0]:g} x {sensor_mm[1]:g}")
@@ -113,7 +116,7 @@ def _read_design(
     glasses = ["air", *(surface.glass for surface in resolved.surfaces)]
     surfaces = [surface_tree(surface, before) for surface, before in zip(resolved.surfaces, glasses, strict=False)]
     text = canonical({"info": design.title, "surfaces": surfaces}, conditions, pixels)
-    return LensFile("", Path(), "", text, conditions, design.notes, design.configurations)
+    return LensFile("", Path(), "", text, conditions, (*design.notes, *resolved.notes), design.configurations)
 
 
 def _read_zemax(content: bytes, configuration: int | None, sensor_mm: Size | None) -> LensFile:

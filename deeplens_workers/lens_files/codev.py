@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from deeplens_workers.lens_files.codev_glasses import begin_private, private_line, take_glasses
 from deeplens_workers.lens_files.codev_model import CodevFile, targets
-from deeplens_workers.lens_files.codev_surfaces import NOT_CIRCULAR, SURFACE_HANDLERS, add_surface
+from deeplens_workers.lens_files.codev_surfaces import SURFACE_HANDLERS, add_surface, one_key
 from deeplens_workers.lens_files.codev_text import commands, surface_range
-from deeplens_workers.lens_files.draft import check_configuration, first_of
+from deeplens_workers.lens_files.draft import NOT_CIRCULAR, check_configuration, first_of
 from deeplens_workers.lens_files.prescription import BadLens, FieldKind, Prescription
 from deeplens_workers.lens_files.text import Command
 
@@ -29,6 +29,7 @@ FIELD_KINDS: dict[str, FieldKind] = {
 # prepares a tilt (DAR, BEN, REV, DEC) does nothing, since tilts must be 0.
 _HARMLESS = """
 INI UID SLB GO WTF DER DOR CWL TOW WID DAR BEN REV DEC
+CLS CUM THM CCF HCC IC MLT COA TRX TRY TRR
 CCY CCX THC GLC KC CUC AC BC CC DC EC FC GC HC JC XDC YDC ZDC ADC BDC CDC
 DLF DLT DLN DLV DLA DLB DLC DLX DLY DLS DLR DSX DSY BTX BTY TIR CYD CMP IRR
 """
@@ -98,6 +99,9 @@ def _check(file: CodevFile) -> None:
     check_configuration(file.wanted, file.draft.configurations)
     if file.wanted is None and file.draft.configurations > 1:
         file.draft.notes.append(first_of(file.draft.configurations))
+    for key, index, command in file.solved:
+        if file.draft.configuration > 1 and (key, index) not in file.zoomed:
+            raise command.error(f"is solved again in position {file.draft.configuration}, which is not followed")
     for surface in file.surfaces:
         if surface.shape == "SPH" and (surface.conic or any(surface.powers.values())):
             raise BadLens(f"line {surface.line}: it has K or aspheric terms, but neither CON nor ASP says so")
@@ -159,8 +163,8 @@ def _aperture(file: CodevFile, command: Command) -> None:
     value = command.positive()
     file.draft.aperture = {
         "EPD": ("entrance pupil", value),
-        "FNO": ("working F-number", value),
-        "NA": ("working F-number", 1 / (2 * value)),
+        "FNO": ("numerical F-number", value),
+        "NA": ("numerical F-number", 1 / (2 * value)),
         "NAO": ("object NA", value),
     }[command.key]  # type: ignore[assignment]
 
@@ -209,8 +213,12 @@ def _zoom(file: CodevFile, command: Command) -> None:
     if len(values) != count:
         raise command.error(f"{len(values)} values for {count} positions")
     if draft.configuration <= count:
-        value = values[draft.configuration - 1]
-        _read(file, Command(command.line, key, (*command.args[1:named], value)))
+        one = Command(command.line, key, (*command.args[1:named], values[draft.configuration - 1]))
+        solves = len(file.solved)
+        _read(file, one)
+        if key in SURFACE_HANDLERS and len(file.solved) == solves:
+            surfaces, _ = targets(file, one)
+            file.zoomed |= {(one_key(key), file.surfaces.index(surface)) for surface in surfaces}
 
 
 def _take_fields(file: CodevFile) -> None:

@@ -15,6 +15,8 @@ class CodevSurface(DraftSurface):
 
     shape: str = "SPH"
     word: Command | None = None
+    label: str | None = None
+    """Of its CIR."""
 
 
 @dataclass
@@ -34,6 +36,10 @@ class CodevFile:
     solve: tuple[int, int] | None = None
     """Line of PIM, and its surface."""
     wanted: int | None = None
+    solved: list[tuple[str, int | None, Command]] = field(default_factory=list)
+    """Solves and pickups: command, surface (None: it is not known which)."""
+    zoomed: set[tuple[str, int | None]] = field(default_factory=set)
+    """Commands and surfaces with a value of their own at each position."""
 
     @property
     def stop(self) -> int | None:

@@ -7,14 +7,13 @@ from dataclasses import replace
 
 from deeplens_workers.lens_files.codev_model import CodevFile, CodevSurface, targets
 from deeplens_workers.lens_files.codev_text import surface_range
-from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES
+from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES, NOT_CIRCULAR
 from deeplens_workers.lens_files.text import Command
 
 # Aspheric terms: A is r^4; there is no I.
 POWERS = dict(zip("ABCDEFGHJ", range(4, 22, 2), strict=True))
 # Solves: CODE V writes the solved value, and would solve again.
 SOLVES = frozenset(["UMY", "HMY", "UCY", "HCY", "IMY", "ICY", "APL", "OAL", "EFL", "RED", "CNC", "SOL"])
-NOT_CIRCULAR = "DeepLens has only full circular openings"
 MIRRORS = ("REFL", "RFL", "MIRROR")
 
 
@@ -31,7 +30,9 @@ def add_surface(file: CodevFile, command: Command) -> None:
     if count == 0 and key not in ("SO", "S0"):
         raise command.error("a CODE V lens needs an `SO` line (object surface) first")
     if file.radius_mode is None:
-        raise command.error("no RDM line before it: are its surfaces given by radius or by curvature?")
+        raise command.error(
+            "no RDM line before it: are its surfaces given by radius or by curvature? (CODE V itself takes curvatures)"
+        )
     if new:
         file.surfaces.append(CodevSurface(command.line))
     if key == "SI":
@@ -74,7 +75,7 @@ def _shape(file: CodevFile, command: Command) -> None:
 
 def _curvature(file: CodevFile, command: Command) -> None:
     surfaces, values = targets(file, command)
-    if _solved(file, values, all(surface.curvature for surface in surfaces)):
+    if _solved(file, surfaces, values, all(surface.curvature for surface in surfaces)):
         return
     for surface in surfaces:
         surface.curvature = _curvature_of(values.number(), command.key == "RDY")
@@ -84,24 +85,33 @@ def _thickness(file: CodevFile, command: Command) -> None:
     surfaces, values = targets(file, command)
     if values.args and values.args[0].upper() == "PIM":
         _focus(file, command)
-    elif not _solved(file, values, all(surface.thickness for surface in surfaces)):
+    elif not _solved(file, surfaces, values, all(surface.thickness for surface in surfaces)):
         for surface in surfaces:
             surface.thickness = _distance(values, 0, file.surfaces.index(surface))
 
 
-def _solved(file: CodevFile, command: Command, written: bool) -> bool:
+def _solved(file: CodevFile, surfaces: list[CodevSurface], command: Command, written: bool) -> bool:
     """Whether the value is left to a solve: the one that is written stands."""
     if not command.args or command.args[0].upper() not in SOLVES:
         return False
     if not written:
         raise command.error("solves are not followed, and no value is written")
+    file.solved += [(one_key(command.key), file.surfaces.index(surface), command) for surface in surfaces]
     file.draft.notes.append(
         f"line {command.line}: {command.key} {command.args[0].upper()} is not solved: the written value is used"
     )
     return True
 
 
+def one_key(key: str) -> str:
+    """CUY and RDY set the same."""
+    return "RDY" if key == "CUY" else key
+
+
 def _pickup(file: CodevFile, command: Command) -> None:
+    key = one_key(command.args[0].upper()[:3]) if command.args else ""
+    named = surface_range(command.args[1], len(file.surfaces) - 1, file.stop) if len(command.args) > 1 else None
+    file.solved += [(key, i, command) for i in named] if named else [(key, None, command)]
     file.draft.notes.append(f"line {command.line}: {command.key} is not followed: the written values are used")
 
 
@@ -130,13 +140,32 @@ def _glass(file: CodevFile, command: Command) -> None:
 
 def _circle(file: CodevFile, command: Command) -> None:
     surfaces, values = targets(file, command)
-    kind = values.text(0).upper()
-    if kind == "EDG":
-        return
-    if kind in ("OBS", "HOL"):
+    kinds = [word.upper() for word in values.args[:-1]]
+    label = None
+    if "L" in kinds:  # L'A' is two words
+        at = kinds.index("L")
+        label = "".join(values.args[at + 1 : at + 2]).strip("'\"").upper()
+        del kinds[at : at + 2]
+    if "OBS" in kinds or "HOL" in kinds:
         raise command.error(f"an obscuration: {NOT_CIRCULAR}")
+    if kinds not in ([], ["CLR"], ["EDG"]):
+        raise command.error("expected CLR, EDG, a label or a number")
+    value = values.positive(max(len(values.args) - 1, 0))
+    if kinds == ["EDG"]:
+        return  # mechanical: it does not clip
     for surface in surfaces:
-        surface.opening = values.positive()
+        if surface.opening is not None and surface.label != label:
+            raise command.error("a second aperture of the surface, by another label")
+        surface.opening, surface.label = value, label
+
+
+def _clear_apertures(file: CodevFile, command: Command) -> None:
+    """CA: whether the apertures that the file has are used."""
+    word = command.args[0].upper() if command.args else "YES"
+    if word in ("N", "NO"):
+        raise command.error("the file's apertures are not used then: delete them, or this line")
+    if word not in ("Y", "YES", "APE"):
+        raise command.error("expected YES or APE")
 
 
 def _stop(file: CodevFile, command: Command) -> None:
@@ -157,5 +186,6 @@ SURFACE_HANDLERS: dict[str, Callable[[CodevFile, Command], None]] = {
     "GLA": _glass,
     "RMD": _mode,
     "CIR": _circle,
+    "CA": _clear_apertures,
     "STO": _stop,
 }

@@ -12,7 +12,8 @@ from deeplens_workers.lens_files.prescription import BadLens
 from deeplens_workers.lens_files.text import Command, short
 
 TOKEN = re.compile(r"""'[^']*'|"[^"]*"|;|[^\s;'"]+""")
-# Texts may hold a quote of their own: all of the line belongs to them.
+# Texts may hold a quote of their own: all of the line belongs to them, unless quotes around them end before a `;`.
+QUOTED_TEXT = re.compile(r"""\s*(tit\w*|ini\w*)\s+('[^']*'|"[^"]*")\s*;(.*)""", re.IGNORECASE)
 FREE_TEXT = re.compile(r"\s*(tit\w*|ini\w*)\b(.*)", re.IGNORECASE)
 SURFACE = re.compile(r"S(\d{1,4}|O|I|S)", re.IGNORECASE)
 RANGE = re.compile(r"S(\d{1,4}|O|I|S)\.\.S?(\d{1,4}|O|I|S)", re.IGNORECASE)
@@ -27,6 +28,9 @@ def commands(lines: list[str]) -> list[Command]:
     found: list[Command] = []
     private = False  # glasses of the user's own stand between PRV and END, by name
     for number, line in _joined(lines):
+        while not private and (quoted := QUOTED_TEXT.fullmatch(line)):
+            found.append(Command(number, quoted[1][:3].upper(), (quoted[2],)))
+            line = quoted[3]
         text = FREE_TEXT.fullmatch(line)
         if text and not private:
             found.append(Command(number, text[1][:3].upper(), (text[2].strip(),)))

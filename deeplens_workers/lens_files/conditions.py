@@ -22,8 +22,10 @@ FAR_MM = 1e6
 MARGIN = 1.05
 # Field points to the sensor's corner whose light is looked at for that.
 FIELDS = 9
-# An automatic image semi-diameter below this share of the fields' image heights was computed for other fields.
-COVERED = 0.9
+# An automatic image semi-diameter below or above these shares of the fields' image heights is not of the fields.
+COVERED, OVERSIZED = 0.9, 1.25
+# A stop's own opening is noted from this share on, by which it is narrower than the light cone's definition.
+NARROWER = 1e-3
 LONGEST_FOCAL_MM = 1e6
 # Where a value came from that no file gave.
 ASKED = "as asked"
@@ -58,10 +60,11 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A design whose every surface has an opening, the stop's included."""
+    """A design whose every surface has an opening, the stop's included, and notes on what was decided."""
 
     surfaces: tuple[Surface, ...]
     conditions: Conditions
+    notes: tuple[str, ...] = ()
 
 
 def far_depth(focal_length_mm: float) -> float:
@@ -78,7 +81,8 @@ def resolve(design: Prescription, sensor_mm: tuple[float, float] | None) -> Reso
     Raises:
         BadLens: it cannot be computed, and why.
     """
-    design = _with_flat_stop(design)
+    written = design
+    design = _with_flat_stop(written)
     _check_glasses(design.surfaces, (*design.wavelengths_um, design.primary_um))
     lens = Lens(design.surfaces, design.primary_um)
     first = lens.first_order(design.object_mm)
@@ -87,9 +91,14 @@ def resolve(design: Prescription, sensor_mm: tuple[float, float] | None) -> Reso
         raise BadLens("the lens has no focal length (afocal): it forms no image of a distant object")
     _check_focus(design, first)
     object_mm = -far_depth(focal) if math.isinf(design.object_mm) else design.object_mm
+    notes: list[str] = []
     radius = _stop_radius(design, lens, first)
+    if design.aperture != "stop":
+        _note_narrow_stop(design, lens, first, design.stop + (design is not written), notes)
     lens = lens.clipping({design.stop: radius})
-    size, source = _sensor(design, lens, first, object_mm, radius) if sensor_mm is None else (sensor_mm, ASKED)
+    size, source = sensor_mm or (0.0, 0.0), ASKED
+    if sensor_mm is None:
+        size, source = _sensor(design, _field_height(design, lens, first, object_mm, radius), notes)
     surfaces = _opened(design, lens, focal, object_mm, radius, math.hypot(*size) / 2)
     finite = "the file's object distance"
     conditions = Conditions(
@@ -107,7 +116,7 @@ def resolve(design: Prescription, sensor_mm: tuple[float, float] | None) -> Reso
             "aperture": f"{design.aperture} {design.aperture_value:g}",
         },
     )
-    return Resolved(surfaces, conditions)
+    return Resolved(surfaces, conditions, tuple(notes))
 
 
 def f_number(lens: Lens, first: FirstOrder, object_mm: float, radius: float) -> float | None:
@@ -170,16 +179,29 @@ def _stop_radius(design: Prescription, lens: Lens, first: FirstOrder) -> float:
     return min(radius, own or math.inf)
 
 
+def _note_narrow_stop(design: Prescription, lens: Lens, first: FirstOrder, stop: int, notes: list[str]) -> None:
+    """Note an opening of the file's stop surface that is narrower than the light cone's definition."""
+    own = design.surfaces[stop].semi_diameter
+    met, _ = lens.trace(*_marginal_ray(design, lens, first), clip=False, last=stop)
+    height = abs(float(met[-1, 0, 1]))
+    if own is not None and own < height * (1 - NARROWER):
+        notes.append(
+            f"the stop's own opening, {own:.4g} mm, narrows the light cone: {design.aperture} "
+            f"{design.aperture_value:g} would make it {height:.4g} mm"
+        )
+
+
 def _marginal_ray(design: Prescription, lens: Lens, first: FirstOrder) -> tuple[np.ndarray, np.ndarray]:
     """The real axial ray that the aperture's definition launches, from the plane z = 0."""
     value, distance = design.aperture_value, design.object_mm
     infinite = math.isinf(distance)
-    if design.aperture == "object NA":
-        if infinite:
-            raise BadLens("an object NA needs an object at a finite distance")
-        if value >= 1:
-            raise BadLens(f"an object NA is below 1, but got {value:g}")
-        slope = math.tan(math.asin(value))
+    if design.aperture == "object NA" and infinite:
+        raise BadLens("an object NA needs an object at a finite distance")
+    if design.aperture == "object NA" or (design.aperture == "numerical F-number" and not infinite):
+        sine = value if design.aperture == "object NA" else 1 / (2 * value * abs(_image_slope(design, lens)))
+        if sine >= 1:
+            raise BadLens(f"an object NA is below 1, but got {sine:g}")
+        slope = math.tan(math.asin(sine))
         height = distance * slope
     else:
         half = _pupil_radius(design, lens, first)
@@ -197,27 +219,40 @@ def _pupil_radius(design: Prescription, lens: Lens, first: FirstOrder) -> float:
         return value / 2
     if design.aperture == "image F-number" or math.isinf(distance):
         return abs(first.focal_length) / value / 2
-    _, slope = lens.paraxial(distance, 1.0)
+    return abs(distance + first.pupil_z) / (2 * value * abs(_image_slope(design, lens)))
+
+
+def _image_slope(design: Prescription, lens: Lens) -> float:
+    """Slope in the image of a paraxial ray that has slope 1 at the object: 1 over the magnification."""
+    _, slope = lens.paraxial(design.object_mm, 1.0)
     if not slope:
-        raise BadLens("the image is infinitely far away: a working F-number does not define the light cone")
-    return abs(distance + first.pupil_z) / (2 * value * abs(slope))
+        raise BadLens(f"the image is infinitely far away: a {design.aperture} does not define the light cone")
+    return slope
 
 
-def _sensor(
-    design: Prescription, lens: Lens, first: FirstOrder, object_mm: float, radius: float
-) -> tuple[tuple[float, float], str]:
-    """Width and height of a square sensor, and where its size came from."""
+def _sensor(design: Prescription, height: float, notes: list[str]) -> tuple[tuple[float, float], str]:
+    """Width and height of a square sensor, and where its size came from.
+
+    Args:
+        height: of the fields' images.
+    """
     given, where = design.image_semi_diameter, f"{design.image_words}"
     if given is not None and design.image_user_set:
         return _square(given), where
-    height = _field_height(design, lens, first, object_mm, radius)
-    if given is not None and design.fields.largest > 0 and not given < COVERED * height:
+    behind = design.fields.kind == "angle" and design.fields.largest >= 90
+    if given is not None and given > OVERSIZED * height > 0:
+        notes.append(
+            f"{where}, {given:.4g} mm, was not set by a person and is larger than the image of the fields, {height:.4g} mm, "
+            "which is the sensor's half-diagonal"
+        )
+    elif given is not None and design.fields.largest > 0 and not behind and not given < COVERED * height:
         return _square(given), where
     if height > 0:
         return _square(height), "the image height of the file's fields"
     why = "its fields lie on the axis" if design.fields.largest == 0 else "its fields do not say"
     raise BadLens(
-        f"how large is the sensor? {why}: give `data.sensor_mm` in the space or `--sensor WIDTH HEIGHT`, in mm"
+        f"how large is the sensor? {why}: give its sides in mm, as `--sensor WIDTHxHEIGHT` (psf-search lens, render) or "
+        "`--set data.sensor_mm=[W,H]` (psf-search run)"
     )
 
 
@@ -231,7 +266,7 @@ def _field_height(design: Prescription, lens: Lens, first: FirstOrder, object_mm
     if kind == "real image height" or not value:
         return value
     if kind == "angle":
-        height = math.tan(math.radians(min(value, 89.9))) * (object_mm + first.pupil_z)
+        height = math.nan if value >= 90 else math.tan(math.radians(value)) * (object_mm + first.pupil_z)
     elif kind == "object height":
         height = math.nan if math.isinf(design.object_mm) else value
     elif kind == "paraxial image height":

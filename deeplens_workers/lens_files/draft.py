@@ -11,9 +11,9 @@ from deeplens_workers.psf_data import LONGEST_UM, SHORTEST_UM
 # Distances of at least this many units are infinite, in both programs' files.
 INFINITE = 1e10
 MOST_SURFACES = 200
+NOT_CIRCULAR = "DeepLens has only full circular openings"
 # What a lens file may hold, in mm: beyond it arithmetic ends, not optics.
 LONGEST, STEEPEST = 1e7, 1e4
-WAVES_UM = (0.1, 10.0)
 
 
 @dataclass(eq=False)
@@ -39,15 +39,15 @@ class DraftSurface:
         highest = max((power for power, value in self.powers.items() if value), default=2)
         terms = tuple(self.powers.get(power, 0.0) / unit_mm ** (power - 1) for power in range(4, highest + 1, 2))
         found = Surface(
-            self.curvature / unit_mm,
-            self.thickness * unit_mm,
-            self.glass,
-            self.conic,
-            self.powers.get(2, 0.0) / unit_mm,
-            terms,
-            None if self.opening is None else self.opening * unit_mm,
-            self.is_stop,
-            self.line,
+            curvature=self.curvature / unit_mm,
+            thickness=self.thickness * unit_mm,
+            glass=self.glass,
+            conic=self.conic,
+            a2=self.powers.get(2, 0.0) / unit_mm,
+            terms=terms,
+            semi_diameter=None if self.opening is None else self.opening * unit_mm,
+            is_stop=self.is_stop,
+            line=self.line,
         )
         for name, value, limit in (
             ("thickness", found.thickness, LONGEST),
@@ -98,7 +98,7 @@ class Draft:
             raise BadLens(f"no `{units}` line: are its lengths in mm, cm or inches?")
         unit = self.unit_mm
         before, *inner, image = self.surfaces
-        self._check_ends(before, image)
+        self._check_ends(before, inner[-1], image)
         surfaces = tuple(one.finished(unit) for one in inner)
         stops = [one for one in surfaces if one.is_stop]
         if len(stops) != 1:
@@ -110,27 +110,29 @@ class Draft:
         distance = before.thickness
         kind, value = self.aperture
         return Prescription(
-            self.title,
-            surfaces,
-            math.inf if distance >= INFINITE else self._finite(distance * unit, before.line),
-            kind,
-            value * unit if kind in ("entrance pupil", "stop") else value,
-            waves,
-            weights,
-            primary,
-            self._fields(unit),
-            self.image_opening * unit if self.image_opening else None,
-            self.image_user_set,
-            image_words,
-            tuple(self.notes),
-            self.configuration,
-            self.configurations,
-            None if self.focus_solve is None else (self.focus_solve[0], self.focus_solve[1] * unit),
+            title=self.title,
+            surfaces=surfaces,
+            object_mm=math.inf if distance >= INFINITE else self._finite(distance * unit, before.line),
+            aperture=kind,
+            aperture_value=value * unit if kind in ("entrance pupil", "stop") else value,
+            wavelengths_um=waves,
+            weights=weights,
+            primary_um=primary,
+            fields=self._fields(unit),
+            image_semi_diameter=self.image_opening * unit if self.image_opening else None,
+            image_user_set=self.image_user_set,
+            image_words=image_words,
+            notes=tuple(self.notes),
+            configuration=self.configuration,
+            configurations=self.configurations,
+            focus_solve=None if self.focus_solve is None else (self.focus_solve[0], self.focus_solve[1] * unit),
         )
 
-    def _check_ends(self, before: DraftSurface, image: DraftSurface) -> None:
+    def _check_ends(self, before: DraftSurface, last: DraftSurface, image: DraftSurface) -> None:
         if before.glass != "air":
             raise BadLens(f"line {before.line}: object in {before.glass}: DeepLens' objects are in air")
+        if last.glass != "air":
+            raise BadLens(f"line {last.line}: the sensor is in {last.glass}: DeepLens' sensors are in air")
         if before.is_stop or image.is_stop:
             raise BadLens(f"line {(before if before.is_stop else image).line}: the stop is neither object nor image")
         if not before.flat and before.thickness < INFINITE:
@@ -152,7 +154,7 @@ class Draft:
         if not waves:
             raise BadLens("the file has no wavelength")
         for wave in waves:
-            if not WAVES_UM[0] < wave < WAVES_UM[1]:
+            if not SHORTEST_UM < wave < LONGEST_UM:
                 raise BadLens(f"a wavelength of {wave:g} um: valid is from {SHORTEST_UM} to {LONGEST_UM} um")
         if len(weights) != len(waves):
             raise BadLens(f"{len(waves)} wavelengths, but {len(weights)} weights of them")

@@ -12,8 +12,9 @@ from functools import cache
 
 import numpy as np
 
-from deeplens_workers.glasses import AIR, Glass, abbe_name, find_glass, is_glass, known_glasses
+from deeplens_workers.glasses import AIR, Glass, abbe_name, find_glass, is_glass, known_glasses, same_name
 from deeplens_workers.lens_files.prescription import BadLens
+from deeplens_workers.lens_files.text import Command
 from spaces.errors import nearest
 
 # Zemax writes this index and Abbe number where a catalogue is meant to have the glass.
@@ -25,8 +26,19 @@ ABBE_UM = (0.36, 0.9)
 SAME_INDEX = 1e-3
 # The largest misfit of two terms to a glass' own indices that is accepted.
 FITTED = 1e-3
+# The same of Abbe numbers, as a share.
+SAME_ABBE = 0.01
+MODEL_GLASS = ("___BLANK",)
 MAKERS = {"nikon": "hikari"}
-CODE = re.compile(r"(\d{3,7})\.(\d{3,7})")
+# DeepLens' makers of crystals and plastics, which are the same from all.
+NO_MAKERS = ("", "crystran", "refractiveindex.info")
+# Glasses that DeepLens has without their maker.
+NOT_SPECIAL = frozenset(
+    ["basf55", "flint", "h-lak51", "hk51", "s-bal42", "s-lah55vs", "s-lal14", "s-nph1", "s-til6", "s-tim35", "ssk4"]
+)
+CODE = re.compile(r"(\d{3,6})\.(\d{3,6})")
+# Codes leave out the 1 of the index: 003.291 is 2.003.
+LOWEST_CODE = 300
 SIX_DIGITS = re.compile(r"(\d{3})(\d{3})")
 INDEX_AND_ABBE = re.compile(r"(\d\.\d+):(\d+\.?\d*)")
 
@@ -37,53 +49,107 @@ def nearest_glass(name: str) -> str:
     return hint if hint.startswith("did you mean") else "use a catalogue name such as 'n-bk7', or 'nd/Vd'"
 
 
-def zemax_glass(name: str, nd: float, vd: float) -> tuple[str, str]:
-    """DeepLens' name for a glass of a GLAS line with its own index and Abbe number (0: none), and a note, or "".
+def zemax_glass(line: Command, catalogues: Sequence[str]) -> tuple[str, list[str]]:
+    """DeepLens' name for the glass of a GLAS line (name, status, pickup, nd, Vd, dPgF), and notes.
+
+    Args:
+        catalogues: of GCAT; empty if the file has no such line.
 
     Raises:
-        BadLens: it is unknown and has only Zemax's default index, or a catalogue has another index for it.
+        BadLens: it is unknown and has only Zemax's default index, a catalogue has another index for it, or it is of a
+            maker that the catalogues do not name.
     """
+    name, nd, vd = line.args[0], line.number(3, 0.0), line.number(4, 0.0)
+    model = name.upper() in MODEL_GLASS
     own = nd > 1 and (nd, vd) != ZEMAX_DEFAULT
-    known = name.lower() in known_glasses()
-    if known:
-        glass = find_glass(name)
-        listed = glass.index(D_LINE) if math.isnan(glass.nd) else glass.nd
-        if own and abs(listed - nd) > SAME_INDEX:
-            raise BadLens(f"glass {name} has nd {nd:g} here, but {listed:g} in DeepLens' catalogues")
-        return glass.name, ""
+    notes = []
+    if (model or line.whole(1, 0) == 1) and line.number(5, 0.0):
+        notes = [f"glass {name}: its dPgF {line.args[5]} is not used, only its nd and Vd"]
+    if model:
+        return f"{nd:.9g}/{vd:.9g}", notes
+    glass = find_glass(name) if name.lower() in known_glasses() else None
+    if line.whole(1, 0) == 1 and not (glass and _is_same(glass, nd, vd)):
+        if not is_glass(f"{nd:.9g}/{vd:.9g}"):
+            raise BadLens("a model glass needs its index, 1 or more, and its Abbe number, above 0")
+        return f"{nd:.9g}/{vd:.9g}", [f"glass {name} is a model: its own nd {nd:g} and Vd {vd:g} are used", *notes]
+    if glass is not None:
+        if own and abs(_nd(glass) - nd) > SAME_INDEX:
+            raise BadLens(f"glass {name} has nd {nd:g} here, but {_nd(glass):g} in DeepLens' catalogues")
+        if _other_maker(glass, catalogues):
+            whose = (
+                f"glass {name} is {glass.maker.upper()}'s in DeepLens; the file's catalogues are {' '.join(catalogues)}"
+            )
+            if not own:
+                raise BadLens(whose)
+            notes = [whose, *notes]
+        return glass.name, notes
     if not own or not vd > 0:
         raise BadLens(
             f"no catalogue of DeepLens has glass {name}, and the line has no index of its own; {nearest_glass(name)}"
         )
-    return (
-        f"{nd:.9g}/{vd:.9g}",
-        f"glass {name} is in no catalogue of DeepLens: its own nd {nd:g} and Vd {vd:g} are used",
-    )
+    note = f"glass {name} is in no catalogue of DeepLens: its own nd {nd:g} and Vd {vd:g} are used"
+    return f"{nd:.9g}/{vd:.9g}", [note, *notes]
 
 
-def codev_glass(word: str) -> str:
-    """DeepLens' name for a glass of a CODE V surface that is not private: NBK7_SCHOTT, N-BK7, 517.642, 517642, 1.5168:64.17.
+def _nd(glass: Glass) -> float:
+    return glass.index(D_LINE) if math.isnan(glass.nd) else glass.nd
+
+
+def _is_same(glass: Glass, nd: float, vd: float) -> bool:
+    """Whether an index and an Abbe number are a glass'."""
+    return abs(_nd(glass) - nd) <= SAME_INDEX and not abs(glass.vd - vd) > SAME_ABBE * vd
+
+
+def _other_maker(glass: Glass, catalogues: Sequence[str]) -> bool:
+    """Whether none of the makers that the catalogues name has this glass under its name."""
+    if not catalogues or glass.maker in NO_MAKERS:
+        return False
+    named = {_maker(name) for name in catalogues}
+    makers = {one.maker for one in same_name(glass.name) if one.maker and _is_same(one, _nd(glass), glass.vd)}
+    return not any(maker in name for maker in makers for name in named)
+
+
+def _maker(name: str) -> str:
+    return MAKERS.get(name.lower(), name.lower())
+
+
+def codev_glass(word: str) -> tuple[str, str]:
+    """DeepLens' name for a glass of a CODE V surface that is not private, and a note, or "".
+
+    NBK7_SCHOTT, N-BK7, 517.642, 517642, 1.5168:64.17.
 
     Raises:
         BadLens: it is unknown.
     """
     if word.upper() == "AIR":
-        return AIR.name
+        return AIR.name, ""
     if coded := _coded(word):
-        return coded
-    name, _, maker = word.lower().partition("_")
-    maker = MAKERS.get(maker, maker)
-    found = [find_glass(one) for one in _by_letters().get(_letters(name), ())]
+        return coded, ""
     if word.lower() in known_glasses():  # some names have an underscore
-        return word.lower()
+        return word.lower(), _whose(word, find_glass(word))
+    name, _, suffix = word.lower().partition("_")
+    maker = _maker(suffix)
+    found = [find_glass(one) for one in _by_letters().get(_letters(name), ())]
     if maker:
-        found = [glass for glass in found if maker in glass.maker] or [glass for glass in found if not glass.maker]
+        found = [glass for glass in found if maker in glass.maker] or [
+            glass for glass in found if glass.maker in NO_MAKERS and _may_be(glass, maker)
+        ]
     exact = [glass for glass in found if glass.name == name] or found
     if len(exact) == 1:
-        return exact[0].name
+        return exact[0].name, "" if maker else _whose(word, exact[0])
     if exact:
         raise BadLens(f"glass {word} may be {', '.join(glass.name for glass in exact)}: write it so")
     raise BadLens(f"no catalogue of DeepLens has glass {word}; {nearest_glass(name)}")
+
+
+def _may_be(glass: Glass, maker: str) -> bool:
+    """Whether a glass that DeepLens has without a maker may be this one's: special materials are the same from all."""
+    return glass.name not in NOT_SPECIAL or any(maker in one.maker for one in map(find_glass, known_glasses()))
+
+
+def _whose(word: str, glass: Glass) -> str:
+    """Of a name without a maker, the note whose glass is taken."""
+    return "" if glass.maker in (*NO_MAKERS, "schott") else f"glass {word} is taken to be {glass.maker.upper()}'s"
 
 
 def check_abbe(name: str, waves_um: Sequence[float]) -> None:
@@ -101,10 +167,11 @@ def check_abbe(name: str, waves_um: Sequence[float]) -> None:
 
 def _coded(word: str) -> str:
     """'nd/Vd' of a six-digit code or of nd:Vd; "" for anything else."""
-    if match := SIX_DIGITS.fullmatch(word):
-        return f"1.{match[1]}/{float(match[2]) / 10:g}"
-    if match := CODE.fullmatch(word):
-        return f"1.{match[1]}/{float(f'0.{match[2]}') * 100:.9g}"
+    if match := SIX_DIGITS.fullmatch(word) or CODE.fullmatch(word):
+        index, abbe = match.groups()
+        if int(index[:3]) < LOWEST_CODE:
+            raise BadLens(f"glass {word}: a code below {LOWEST_CODE} may mean an index above 2: write nd/Vd")
+        return f"1.{index}/{float(f'0.{abbe}') * 100:.9g}"
     match = INDEX_AND_ABBE.fullmatch(word)
     return f"{match[1]}/{match[2]}" if match and is_glass(f"{match[1]}/{match[2]}") else ""
 
@@ -168,9 +235,3 @@ def _accepted(name: str, a: float, b: float, misfit: float) -> tuple[str, str]:
         glass,
         f"glass {name} is fitted by nd {float(nd):.5f}, Vd {float(vd):.2f}, which misses its indices by up to {misfit:.1g}",
     )
-
-
-def other_maker(glass: Glass, catalogues: Sequence[str]) -> bool:
-    """Whether a catalogue glass is of a maker that the file's catalogues do not name."""
-    named = {MAKERS.get(name.lower(), name.lower()) for name in catalogues}
-    return bool(glass.maker and named) and not any(glass.maker in name or name in glass.maker for name in named)

@@ -14,6 +14,7 @@ ApertureKind = Literal[
     "entrance pupil",  # its diameter
     "image F-number",  # focal length over the entrance pupil's diameter
     "working F-number",  # of the paraxial marginal ray: 1 / (2 slope) in image space
+    "numerical F-number",  # of the sine condition: 1 / (2 sine) in image space, by the sine in object space
     "object NA",  # sine of the real marginal ray's angle in object space
     "stop",  # the stop's own semi-diameter
 ]
@@ -78,6 +79,9 @@ class Fields:
     def largest(self) -> float:
         """The field farthest from the axis: its angle in degrees, or its height in mm."""
         if self.kind == "angle":
+            widest = max((abs(angle) for value in self.values for angle in value), default=0.0)
+            if widest >= 90:  # which has no tangent
+                return widest
             slopes = [math.hypot(*(math.tan(math.radians(angle)) for angle in value)) for value in self.values]
             return math.degrees(math.atan(max(slopes, default=0.0)))
         return max((math.hypot(*value) for value in self.values), default=0.0)

@@ -83,7 +83,7 @@ def decode(content: bytes) -> list[str]:
     """
     if len(content) > LARGEST_FILE:
         raise BadLens(f"a lens file has at most {LARGEST_FILE >> 20} MB, but this has {len(content) >> 20}")
-    text = _decoded(content)
+    text = _decoded(content).rstrip("\x1a")  # DOS' end of a file
     if "\0" in text:
         raise BadLens("not a text file: it has zero bytes")
     return re.split(r"\r\n|\n|\r", text)

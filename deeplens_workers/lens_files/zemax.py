@@ -1,21 +1,20 @@
 """Zemax's .zmx files, strictly: a keyword is understood, known not to matter, or refused by line.
 
 A line is a keyword with its values; lines under SURF belong to that surface. Solves (after a value on its line, or as MAZH,
-PZUP, ...) are not solved again: Zemax writes the solved value.
+PZUP, ...) are not solved again: Zemax writes the solved value, of the configuration that the file was saved in.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-from deeplens_workers.glasses import find_glass, is_glass, known_glasses
-from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES
-from deeplens_workers.lens_files.glass_names import check_abbe, other_maker, zemax_glass
+from deeplens_workers.glasses import is_glass, known_glasses
+from deeplens_workers.lens_files.draft import INFINITE, MOST_SURFACES, NOT_CIRCULAR
+from deeplens_workers.lens_files.glass_names import MODEL_GLASS, check_abbe, zemax_glass
 from deeplens_workers.lens_files.prescription import BadLens, FieldKind, Prescription
 from deeplens_workers.lens_files.text import Command
-from deeplens_workers.lens_files.zemax_configurations import OPERANDS, configure
-from deeplens_workers.lens_files.zemax_model import PADDED, ZemaxFile, ZemaxSurface
+from deeplens_workers.lens_files.zemax_configurations import OPERANDS, OPERANDS_REFUSED, configure
+from deeplens_workers.lens_files.zemax_model import PADDED, ZemaxFile, ZemaxSurface, light_cone
 
 UNITS_MM = {"MM": 1.0, "CM": 10.0, "IN": 25.4, "INCH": 25.4, "M": 1000.0, "METER": 1000.0}
 FIELD_KINDS: dict[int, FieldKind] = {
@@ -24,32 +23,40 @@ FIELD_KINDS: dict[int, FieldKind] = {
     2: "paraxial image height",
     3: "real image height",
 }
-MODEL_GLASS = ("___BLANK",)
 # What DIAM's second number says of the semi-diameter: whether a person chose it.
-CHOSEN = {0: False, 1: True, 2: True, 3: False}
+CHOSEN = {0: False, 1: True, 2: False, 3: False}
+# The parameter of a coordinate break that says what is done first, which does not matter where nothing is done.
+ORDER = 6
 # About the program, environment, ray aiming, drawing, coatings, tolerances; mechanical sizes and floating openings; solves
 # whose value is written.
 _HARMLESS = """
 VERS AUTH DBDT NOTE PFIL LANG GFAC RAIM PUSH SDMA OMMA ROPD HYPR PICB FWGN FWGT POLS GLRS GSTD NSCD COFN BLNK MOFF
 TOL TOLE TCED TCMM
-COMM FIMP HIDE MIRR SLAB POPS MEMA FLAP COAT GLCZ VDSZ
-PPAR PZUP CPUP TPUP PKUP MAZH MAZV CHZH CHNT VPAR VCON EDGE TCOM
+COMM FIMP HIDE MIRR SLAB POPS MEMA COAT GLCZ VDSZ VPAR VCON LUID SSID IWDP FCOM
 """
+# Values that Zemax computes: each with the operand that sets the same in a configuration.
+SOLVES = {
+    **dict.fromkeys(("CPUP", "MAZV", "CHNT"), "CRVT"),
+    **dict.fromkeys(("TPUP", "PZUP", "MAZH", "CHZH", "EDGE", "TCOM"), "THIC"),
+    "PKUP": "CONN",
+    "PPAR": "",
+}
+PICKED_UP = 2  # of DIAM and GLAS
 HARMLESS = frozenset(_HARMLESS.split())
 REFUSED = {
-    "OBSC": "an obscuration: DeepLens has only full circular openings",
-    "SQAP": "a rectangular aperture: DeepLens has only full circular openings",
-    "SQOB": "a rectangular obscuration: DeepLens has only full circular openings",
-    "ELAP": "an elliptical aperture: DeepLens has only full circular openings",
-    "ELOB": "an elliptical obscuration: DeepLens has only full circular openings",
-    "SPID": "a spider: DeepLens has only full circular openings",
-    "USAP": "a user aperture: DeepLens has only full circular openings",
-    "UDAD": "a user aperture: DeepLens has only full circular openings",
+    "OBSC": f"an obscuration: {NOT_CIRCULAR}",
+    "SQAP": f"a rectangular aperture: {NOT_CIRCULAR}",
+    "SQOB": f"a rectangular obscuration: {NOT_CIRCULAR}",
+    "ELAP": f"an elliptical aperture: {NOT_CIRCULAR}",
+    "ELOB": f"an elliptical obscuration: {NOT_CIRCULAR}",
+    "SPID": f"a spider: {NOT_CIRCULAR}",
+    "USAP": f"a user aperture: {NOT_CIRCULAR}",
+    "UDAD": f"a user aperture: {NOT_CIRCULAR}",
     "AFOC": "an afocal lens forms no image",
     "NSCS": "non-sequential components are not read",
 }
 # Said once for the lens or a surface, and these once for each number.
-REPEATED = ("PARM", "WAVM", "SURF", "MODE", "NAME", "GCAT")
+REPEATED = ("PARM", "WAVM", "SURF")
 ZERO = {
     "OBDC": ("a decentred aperture: DeepLens' openings are centred", 0),
     "SCBD": ("a tilt or decentre: only centred lenses are read", 3),
@@ -82,13 +89,10 @@ def read_zemax(lines: list[str], configuration: int | None = None) -> Prescripti
     draft = file.draft
     draft.surfaces = list(file.surfaces)
     image = file.surfaces[-1]
-    draft.image_opening = image.clear or image.semi_diameter
     draft.image_user_set = image.clear is not None or image.user_set
-    if draft.aperture is not None and draft.aperture[0] == "stop":
-        sizes = [one.clear or one.semi_diameter for one in file.surfaces if one.is_stop]
-        if sizes and not sizes[0]:
-            raise BadLens(f"line {file.aperture_line}: FLOA: the stop's size sets the light, but the stop has no DIAM")
-        draft.aperture = ("stop", sizes[0] or 0.0) if sizes else draft.aperture
+    draft.image_opening = image.clear or (image.semi_diameter if image.user_set or file.saved else None)
+    if file.aperture is not None and file.aperture.key == "FLOA":
+        _float(file, file.aperture)
     return draft.finish("UNIT", "the image surface's DIAM")
 
 
@@ -99,8 +103,10 @@ def _read(file: ZemaxFile, command: Command) -> None:
     elif handler := _HANDLERS.get(command.key):
         _once(file, command)
         handler(file, command)
-    elif command.key in REFUSED:
-        raise command.error(REFUSED[command.key])
+    elif command.key in SOLVES:
+        file.surface(command).solves.append((SOLVES[command.key], command))
+    elif command.key in REFUSED or (file.counted is not None and command.key in OPERANDS_REFUSED):
+        raise command.error({**REFUSED, **OPERANDS_REFUSED}[command.key])
     elif command.key in ZERO:
         why, start = ZERO[command.key]
         command.zero(why, start)
@@ -109,7 +115,9 @@ def _read(file: ZemaxFile, command: Command) -> None:
 
 
 def _once(file: ZemaxFile, command: Command) -> None:
-    """Refuse what was said before for the same surface, and otherwise."""
+    """Refuse what was said before for the same surface, and otherwise; catalogues add up."""
+    if command.key == "GCAT":
+        return
     number = command.args[:1] if command.key in REPEATED else ()
     place = (len(file.surfaces), command.key, number)
     earlier = file.said.setdefault(place, command)
@@ -139,6 +147,10 @@ def _list_waves(file: ZemaxFile) -> None:
         pairs = [file.numbered[number] for number in sorted(file.numbered)]
         waves, weights = [wave for wave, _ in pairs], [weight for _, weight in pairs]
     count = file.wave_count or len(waves)
+    if count > len(waves) > 0:
+        raise BadLens(f"FTYP counts {count} wavelengths, but {len(waves)} are listed")
+    if not file.wave_count and len(waves) >= PADDED:
+        raise BadLens(f"FTYP does not say how many of the {len(waves)} wavelengths are used")
     if count < len(waves) < PADDED:
         file.draft.notes.append(f"of the {len(waves)} wavelengths listed, FTYP uses the first {count}")
     file.draft.waves_um, file.draft.weights = waves[:count], weights[:count]
@@ -157,30 +169,40 @@ def _complete(file: ZemaxFile, i: int, surface: ZemaxSurface) -> None:
     for number, (value, command) in surface.parameters.items():
         if surface.kind == "EVENASPH" and 1 <= number <= 8:
             surface.powers[2 * number] = value
-        elif value and surface.kind == "COORDBRK":
+        elif value and surface.kind == "COORDBRK" and number != ORDER:
             raise command.error("a tilt or decentre: only centred lenses are read")
-        elif value:
+        elif value and surface.kind != "COORDBRK":
             raise command.error(f"a {surface.kind} surface has no such parameter")
-    surface.opening = surface.clear or (surface.semi_diameter if surface.user_set else None)
     if surface.kind == "COORDBRK":  # all its values are 0: nothing but a distance
-        surface.curvature, surface.opening = 0.0, None
+        surface.curvature = 0.0
         surface.glass = file.surfaces[i - 1].glass if i else "air"
     elif surface.material is not None and i < len(file.surfaces) - 1:
         surface.glass = _material(file, surface.material)
+    before = file.surfaces[i - 1].glass if i else "air"
+    if surface.kind != "COORDBRK":
+        # Zemax clips at a DIAM that a person chose only where the surface has power, or its opening is said to float.
+        clips = surface.user_set and (surface.floating or not surface.flat or surface.glass != before)
+        surface.opening = surface.clear or (surface.semi_diameter if clips else None)
+
+
+def _float(file: ZemaxFile, command: Command) -> None:
+    """The stop's DIAM sets the light."""
+    for stop in (surface for surface in file.surfaces if surface.is_stop):
+        if not stop.semi_diameter:
+            raise command.error("the stop's size sets the light, but the stop has no DIAM")
+        if not (stop.user_set or file.saved):
+            raise command.error(f"the stop's DIAM is computed again in configuration {file.draft.configuration}")
+        file.draft.aperture = ("stop", stop.semi_diameter)
 
 
 def _material(file: ZemaxFile, command: Command) -> str:
-    name, nd, vd = command.args[0], command.number(3, 0.0), command.number(4, 0.0)
     try:
-        glass, note = (f"{nd:.9g}/{vd:.9g}", "") if name.upper() in MODEL_GLASS else zemax_glass(name, nd, vd)
+        glass, notes = zemax_glass(command, file.catalogues)
         if glass not in known_glasses():
-            check_abbe(name, file.draft.waves_um)
+            check_abbe(command.args[0], file.draft.waves_um)
     except BadLens as error:
         raise command.error(str(error)) from None
-    if not note and glass in known_glasses() and other_maker(found := find_glass(glass), file.catalogues):
-        note = f"glass {name} is {found.maker.upper()}'s here; the file's catalogues are {' '.join(file.catalogues)}"
-    if note and note not in file.draft.notes:
-        file.draft.notes.append(note)
+    file.draft.notes += [note for note in notes if note not in file.draft.notes]
     return glass
 
 
@@ -201,28 +223,10 @@ def _unit(file: ZemaxFile, command: Command) -> None:
 
 
 def _aperture(file: ZemaxFile, command: Command) -> None:
-    if file.aperture_line is not None:
-        raise command.error(f"a second definition of the aperture, after line {file.aperture_line}")
-    file.aperture_line = command.line
-    flag = command.whole(1, 0) if command.key in ("FNUM", "OBNA") else 0
-    if flag > 1:
-        raise command.error("its second number is 0 or 1")
-    match command.key, flag:
-        case "FLOA", _:
-            file.draft.aperture = ("stop", 0.0)
-        case "ENPD", _:
-            file.draft.aperture = ("entrance pupil", command.positive())
-        case "FNUM", 0:
-            file.draft.aperture = ("image F-number", command.positive())
-        case "FNUM", _:
-            file.draft.aperture = ("working F-number", command.positive())
-        case "OBNA", 0:
-            file.draft.aperture = ("object NA", command.positive())
-        case _:
-            angle = command.positive()
-            if angle >= 90:
-                raise command.error("a cone's half-angle is below 90 degrees")
-            file.draft.aperture = ("object NA", math.sin(math.radians(angle)))
+    if file.aperture is not None:
+        raise command.error(f"a second definition of the aperture, after line {file.aperture.line}")
+    file.aperture = command
+    file.draft.aperture = ("stop", 0.0) if command.key == "FLOA" else light_cone(command, command, command.positive())
 
 
 def _environment(file: ZemaxFile, command: Command) -> None:
@@ -235,6 +239,9 @@ def _environment(file: ZemaxFile, command: Command) -> None:
 
 def _field_type(file: ZemaxFile, command: Command) -> None:
     file.draft.field_kind = FIELD_KINDS.get(command.whole(0), "unknown")
+    for number, what in ((1, "a telecentric object space"), (6, "an afocal image space")):
+        if command.whole(number, 0):
+            raise command.error(f"{what} is not read")
     if len(command.args) > 3:
         file.field_count, file.wave_count = command.whole(2), command.whole(3)
 
@@ -281,7 +288,15 @@ def _stop(file: ZemaxFile, command: Command) -> None:
 
 
 def _curvature(file: ZemaxFile, command: Command) -> None:
-    file.surface(command).curvature = command.number()
+    surface = file.surface(command)
+    surface.curvature = command.number()
+    _status(surface, command, "CRVT")
+
+
+def _status(surface: ZemaxSurface, command: Command, operand: str) -> None:
+    """The number behind a value: whether it is solved."""
+    if len(command.args) > 1 and command.number(1):
+        surface.solves.append((operand, command))
 
 
 def _thickness(file: ZemaxFile, command: Command) -> None:
@@ -290,6 +305,7 @@ def _thickness(file: ZemaxFile, command: Command) -> None:
     surface.thickness = INFINITE if infinite else command.number()
     if len(file.surfaces) > 1 and abs(surface.thickness) >= INFINITE:
         raise command.error("only the object may be infinitely far away")
+    _status(surface, command, "THIC")
 
 
 def _conic(file: ZemaxFile, command: Command) -> None:
@@ -306,11 +322,17 @@ def _diameter(file: ZemaxFile, command: Command) -> None:
     if flag not in CHOSEN:
         raise command.error(f"its second number is one of {', '.join(map(str, CHOSEN))}")
     surface.user_set = CHOSEN[flag] and surface.semi_diameter > 0
+    if flag == PICKED_UP:
+        file.draft.notes.append(f"line {command.line}: DIAM is picked up from another surface: it does not clip here")
+
+
+def _floating(file: ZemaxFile, command: Command) -> None:
+    file.surface(command).floating = True
 
 
 def _clear_aperture(file: ZemaxFile, command: Command) -> None:
     if command.number(0) > 0:
-        raise command.error("an annular aperture: DeepLens has only full circular openings")
+        raise command.error(f"an annular aperture: {NOT_CIRCULAR}")
     file.surface(command).clear = command.positive(1)
 
 
@@ -323,11 +345,14 @@ def _glass(file: ZemaxFile, command: Command) -> None:
         raise command.error("a model glass needs its index, 1 or more, and its Abbe number, above 0")
     if command.whole(1, 0) == 4:
         raise command.error("an offset of a glass' index is not read")
-    file.surface(command).material = command
+    surface = file.surface(command)
+    surface.material = command
+    if command.whole(1, 0) == PICKED_UP:
+        surface.solves.append(("", command))
 
 
 def _catalogues(file: ZemaxFile, command: Command) -> None:
-    file.catalogues = command.args
+    file.catalogues = (*file.catalogues, *command.args)
 
 
 def _vignetting(file: ZemaxFile, command: Command) -> None:
@@ -362,6 +387,7 @@ _HANDLERS: dict[str, Callable[[ZemaxFile, Command], None]] = {
     "PARM": _parameter,
     "DIAM": _diameter,
     "CLAP": _clear_aperture,
+    "FLAP": _floating,
     "GLAS": _glass,
     "MNUM": _count,
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from deeplens_workers.lens_files.draft import check_configuration, first_of
 from deeplens_workers.lens_files.text import Command
-from deeplens_workers.lens_files.zemax_model import ZemaxFile, ZemaxSurface
+from deeplens_workers.lens_files.zemax_model import ZemaxFile, ZemaxSurface, light_cone
 
 # A curvature written as such or as its radius is told by the value of the configuration that the file was saved in.
 SAME = 1e-6
@@ -41,6 +41,18 @@ def configure(file: ZemaxFile, wanted: int | None) -> None:
         apply = OPERANDS[command.key]
         assert apply is not None
         apply(file, command, commands)
+    if not file.saved:
+        _check_solves(file, set(by_target))
+
+
+def _check_solves(file: ZemaxFile, said: set[tuple[str, str]]) -> None:
+    """Refuse values that are solved again in the wanted configuration, and that no operand gives for it."""
+    for i, surface in enumerate(file.surfaces):
+        for operand, command in surface.solves:
+            if (operand, str(i)) not in said:
+                raise command.error(
+                    f"is solved again in configuration {file.draft.configuration}, which is not followed"
+                )
 
 
 def _surface(file: ZemaxFile, command: Command) -> ZemaxSurface:
@@ -74,13 +86,14 @@ def _conic(file: ZemaxFile, command: Command, _: dict[int, Command]) -> None:
 
 
 def _semi_diameter(file: ZemaxFile, command: Command, _: dict[int, Command]) -> None:
-    _surface(file, command).semi_diameter = command.positive(2)
+    surface = _surface(file, command)
+    surface.semi_diameter, surface.user_set = command.positive(2), True
 
 
 def _aperture(file: ZemaxFile, command: Command, _: dict[int, Command]) -> None:
-    if file.draft.aperture is None or file.draft.aperture[0] == "stop":
+    if file.aperture is None or file.aperture.key == "FLOA":
         raise command.error("no aperture value for it to change")
-    file.draft.aperture = (file.draft.aperture[0], command.positive(2))
+    file.draft.aperture = light_cone(file.aperture, command, command.positive(2))
 
 
 def _stop(file: ZemaxFile, command: Command, _: dict[int, Command]) -> None:
@@ -129,6 +142,13 @@ OPERANDS: dict[str, Callable[[ZemaxFile, Command, dict[int, Command]], None] | N
     "YFIE": _field,
     "IGNR": _ignored,
     **dict.fromkeys(
-        ("MOFF", "MCOM", "LTTL", "FLWT", "FVDX", "FVDY", "FVCX", "FVCY", "FVAN", "COTN", "GQPO", "HOLD"), None
+        ("MOFF", "MCOM", "LTTL", "FLWT", "CWGT", "FVDX", "FVDY", "FVCX", "FVCY", "FVAN", "COTN", "GQPO", "HOLD"), None
     ),
+}
+OPERANDS_REFUSED = {
+    "PRAM": "a surface's parameter that changes between configurations is not read",
+    "GLSS": "a glass that changes between configurations is not read",
+    "SATP": "an aperture that changes its kind between configurations is not read",
+    "FLTP": "fields that change their kind between configurations are not read",
+    **dict.fromkeys(("TEMP", "PRES"), "indices are for 20 degrees Celsius and 1 atm in all configurations"),
 }

@@ -76,6 +76,7 @@ def zemax(design: Design) -> str:
         text += [f"  CONI {one.conic!r}"] if one.conic else []
         text += [f"  PARM {i} {term * unit ** (2 * i - 1)!r}" for i, term in enumerate(one.terms, 2)]
         text += [f'  DIAM {(one.opening or 3.0) / unit!r} {int(one.opening is not None)} 0 0 1 ""']
+        text += ["  FLAP 0 0 0"] * (one.opening is not None)
         text += [f"  {line}" for line in one.lines.split(";") if line]
     text += [f"SURF {len(design.surfaces) + 1}", "  TYPE STANDARD", "  CURV 0.0", "  DISZ 0"]
     text += [] if design.image_opening is None else [f'  DIAM {design.image_opening / unit!r} 1 0 0 1 ""']

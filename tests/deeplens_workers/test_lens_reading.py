@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -221,10 +222,18 @@ def test_object_na_and_working_f_number_at_a_finite_distance(tmp_path):
         assert stop == pytest.approx(radius, rel=1e-6)
     # The paraxial image has the slope 1 / (2 F); at magnification m the object's is m times that.
     _, image_slope = _paraxial(97.0, 1.0)
-    for suffix, head in ((".seq", {"EPD": "FNO 9"}), (".zmx", {"ENPD": "FNUM 9 1"})):
+    # CODE V has the sine in object space there, Zemax the tangent.
+    share = 1 / (8 * abs(image_slope))
+    for suffix, head, expected in (
+        (".seq", {"EPD": "FNO 4"}, math.tan(math.asin(share))),
+        (".seq", {"EPD": "NA 0.125"}, math.tan(math.asin(share))),
+        (".zmx", {"ENPD": "FNUM 4 1"}, share),
+    ):
         lens = found(tmp_path, replace(design, head=head), suffix)
         stop = json.loads(lens.text)["surfaces"][0]["r"]
-        assert stop == pytest.approx(97 / (18 * abs(image_slope)), rel=1e-2)
+        assert stop == pytest.approx(97 * expected, rel=1e-6)
+    too_fast = replace(design, head={"EPD": "NA 1.5"})
+    assert "an object NA is below 1" in refused(tmp_path, "fast.seq", codev(too_fast))
 
 
 def _paraxial(y: float, u: float) -> tuple[float, float]:
@@ -295,9 +304,47 @@ def test_an_automatic_image_size_holds_only_if_its_fields_are_the_files(tmp_path
         return math.hypot(*find_lens(write(tmp_path, "mine.zmx", text)).conditions.sensor_mm) / 2
 
     assert half(5.3) == pytest.approx(5.3)
+    assert half(1.2 * CHIEF) == pytest.approx(1.2 * CHIEF, rel=1e-3)
+    assert half(1.3 * CHIEF) == pytest.approx(CHIEF, rel=1e-3)
     assert half(0.01) == pytest.approx(CHIEF, rel=1e-3)
-    with pytest.raises(SpaceError, match=r"how large is the sensor\? .*`data\.sensor_mm`.*`--sensor"):
+    with pytest.raises(
+        SpaceError, match=r"how large is the sensor\? .*`--sensor WIDTHxHEIGHT`.*`--set data\.sensor_mm=\[W,H\]`"
+    ):
         half(0.01, (0.0,))
+    oversized = zemax(replace(SINGLET, image_opening=8.0)).replace("DIAM 8.0 1", "DIAM 8.0 0")
+    assert "larger than the image of the fields" in find_lens(write(tmp_path, "large.zmx", oversized)).notes[0]
+
+
+def test_fields_of_90_degrees_and_more_are_not_folded(tmp_path):
+    for angle in (90.0, 100.0, 174.0):
+        wide = zemax(replace(SINGLET, image_opening=5.3, fields=(0.0, angle)))
+        assert find_lens(write(tmp_path, "wide.zmx", wide)).conditions.sensor_mm[0] == pytest.approx(5.3 * math.sqrt(2))
+        automatic = wide.replace("DIAM 5.3 1", "DIAM 5.3 0")
+        assert "how large is the sensor?" in refused(tmp_path, "wide.zmx", automatic)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_stop_that_is_narrower_than_the_light_cone_is_noted(tmp_path, suffix):
+    narrow = found(tmp_path, changed(0, opening=4.0), suffix)
+    assert narrow.notes == (
+        "the stop's own opening, 4 mm, narrows the light cone: entrance pupil 10 would make it 5 mm",
+    )
+    assert found(tmp_path, changed(0, opening=5.0), suffix).notes == ()
+    immersed = WRITERS[suffix](changed(1, glass="N-BK7"))
+    assert "the sensor is in n-bk7" in refused(tmp_path, f"wet{suffix}", immersed)
+
+
+def test_a_lens_for_10_um_and_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    germanium = replace(changed(0, glass="GERMANIUM"), waves_nm=(10600.0,), pupil=2.0, fields=(0.0, 1.0))
+    assert found(tmp_path, germanium, ".seq").conditions.primary_um == 10.6
+    path = write(tmp_path, "mine.zmx", zemax(SINGLET))
+
+    def denied(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(SpaceError, match=r"mine\.zmx: Permission denied"):
+        find_lens(path)
 
 
 def test_a_sensor_that_is_asked_for_wins(tmp_path):
@@ -349,6 +396,9 @@ def test_case_and_layout_of_codev_do_not_matter(tmp_path):
         text.replace("N-BK7", "NBK7_SCHOTT"),
         text.replace("N-BK7", "'n-bk7'"),
         text + "ADE S1 0.0; BDE S1 0\nXDE 0\nCUF S1 0\nADX S1 0\n",
+        text.replace("GO", "CLS RED; CUM 0; THM 0; CCF 1; HCC 1; IC YES; MLT 1; COA x; TRX 1; TRY 1; TRR 1\nGO"),
+        *[text.replace("SI 0.0", f"{ca}\nSI 0.0") for ca in ("CA", "CA YES", "CA APE")],
+        text + "\x1a",
         text.replace("SI 0.0 0.0", 'CIR EDG 8.0; CCY 0; THC 100; SLB "first lens"\nSI 0.0 0.0'),
     ]
     for variant in variants:
@@ -361,6 +411,7 @@ def test_order_and_absence_of_lines_in_zemax_do_not_matter(tmp_path):
     plain = found(tmp_path, changed(0, conic=-1.0), ".zmx")
     text = zemax(changed(0, conic=-1.0))
     harmless = (
+        "  LUID 1\n  SSID 1\n  IWDP 1\n  FCOM x\n"
         '  COMM front\n  FIMP \n\n  HIDE 0 0 0 0 0\n  MIRR 2 0\n  SLAB 3\n  POPS 0 0\n  MEMA 9 1 0 0 1 ""\n  FLAP 0 3 0\n'
         "  PZUP 1 1.0 0.0\n  OBDC 0 0\n  PARM 1 0\n"
     )
@@ -455,6 +506,134 @@ def test_operands_of_configurations(tmp_path, operand, check):
     assert check(find_lens(path, configuration=2)) == pytest.approx(other, rel=1e-6)
 
 
+SOLVED = {
+    "thickness": ("  DISZ 47.0", "  DISZ 47.0\n  MAZH 0 0", "THIC 2 {} 46.0"),
+    "curvature": ("  CURV 0.02 0", "  CURV 0.02 2", "CRVT 1 {} 0.02"),
+    "conic": ("  DISZ 47.0", "  DISZ 47.0\n  PKUP 1 1 0", "CONN 2 {} 0"),
+    "parameter": ("  DISZ 47.0", "  DISZ 47.0\n  PPAR 1 1 0", ""),
+    "glass": ("GLAS N-BK7 0", "GLAS N-BK7 2", ""),
+}
+
+
+@pytest.mark.parametrize("case", SOLVED)
+def test_what_is_solved_again_in_a_configuration_is_refused(tmp_path, case):
+    before, after, operand = SOLVED[case]
+    text = zemax(replace(SINGLET, tail="MNUM 2 1;APER 0 1 10;APER 0 2 9"))
+    assert before in text
+    path = write(tmp_path, "two.zmx", text.replace(before, after, 1))
+    find_lens(path, configuration=1)
+    with pytest.raises(SpaceError, match="is solved again in configuration 2, which is not followed"):
+        find_lens(path, configuration=2)
+    if operand:
+        own = text.replace(before, after, 1) + "\n".join(operand.format(i) for i in (1, 2)) + "\n"
+        find_lens(write(tmp_path, "own.zmx", own), configuration=2)
+
+
+def test_automatic_sizes_are_of_the_configuration_that_was_saved(tmp_path):
+    text = zemax(replace(SINGLET, image_opening=5.3, tail="MNUM 2 1;PRWV 0 1 1;PRWV 0 2 1;CWGT 0 1 1"))
+    path = write(tmp_path, "two.zmx", text.replace("DIAM 5.3 1", "DIAM 5.3 0"))
+    sizes = [math.hypot(*find_lens(path, configuration=i).conditions.sensor_mm) / 2 for i in (1, 2)]
+    assert sizes == pytest.approx([5.3, CHIEF], rel=1e-3)
+    floating = write(tmp_path, "float.zmx", text.replace("ENPD 10.0", "FLOA"))
+    assert stop_radius(find_lens(floating, configuration=1)) == 3.0
+    with pytest.raises(SpaceError, match="computed again in configuration 2"):
+        find_lens(floating, configuration=2)
+    set_by_hand = write(tmp_path, "hand.zmx", Path(floating).read_text() + "SDIA 1 1 3\nSDIA 1 2 4\n")
+    assert stop_radius(find_lens(set_by_hand, configuration=2)) == 4.0
+
+
+def test_a_cone_angle_of_a_configuration_is_an_angle(tmp_path):
+    design = Design((S(50.0, 4.0, "N-BK7", stop=True), S(-50.0, 97.0)), object_mm=97.0, image_opening=8.0)
+    angles = replace(design, head={"ENPD": "OBNA 2.0 1"}, tail="MNUM 2 1;APER 0 1 2.0;APER 0 2 3.0")
+    path = write(tmp_path, "two.zmx", zemax(angles))
+    assert stop_radius(find_lens(path, configuration=2)) == pytest.approx(97 * math.tan(math.radians(3)), rel=1e-6)
+
+
+def openings(lens: LensFile) -> list[float]:
+    """Semi-diameters of the lens' surfaces, the stop's included."""
+    return [float(surface["r"]) for surface in json.loads(lens.text)["surfaces"]]
+
+
+def test_which_diam_clips_in_zemax(tmp_path):
+    design = Design((S(0, 5.0, lines="DIAM 5.2 1"), S(50.0, 4.0, "N-BK7", stop=True), S(-50.0, 47.0)))
+
+    def first(line: str) -> float:
+        return openings(find_lens(write(tmp_path, "mine.zmx", text.replace("DIAM 5.2 1", line))))[0]
+
+    text = zemax(design).replace('  DIAM 3.0 0 0 0 1 ""\n  DIAM 5.2 1', "  DIAM 5.2 1")
+    assert first("DIAM 5.2 1") > 5.3  # a plane in air does not clip
+    assert first("DIAM 5.2 1\n  FLAP 0 5.2 0") == 5.2
+    assert first("CLAP 0 5.2") == 5.2
+    picked = zemax(SINGLET).replace("DIAM 3.0 0", "DIAM 3.0 2", 1)
+    lens = find_lens(write(tmp_path, "mine.zmx", picked))
+    assert stop_radius(lens) == pytest.approx(5.0)
+    assert "picked up" in lens.notes[0]
+
+
+def test_a_floating_stop_is_its_diam_and_an_aperture_on_it_only_clips(tmp_path):
+    for diam, clear, radius in ((4.0, 4.5, 4.0), (4.0, 3.5, 3.5)):
+        text = zemax(replace(SINGLET, head={"ENPD": "FLOA"})).replace("DIAM 3.0 0", f"DIAM {diam} 1", 1)
+        text = text.replace("SURF 2", f"  CLAP 0 {clear}\nSURF 2")
+        assert stop_radius(find_lens(write(tmp_path, "mine.zmx", text))) == radius
+
+
+@pytest.mark.parametrize(
+    ("solve", "own"),
+    [("PIK THI S2 S1", ""), ("THI S2 UMY", "ZOO THI S2 47 46"), ("PIK RDY S2 S1", "ZOO CUY S2 -0.02 -0.021")],
+)
+def test_what_is_solved_again_at_a_zoom_position_is_refused(tmp_path, solve, own):
+    zoom = replace(SINGLET, tail=f"{solve}|ZOO 2|ZOO EPD 8 9")
+    path = write(tmp_path, "zoom.seq", codev(zoom))
+    find_lens(path, configuration=1)
+    with pytest.raises(SpaceError, match="is solved again in position 2, which is not followed"):
+        find_lens(path, configuration=2)
+    if own:
+        find_lens(write(tmp_path, "own.seq", codev(replace(zoom, tail=f"{zoom.tail}|{own}"))), configuration=2)
+
+
+def test_commands_behind_a_title_count(tmp_path):
+    for title in ("TIT 'x'; DIM I", "TIT 'a; b' ; DIM I; WTF 1"):
+        text = codev(replace(SINGLET, head={"TITLE": "", "DIM": title}, fields=(0.0, 0.2)))
+        plain = codev(replace(SINGLET, head={"TITLE": "", "DIM": "DIM I"}, fields=(0.0, 0.2)))
+        assert (
+            find_lens(write(tmp_path, "a.seq", text)).conditions
+            == find_lens(write(tmp_path, "b.seq", plain)).conditions
+        )
+
+
+def test_circles_with_words_and_labels(tmp_path):
+    for circle, expected in (
+        ("CIR CLR 4", 4.0),
+        ("CIR L'A' 4", 4.0),
+        ("CIR S1 CLR L'A' 4", 4.0),
+        ("CIR EDG L'A' 4", 5.0),
+        ("CIR L'A' 4;CIR L'A' 4.5", 4.5),
+    ):
+        lens = found(tmp_path, changed(0, lines=circle), ".seq")
+        assert min(lens_surfaces(lens)[0]["r"], 5.0) == expected
+    for circle, why in (
+        ("CIR L'A' 4;CIR L'B' 3", "another label"),
+        ("CIR L'A' OBS 1", "obscuration"),
+        ("CIR XYZ 4", "CLR"),
+    ):
+        assert why in refused(tmp_path, "mine.seq", codev(changed(0, lines=circle)))
+
+
+def test_a_private_glass_by_a_power_series(tmp_path):
+    own = "PRV\n  'MINE' {}\nEND"
+    schott = "LAU 2.2718929 -1.0108077E-02 1.0592509E-02 2.0816965E-04 -7.6472538E-06 4.9240991E-07"  # BK7's, of old
+    design = replace(changed(0, glass="'MINE'"), waves_nm=(486.1, 587.6, 656.3), primary=2)
+    lens = found(tmp_path, replace(design, head={"LATE": own.format(schott)}), ".seq")
+    assert lens.conditions.focal_length_mm == pytest.approx(thick_lens(50, -50, 4, bk7(0.5876)), rel=1e-3)
+    for formula, why in (
+        ("SEL 1 2", "SEL 1 2: of formulas only LAU"),
+        ("LAU", "coefficients"),
+        ("LAU 0.5", "at least 1"),
+    ):
+        text = codev(replace(design, head={"LATE": own.format(formula)}))
+        assert why in refused(tmp_path, "own.seq", text)
+
+
 def test_glasses_by_every_kind_of_name(tmp_path):
     for word, glass in (
         ("N-BK7", "n-bk7"),
@@ -476,8 +655,57 @@ def test_glasses_by_every_kind_of_name(tmp_path):
         assert lens_surfaces(lens)[0]["mat2"] == glass
         assert bool(note) == bool(lens.notes)
         assert all(note in one for one in lens.notes)
-    hoya = zemax(SINGLET).replace("GCAT SCHOTT", "GCAT HOYA")
-    assert "SCHOTT's" in find_lens(write(tmp_path, "hoya.zmx", hoya)).notes[0]
+
+
+def glass_line(line: str, catalogues: str = "GCAT SCHOTT") -> str:
+    """SINGLET as a .zmx file with another GLAS line and other catalogues."""
+    text = zemax(SINGLET).replace("GLAS N-BK7 0 0 1.5 40 0 0 0 0 0 0", f"GLAS {line}")
+    return text.replace("GCAT SCHOTT", catalogues)
+
+
+@pytest.mark.parametrize(
+    ("catalogues", "line", "glass"),
+    [
+        ("GCAT LZOS", "BK10 0 0 1.5 40", "glass BK10 is SCHOTT's in DeepLens; the file's catalogues are LZOS"),
+        ("GCAT CDGM", "F4 0 0 0 0", "glass F4 is SCHOTT's in DeepLens; the file's catalogues are CDGM"),
+        ("GCAT CDGM", "F4 0 0 1.6166 36.63", "f4"),
+        ("GCAT CDGM", "F4 0 0 1.62005 36.36", "1.62005"),
+        ("GCAT UNHEARD_OF", "N-BK7 0 0 1.5 40", "is SCHOTT's"),
+        ("GCAT CDGM\nGCAT SCHOTT_2017", "F4 0 0 1.5 40", "f4"),
+        ("GCAT NIKON-HIKARI", "BAF3 0 0 1.5 40", "baf3"),
+        ("GCAT INFRARED", "CAF2 0 0 1.5 40", "caf2"),
+        ("", "F4 0 0 1.5 40", "f4"),
+        ("GCAT SCHOTT", "F4 1 0 1.6166 36.63", "f4"),
+        ("GCAT SCHOTT", "F4 1 0 1.6166 38", "1.6166/38"),
+        ("GCAT SCHOTT", "F4 1 0 1.5 40", "1.5/40"),
+        ("GCAT SCHOTT", "F4 1 0 0 0", "model glass"),
+    ],
+)
+def test_a_glass_is_of_a_maker_that_the_file_names(tmp_path, catalogues, line, glass):
+    text = glass_line(line, catalogues)
+    if " " in glass or glass == "1.62005":
+        assert glass in refused(tmp_path, "glass.zmx", text)
+    else:
+        assert lens_surfaces(find_lens(write(tmp_path, "glass.zmx", text)))[0]["mat2"] == glass
+
+
+def test_notes_on_glasses(tmp_path):
+    for line, note in (
+        ("F4 1 0 1.6166 38", "glass F4 is a model: its own nd 1.6166 and Vd 38 are used"),
+        ("___BLANK 1 0 1.62 36.4 0.01", "dPgF 0.01 is not used"),
+    ):
+        assert note in find_lens(write(tmp_path, "glass.zmx", glass_line(line))).notes[0]
+    taken = found(tmp_path, changed(0, glass="SBSL7"), ".seq")
+    assert taken.notes == ("glass SBSL7 is taken to be OHARA's",)
+    assert found(tmp_path, changed(0, glass="NBK7"), ".seq").notes == ()
+    assert lens_surfaces(found(tmp_path, changed(0, glass="PMMA_SPECIAL"), ".seq"))[0]["mat2"] == "pmma"
+    for word, why in (
+        ("STIL6_UNHEARD", "no catalogue"),
+        ("003.291", "a code below 300 may mean an index above 2: write nd/Vd"),
+        ("003291", "write nd/Vd"),
+        ("5168000.642", "no catalogue"),
+    ):
+        assert why in refused(tmp_path, "glass.seq", codev(changed(0, glass=word)))
 
 
 def test_an_index_and_an_abbe_number_say_nothing_of_the_infrared(tmp_path):
@@ -522,6 +750,8 @@ ZMX_REFUSALS = {  # what is put in place of what -> words of the message
     "two stops": ("SURF 2\n", "SURF 2\n  STOP\n", ["one aperture stop", "has 2"]),
     "no stop": ("  STOP\n", "", ["one aperture stop", "has 0"]),
     "no aperture": ("ENPD 10.0\n", "", ["how much light"]),
+    "two names": ("NAME mine", "NAME mine\nNAME yours", ["NAME yours", "said before"]),
+    "two modes": ("MODE SEQ", "MODE SEQ\nMODE seq", ["MODE seq", "said before"]),
     "two units": ("ENPD", "UNIT IN\nENPD", ["UNIT IN", "said before, in line 4"]),
     "two distances": ("  DISZ 4.0", "  DISZ 4.0\n  DISZ 5.0", ["DISZ 5.0", "said before"]),
     "two apertures": ("ENPD 10.0\n", "ENPD 10.0\nFNUM 4\n", ["FNUM 4", "second"]),
@@ -541,6 +771,15 @@ ZMX_REFUSALS = {  # what is put in place of what -> words of the message
     "dark": ("SURF 2\n", "SURF 2\n  CLAP 0 1e-6\n", ["no light"]),
     "afocal": ("  GLAS N-BK7 0 0 1.5 40 0 0 0 0 0 0\n", "", ["no focal length"]),
     "operand": ("SURF 2\n", "MNUM 2 1\nCADX 1 1 2.0\nSURF 2\n", ["CADX", "unknown"]),
+    "changing parameter": ("SURF 2\n", "MNUM 2 1\nPRAM 1 1 2.0\nSURF 2\n", ["PRAM", "parameter"]),
+    "changing glass": ("SURF 2\n", "MNUM 2 1\nGLSS 1 1 SF6\nSURF 2\n", ["GLSS", "glass that changes"]),
+    "telecentric": ("FTYP 0 0", "FTYP 0 1", ["FTYP", "telecentric"]),
+    "afocal image": ("3 1 0 0 0", "3 1 0 0 1", ["FTYP", "afocal"]),
+    "too many wavelengths": ("3 1 0 0 0", "3 2 0 0 0", ["FTYP counts 2", "1 are listed"]),
+    "unsaid wavelengths": (
+        "FTYP 0 0 3 1 0 0 0\n", "".join(f"WAVM {i} 0.55 1\n" for i in range(2, 25)),
+        ["FTYP does not say how many of the 24"],
+    ),
     "operand of no value": ("SURF 2\n", "MNUM 2 1\nTHIC 2 2 40.0\nSURF 2\n", ["THIC", "configuration 1"]),
 }  # fmt: skip
 
@@ -575,7 +814,8 @@ SEQ_REFUSALS = {
     "after the image": ("GO", "S 0 1\nGO", ["S 0 1", "after the image"]),
     "no image": ("SI 0.0 0.0", "S 0.0 0.0", ["`SI` line"]),
     "no object": ("SO 0.0 10000000000000.0\n", "", ["`SO` line"]),
-    "no mode": ("RDM;", "", ["RDM", "radius"]),
+    "no mode": ("RDM;", "", ["RDM", "radius", "CODE V itself takes curvatures"]),
+    "unused apertures": ("SI 0.0", "CA NO\nSI 0.0", ["CA NO", "apertures are not used"]),
     "no units": ("DIM M\n", "", ["no `DIM` line"]),
     "unit": ("DIM M", "DIM F", ["DIM F", "I (inches)"]),
     "gap": ("S -50.0", "S3 -50.0", ["S3 -50.0", "expected S2"]),
@@ -623,7 +863,7 @@ def test_notes_on_what_is_left_out(tmp_path):
 
 def test_a_zero_coordinate_break_is_a_distance_in_the_glass_before_it(tmp_path):
     text = zemax(Design((S(50.0, 1.0, "N-BK7", stop=True), S(0, 3.0), S(-50.0, 47.0))))
-    text = text.replace("SURF 2\n  TYPE STANDARD", "SURF 2\n  TYPE COORDBRK\n  PARM 1 0\n  PARM 3 0.0")
+    text = text.replace("SURF 2\n  TYPE STANDARD", "SURF 2\n  TYPE COORDBRK\n  PARM 1 0\n  PARM 3 0.0\n  PARM 6 1")
     lens = find_lens(write(tmp_path, "mine.zmx", text))
     assert lens.conditions.focal_length_mm == pytest.approx(F, rel=1e-5)
 
