@@ -235,10 +235,10 @@ def _passes_near(heights: Array, flag: Any, gx: float, gy: float) -> bool:
 @_compiled
 def _near_edge(nodes: Array, row: int, column: int) -> bool:
     """Whether an aperture's edge is near enough a cell to cross it between its corners: a node around it is beyond."""
+    near = False
     for node in range(16):
-        if not nodes[row - 1 + node // 4, column - 1 + node % 4] <= ONE:
-            return True
-    return False
+        near = near or not nodes[row - 1 + node // 4, column - 1 + node % 4] <= ONE
+    return near
 
 
 @_compiled

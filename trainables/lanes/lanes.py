@@ -286,8 +286,11 @@ class Lanes:
         with self._lock:  # not earlier: the board must not hear of a new lane of that name before
             self._alive.discard(name)
             self._losing.discard(name)
+            told, hope = hope, len(self._broken) < self.most  # another one may have broken meanwhile
             self._hopeless = not hope and not self._alive
             waits = "; without a lane the search waits until there is room" if hope and not self._alive else ""
+        if self._hopeless and told:
+            ray.get(self.board.give_up.remote(reason))
         self._told(f"warning: {reason}{waits}", self.count)
 
     def _give_up(self) -> None:
