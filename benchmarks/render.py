@@ -169,8 +169,8 @@ def splatting(local: Any, rays: int) -> None:
     import torch
     from deeplens.imgsim import forward_integral
 
-    from deeplens_workers.geolens import one_thread
     from deeplens_workers.splat import MOMENTS, splat_hits
+    from deeplens_workers.threads import one_thread
 
     tracer, count = local.tracer, 8192
     objects = tracer.object_points(np.array([[0.3, 0.4, -1e4]]))
@@ -191,9 +191,9 @@ def tracing_alone(local: Any, points: Any) -> None:
     """Nanoseconds per ray of DeepLens' tracing as we call it, and without what that call takes care of; chief rays."""
     import torch
 
-    from deeplens_workers.geolens import one_thread
     from deeplens_workers.pupil import find_pupils
     from deeplens_workers.raytrace import RAY_BLOCK
+    from deeplens_workers.threads import one_thread
 
     tracer, lens, wave = local.tracer, local.tracer._lens, np.array([0.587])
     objects = tracer.object_points(np.array([[0.3, 0.4, -1e4]]))

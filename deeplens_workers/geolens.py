@@ -16,6 +16,7 @@ import torch
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.import_cost import placeholders
 from deeplens_workers.psf_data import DEEPLENS_UM, LONGEST_UM
+from deeplens_workers.threads import one_thread
 
 # DeepLens draws with one, saves pictures with another and scores them with the third: nearly all of the time its import takes.
 with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torchvision", "torchvision.utils", "lpips"):
@@ -24,7 +25,7 @@ with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torc
 
 # Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
 CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
-__all__ = ["GeoLens", "Ray", "is_centred", "load_lenses", "one_thread", "rays_through"]
+__all__ = ["GeoLens", "Ray", "is_centred", "load_lenses", "rays_through"]
 
 
 def load_lenses(text: str, glasses: tuple[str, ...]) -> tuple[float, tuple[GeoLens, GeoLens, GeoLens]]:
@@ -93,14 +94,3 @@ def is_centred(surface: object) -> bool:
         and float(getattr(surface, "pos_y", 0.0)) == 0.0
         and (tilt is None or torch.equal(tilt.abs().cpu(), torch.tensor([0.0, 0.0, 1.0], dtype=tilt.dtype)))
     )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread: actors are the parallelism, and sums keep their order only then."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

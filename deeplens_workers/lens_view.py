@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeplens_workers.geolens import one_thread
 from deeplens_workers.glasses import find_glass
 from deeplens_workers.kernels import Tracing
 from deeplens_workers.lens_file import LensFile
@@ -24,6 +23,7 @@ from deeplens_workers.raytrace import RayTracer
 from deeplens_workers.render import KernelRenderer
 from deeplens_workers.sampling import sobol
 from deeplens_workers.splat import disc_points
+from deeplens_workers.threads import one_thread
 
 Array = NDArray[np.float64]
 

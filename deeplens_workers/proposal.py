@@ -8,13 +8,13 @@ from itertools import product
 import numpy as np
 import torch
 
-from deeplens_workers.geolens import one_thread
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.pupil import find_pupils
 from deeplens_workers.raytrace import RayTracer
 from deeplens_workers.sampling import sobol
 from deeplens_workers.splat import disc_points
+from deeplens_workers.threads import one_thread
 from spaces.errors import SpaceError
 
 FIELDS = 7  # from the centre to the corner

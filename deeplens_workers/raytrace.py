@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeplens_workers.geolens import GeoLens, Ray, is_centred, load_lenses, one_thread, rays_through
+from deeplens_workers.geolens import GeoLens, Ray, is_centred, load_lenses, rays_through
 from deeplens_workers.lens_file import LensFile
+from deeplens_workers.threads import one_thread
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeplens_workers.geolens import one_thread
 from deeplens_workers.kernels import Kernels, Tracing
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pooling import area_weights
@@ -26,6 +25,7 @@ from deeplens_workers.pupil_map import GRID, PupilMaps, trace_maps
 from deeplens_workers.raytrace import RAY_BLOCK, Pupils, RayTracer
 from deeplens_workers.sampling import PupilSamples, scramble
 from deeplens_workers.splat import MOMENTS, splat_hits, splat_map
+from deeplens_workers.threads import one_thread
 
 Array = NDArray[np.float64]
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-import torch
+from collections.abc import Callable
 
 LEAST_CALLS, LONG = 3, 0.3
 """Calls that are timed, and seconds for which short ones go on."""
@@ -21,14 +18,3 @@ def fastest[Result](call: Callable[[], Result]) -> tuple[Result, float]:
         result = call()
         seconds.append(time.perf_counter() - began)
     return result, min(seconds)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch computes on one thread of the CPU meanwhile."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

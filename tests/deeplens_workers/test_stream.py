@@ -42,7 +42,7 @@ def test_a_point_without_light_is_told_before_training_and_no_actor_is_left(ray_
     from ray.util import list_named_actors
 
     # A kernel of one small pixel far out of focus: hardly any ray falls into it.
-    data = streamed(depths_mm=(-200, -100), pixel_pitch_um=0.01, trace_px=1, kernel_px=1)
+    data = streamed(depths_mm=(-200, -100), pixel_pitch_um=0.01, trace_px=2, kernel_px=1)
     lens = find_lens(data.lens)
     with pytest.raises(ValueError, match="no light of field point"), streaming(data, lens, seed=0, actors=1):
         pass

@@ -214,8 +214,8 @@ def test_no_home_and_a_read_only_program(tmp_path):
     arguments = [*prefix, *new_run(tmp_path, "homeless")]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert str(home) in done.stdout
-    assert str(tmp_path / "tmp" / f"psf-search-{os.getuid()}") in done.stdout
+    assert str(home) in done.stderr
+    assert str(tmp_path / "tmp" / f"psf-search-{os.getuid()}") in done.stderr
     assert not home.parent.exists()
 
 

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from deeplens_workers.threads import one_thread
 from spaces.seeding import named_seed
 from trainables.images.data import LEVELS, ImageSplit, Space, nats_of_levels
 from trainables.images.evaluation import TEST_SAMPLES, VALIDATION_SAMPLES, fixed_noise
 from trainables.images.ppca import fit_bernoulli, fit_ppca, in_float32
 from trainables.learner import Judged
-from trainables.timing import fastest, one_thread
+from trainables.timing import fastest
 
 FITTED_IMAGES = 500
 """Training images by which the Bernoulli model's two numbers are chosen."""

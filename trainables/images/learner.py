@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
 from trainables.images.baselines import predict_baselines
@@ -25,7 +26,7 @@ from trainables.images.pictures import reconstruction_image, sample_image
 from trainables.images.trial import SPACES, VaeImageTrial
 from trainables.learner import Judged, Learner
 from trainables.networks.vae import VAE, VaeConfig, VaeTerms
-from trainables.timing import fastest, one_thread
+from trainables.timing import fastest
 from trainables.training.bounds import iwae
 from trainables.training.losses import Ranks, kl_loss
 

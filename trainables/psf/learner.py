@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deeplens_workers.psf_data import PsfData
+from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
 from trainables.learner import Judged, Learner
@@ -29,7 +30,7 @@ from trainables.psf.metrics import evaluate, kernel_errors, predict
 from trainables.psf.pictures import psf_image
 from trainables.psf.stream import StreamReader
 from trainables.psf.trial import CvaePsfTrial
-from trainables.timing import fastest, one_thread
+from trainables.timing import fastest
 from trainables.training.losses import Ranks
 
 
