@@ -100,6 +100,7 @@ def compare(name: str, pitch_um: float, depth_mm: float, sizes: Namespace) -> No
 
     began = time.perf_counter()
     with Renderer(lens, pitch_um, actors=2) as pool:
+        pool._actors.start()  # both: so small a request would begin with one
         request = RenderRequest(lens, points, pitch_um, tracing(rays))
         pool.render(request)
         before = pool.rays_traced
@@ -251,6 +252,7 @@ def scaling(sizes: Namespace) -> None:
     took = {}
     for actors in (1, 2):
         with Renderer(lens, pitch, actors) as pool:
+            pool._actors.start()
             for _ in range(2):
                 pool.render(request(min(256, sizes.actors_points)))
             took[actors] = timed(pool, request(sizes.actors_points))
