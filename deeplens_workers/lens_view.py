@@ -158,7 +158,7 @@ def _spot(tracer: RayTracer, field: float, data: PsfData) -> Spot:
     objects = np.repeat(place, len(waves), axis=0)
     pupils = find_pupils(tracer, objects, waves, symmetric=False)
     chief = tracer.chief_rays(place, np.array([tracer.primary_um]), pupils.take(slice(0, 1)))
-    center = tracer.pinhole_images(place) if np.isnan(chief).any() else chief
+    center = tracer.or_pinhole(chief, place)
     disc = disc_points(sobol(SPOT_RAYS), np.zeros(2, np.uint32))
     hits, valid = tracer.hits(objects, pupils.place(disc), waves)
     landed = {float(wave): 1e3 * (hit[ok] - center) for wave, hit, ok in zip(waves, hits, valid, strict=True)}

@@ -172,6 +172,10 @@ class RayTracer:
         ahead = objects[:, 2] < min(0.0, z - radius) if abs(z) < FAR_PUPIL * first else np.zeros(len(objects), bool)
         return np.where(ahead, z, 0.0), np.where(ahead, radius, first)
 
+    def or_pinhole(self, chief: Array, objects: Array) -> Array:
+        """Chief rays' sensor positions [M, 2]; as in DeepLens, the pinhole image stands for one that is vignetted (NaN)."""
+        return np.where(np.isnan(chief), self.pinhole_images(objects), chief)
+
     def hits(
         self, objects: Array, pupil: NDArray[np.floating], wavelengths_um: Array
     ) -> tuple[Array, NDArray[np.bool_]]:

@@ -236,7 +236,7 @@ class KernelRenderer:
     def _offsets(self, out: Kernels, bundles: _Bundles, tracing: Tracing) -> None:
         """Chief rays in pixels: the primary wavelength's from the pinhole image, each channel's from that."""
         pinhole = self.tracer.pinhole_images(bundles.objects)
-        primary = np.where(np.isnan(bundles.chief[:, 0]), pinhole, bundles.chief[:, 0])
+        primary = self.tracer.or_pinhole(bundles.chief[:, 0], bundles.objects)
         lateral = bundles.chief[:, 1:] - bundles.chief[:, :1]  # NaN where either is vignetted
         shares = np.array(
             [[dict(channel).get(wave, 0.0) for wave in tracing.wavelengths] for channel in tracing.channels]

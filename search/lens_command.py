@@ -14,7 +14,7 @@ from deeplens_workers.preparation import fill_in, optics, origins
 from deeplens_workers.psf_data import PsfData
 from results.fitting import WIDEST, FittingTable
 from results.run_directory import RunError
-from search.options import numbers
+from search.options import ConfigurationOption, SensorOption, numbers
 from spaces.disk import full_disk
 from spaces.errors import SpaceError, check
 from spaces.files import replacing
@@ -28,10 +28,8 @@ def lens(
     out: Annotated[
         Path | None, typer.Option(help="Directory of the drawings.", show_default="results/lenses/NAME")
     ] = None,
-    sensor: Annotated[str | None, typer.Option(metavar="WxH", help="Sensor in mm; default: the lens file's.")] = None,
-    configuration: Annotated[
-        int | None, typer.Option(min=1, help="Which of the lens file's configurations; default: the first.")
-    ] = None,
+    sensor: SensorOption = None,
+    configuration: ConfigurationOption = None,
     depth: Annotated[float | None, typer.Option(help="Object distance in mm, negative; default: the file's.")] = None,
 ) -> None:
     """Show what is read from a lens file: surfaces, optics, warnings; a drawing, spots, distortion, illumination."""

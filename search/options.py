@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from spaces.errors import SpaceError
+
+SensorOption = Annotated[str | None, typer.Option(metavar="WxH", help="Sensor in mm; default: the lens file's.")]
+ConfigurationOption = Annotated[
+    int | None, typer.Option(min=1, help="Which of the lens file's configurations; default: the first.")
+]
 
 
 def numbers(option: str, text: str, separator: str = ",", kind: type[float] = float) -> list[Any]:

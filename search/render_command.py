@@ -20,7 +20,7 @@ from deeplens_workers.psf_data import PsfData
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from deeplens_workers.telemetry import rates
 from results.run_directory import RunError
-from search.options import numbers
+from search.options import ConfigurationOption, SensorOption, numbers
 from search.plan import check_writable
 from search.process import start_ray
 from spaces.disk import full_disk
@@ -49,10 +49,8 @@ def render(
     wavelengths: Annotated[
         str | None, typer.Option(metavar="UM,...", help="One channel each; default: the lens file's.")
     ] = None,
-    sensor: Annotated[str | None, typer.Option(metavar="WxH", help="Sensor in mm; default: the lens file's.")] = None,
-    configuration: Annotated[
-        int | None, typer.Option(min=1, help="Which of the lens file's configurations; default: the first.")
-    ] = None,
+    sensor: SensorOption = None,
+    configuration: ConfigurationOption = None,
     pixel_pitch: Annotated[
         float | None, typer.Option(metavar="UM", help="Sensor pixel pitch; default: as the spots are large.")
     ] = None,
