@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -115,19 +116,29 @@ def cgroup():
     made.remove()
 
 
+GROWING = "import sys; held = [bytearray(b'x' * 2**24) for line in sys.stdin]"
+"""A program that takes 16 MB of memory for each line it reads. Ray's workers are killed before it: Ray asks the kernel for that."""
+
+
 def test_a_worker_killed_for_memory_costs_nothing_but_time(tmp_path, cgroup):
-    """There is memory for one lane of two, which is said. Then there is less for a moment, and the kernel kills a process of Ray's."""
+    """There is memory for one lane of two, which is said. Then another program wants it, and the kernel kills a process of Ray's."""
     size = 2400 * 2**20
     cgroup.limit(size)
     with search(tmp_path, cgroup.around(new_run(tmp_path, "killed", "budget.quick.steps=400"))) as process:
         assert "1 lanes instead of 2" in printed_until(process, "on 1 lanes")
         printed_until(process, "[1/")
 
-        def killed():
-            cgroup.limit(cgroup.used() - 2**25)  # ever less, as far as the kernel finds something to give back
-            return cgroup.kills()
+        cgroup.limit(cgroup.used())
+        with subprocess.Popen(cgroup.around([sys.executable, "-c", GROWING]), stdin=subprocess.PIPE) as other:
 
-        wait_until(killed)
+            def killed():
+                with suppress(BrokenPipeError):
+                    other.stdin.write(b"\n")
+                    other.stdin.flush()
+                return cgroup.kills()
+
+            wait_until(killed)
+            other.kill()
         cgroup.limit(size)
         rest = process.stdout.read()
         assert process.wait() == 0, rest + (tmp_path / "errors").read_text()
