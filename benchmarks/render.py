@@ -99,7 +99,7 @@ def compare(name: str, pitch_um: float, depth_mm: float, sizes: Namespace) -> No
         rays = rays * 3 // 2 if rays & (rays - 1) == 0 else rays * 4 // 3
 
     began = time.perf_counter()
-    with Renderer(lens, pitch_um, actors=2) as pool:
+    with Renderer(lens, actors=2) as pool:
         pool._actors.start()  # both: so small a request would begin with one
         request = RenderRequest(lens, points, pitch_um, tracing(rays))
         pool.render(request)
@@ -251,7 +251,7 @@ def scaling(sizes: Namespace) -> None:
 
     took = {}
     for actors in (1, 2):
-        with Renderer(lens, pitch, actors) as pool:
+        with Renderer(lens, actors) as pool:
             pool._actors.start()
             for _ in range(2):
                 pool.render(request(min(256, sizes.actors_points)))

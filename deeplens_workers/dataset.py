@@ -13,6 +13,7 @@ from deeplens_workers import cache as kernel_cache
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pool import Progress, Renderer
+from deeplens_workers.pooling import fine_px
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.telemetry import count
 from spaces import store
@@ -28,14 +29,12 @@ FOCUS_SHARED = 32
 
 @dataclass(frozen=True)
 class PsfDataset:
-    """Cache entries of the three sets (see `deeplens_workers.cache.read`), and what it took to have them.
+    """Cache entries of the sets (see `requests`, `deeplens_workers.cache.read`), and what it took to have them.
 
     `rays_traced` is 0 when every set was cached. `warnings` are sentences for the user.
     """
 
-    train: Path
-    validation: Path
-    test: Path
+    sets: dict[str, Path]
     rays_traced: int
     warnings: list[str]
 
@@ -73,21 +72,58 @@ def _distances(data: PsfData) -> list[tuple[float, ...]]:
     return [data.depths_mm, *([data.focus_mm] if data.focus_mm else [])]
 
 
-def positions(data: PsfData, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Field points [N, 3 or 4] of the sets train, validation and test.
+def in_frame(data: PsfData, points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Where kernels to train on are traced for field points [N, 3 or 4].
 
-    train: the grid, see `grid_points`. It does not depend on the seed.
-    validation, test: see `random_points`; between the grid's points, its depths and its focus distances. The seed and the
-        set's name determine them, so the sets are disjoint and each is unmoved by the other's size.
+    In the meridional frame that is the place on the +x axis as far from the sensor's centre; x may there exceed 1.
+    """
+    if data.frame == "sensor":
+        return points
+    turned = points.copy()
+    turned[:, 0], turned[:, 1] = np.hypot(points[:, 0], aspect(data) * points[:, 1]), 0.0
+    return turned
+
+
+def aspect(data: PsfData) -> float:
+    """Height of the sensor over its width."""
+    assert data.lens_facts is not None
+    width, height = data.lens_facts.sensor_mm
+    return height / width
+
+
+def meridional_grid(data: PsfData) -> NDArray[np.float32]:
+    """About `train_points` points [N, 3 or 4] on the +x axis for an interpolation that turns kernels.
+
+    Levels of the radius, of depth and of focus are even, in vergence where they are distances. There are three times as
+    many of the radius: along it kernels change most.
+    """
+    ranges = [(1 / max(one), 1 / min(one)) for one in _distances(data)]
+    varying = sum(low != high for low, high in ranges)
+    levels = max(2, round((data.train_points / 3) ** (1 / (1 + varying)))) if varying else 1
+    radii = np.linspace(0, np.hypot(1, aspect(data)), max(4, data.train_points // levels**varying))
+    distances = [1 / np.linspace(*ends, levels if ends[0] != ends[1] else 1) for ends in ranges]
+    grid = np.meshgrid(*[radii, np.zeros(1), *distances][::-1], indexing="ij")[::-1]
+    return np.stack(grid, axis=-1).reshape(-1, len(grid)).astype(np.float32)
+
+
+def positions(data: PsfData, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Field points [N, 3 or 4] of each set.
+
+    grid: see `grid_points`. It does not depend on the seed. Without `train_points` it is what is trained on, `train`.
+    train, validation, test: see `random_points`; between the grid's points, its depths and its focus distances. The seed and
+        the set's name determine them, so the sets are disjoint and each is unmoved by the other's size.
+    turned: in the meridional frame, see `meridional_grid`.
     """
     counts = data.kernels()
-    held_out = {
-        name: random_points(
-            data, counts[name], np.random.default_rng(named_seed(seed, "positions", name)), FOCUS_SHARED
-        )
-        for name in ("validation", "test")
+    drawn = {
+        name: random_points(data, count, np.random.default_rng(named_seed(seed, "positions", name)), FOCUS_SHARED)
+        for name, count in counts.items()
+        if name in ("validation", "test") or (name == "train" and data.train_points)
     }
-    return {"train": grid_points(data), **held_out}
+    if not data.train_points:
+        return {"train": grid_points(data), **drawn}
+    found = {**drawn, "train": in_frame(data, drawn["train"]), "grid": grid_points(data)}
+    return found if data.frame == "sensor" else {**found, "turned": meridional_grid(data)}
 
 
 def tracings(data: PsfData) -> tuple[Tracing, Tracing]:
@@ -105,19 +141,28 @@ def tracings(data: PsfData) -> tuple[Tracing, Tracing]:
     return replace(held_out, rays=data.rays, noise=data.noise), held_out
 
 
+def training(data: PsfData) -> tuple[float, Tracing]:
+    """Pixel pitch in um and rays of the kernels to train on: in the meridional frame of half the pitch, to be turned."""
+    tracing, _ = tracings(data)
+    if data.frame == "sensor":
+        return data.pixel_pitch_um, tracing
+    samples = fine_px(data.trace_px, data.kernel_px)
+    fine = replace(tracing, trace_px=2 * data.trace_px, kernel_px=samples, pooling="smooth")
+    return data.pixel_pitch_um / 2, fine
+
+
 def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
     """What to render for each set."""
-    training, held_out = tracings(data)
-    return {
-        name: RenderRequest(lens, points, data.pixel_pitch_um, training if name == "train" else held_out)
-        for name, points in positions(data, seed).items()
-    }
+    on_sensor, held_out = tracings(data)
+    how = dict.fromkeys(("validation", "test"), (data.pixel_pitch_um, held_out))
+    how |= {"grid": (data.pixel_pitch_um, on_sensor), "train": training(data), "turned": training(data)}
+    return {name: RenderRequest(lens, points, *how[name]) for name, points in positions(data, seed).items()}
 
 
 def render_dataset(
     data: PsfData, lens: LensFile, seed: int, cache: Path, actors: int, progress: Progress | None = None
 ) -> PsfDataset:
-    """Have the three sets in the cache, rendering what is missing or corrupt.
+    """Have the sets in the cache, rendering what is missing or corrupt.
 
     Args:
         data: the study's data section.
@@ -139,7 +184,7 @@ def render_dataset(
         count("psf_search_cache_hits", len(wanted[name].points) * len(wanted[name].tracing.channels))
     total = sum(len(wanted[name].points) for name in missing)
     done = all_rays = 0
-    with Renderer(lens, data.pixel_pitch_um, actors) as renderer:
+    with Renderer(lens, actors) as renderer:
         for name in missing:
 
             def report(points: int, _: int, rays: int, before: tuple[int, int] = (done, all_rays)) -> None:
@@ -152,8 +197,9 @@ def render_dataset(
             all_rays += int(kernels.rays.sum())
         rays_traced = renderer.rays_traced
     store.evict(cache, keep=entries.values())
-    warnings += sampling_warnings(kernel_cache.read(entries["train"]), data)
-    return PsfDataset(**entries, rays_traced=rays_traced, warnings=warnings)
+    on_sensor = entries["grid"] if data.train_points else entries["train"]
+    warnings += sampling_warnings(kernel_cache.read(on_sensor), data)
+    return PsfDataset(entries, rays_traced=rays_traced, warnings=warnings)
 
 
 def sampling_warnings(kernels: Kernels, data: PsfData) -> list[str]:

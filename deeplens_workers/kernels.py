@@ -17,6 +17,7 @@ from deeplens_workers.lens_file import LensFile
 # Wavelengths in um and their weights, relative to each other: the light that one channel gathers.
 Channel = tuple[tuple[float, float], ...]
 Model = Literal["geometric", "coherent", "huygens"]
+Pooling = Literal["area", "smooth"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Tracing:
         noise: relative L2 noise that each wavelength's kernel may have; None takes `rays` as they are.
         model: DeepLens' model of the PSF.
         recenter: centre kernels on the chief ray of the primary wavelength; otherwise on the pinhole image.
+        pooling: "area" gives what pixels gather; "smooth" samples of a smoothed density, which can be turned
+            (`deeplens_workers.pooling`).
     """
 
     channels: tuple[Channel, ...]
@@ -42,6 +45,7 @@ class Tracing:
     noise: float | None = None
     model: Model = "geometric"
     recenter: bool = True
+    pooling: Pooling = "area"
 
     @cached_property
     def wavelengths(self) -> tuple[float, ...]:

@@ -47,13 +47,12 @@ class RenderActors:
 
     Args:
         lens: a checked lens file.
-        pixel_pitch_um: sensor pixel pitch in micrometres.
         count: how many.
         name: what the Ray dashboard shows, before a number.
     """
 
-    def __init__(self, lens: LensFile, pixel_pitch_um: float, count: int, name: str = "renderer") -> None:
-        self._lens, self._pixel_pitch_um, self.count, self._name = lens, pixel_pitch_um, count, name
+    def __init__(self, lens: LensFile, count: int, name: str = "renderer") -> None:
+        self._lens, self.count, self._name = lens, count, name
         self._deaths = 0
         self.handles: list[Any] = []
 
@@ -87,13 +86,13 @@ class RenderActors:
 
     def here(self) -> _RenderActor:
         """What an actor does, in this process."""
-        return _RenderActor(self._lens, self._pixel_pitch_um)
+        return _RenderActor(self._lens)
 
     def _new(self) -> Any:
         import ray
 
         actor = ray.remote(num_cpus=1)(_RenderActor).options(name=f"{self._name}-{next(_numbers)}")
-        return actor.remote(self._lens, self._pixel_pitch_um)
+        return actor.remote(self._lens)
 
 
 class Renderer:
@@ -103,13 +102,12 @@ class Renderer:
 
     Args:
         lens: a checked lens file.
-        pixel_pitch_um: sensor pixel pitch in micrometres.
         actors: number of Ray actors with one CPU each; 0 renders in this process.
     """
 
-    def __init__(self, lens: LensFile, pixel_pitch_um: float, actors: int) -> None:
-        self._optics = (lens, pixel_pitch_um)
-        self._actors = RenderActors(lens, pixel_pitch_um, actors)
+    def __init__(self, lens: LensFile, actors: int) -> None:
+        self._lens = lens
+        self._actors = RenderActors(lens, actors)
         self._local = None if actors else self._actors.here()
         self.rays_traced = 0
         """Rays that were traced for the results so far; a dead actor's are not known."""
@@ -133,7 +131,7 @@ class Renderer:
             ValueError: DeepLens cannot load the lens, or no light of a point reaches its kernel.
             RenderError: actors kept dying.
         """
-        assert (request.lens, request.pixel_pitch_um) == self._optics
+        assert request.lens == self._lens
         chunks = _chunks(request.points, self._chunk(request))
         rendered = Kernels.empty(len(request.points), len(request.tracing.channels), request.tracing.kernel_px)
         done = rays = 0
@@ -156,7 +154,7 @@ class Renderer:
     def _here(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
         assert self._local is not None
         for index, chunk in enumerate(chunks):
-            yield index, self._local.render(request.points[chunk], request.tracing)
+            yield index, self._local.render(request.points[chunk], request.pixel_pitch_um, request.tracing)
 
     def _there(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
         """Units of work as they finish: (index, kernels). The units of a dead actor go to the front of the queue again."""
@@ -170,7 +168,8 @@ class Renderer:
             for _, actor in itertools.product(range(IN_FLIGHT), list(self._actors.handles)):
                 if waiting and sum(owner is actor for _, owner in busy.values()) < IN_FLIGHT:
                     index = waiting.popleft()
-                    busy[actor.render.remote(request.points[chunks[index]], request.tracing)] = (index, actor)
+                    asked = (request.points[chunks[index]], request.pixel_pitch_um, request.tracing)
+                    busy[actor.render.remote(*asked)] = (index, actor)
             while not (ready := ray.wait(list(busy), num_returns=1, timeout=SIGNALS_SEEN)[0]):
                 pass
             reference = ready[0]
@@ -194,17 +193,17 @@ class Renderer:
 
 
 class _RenderActor:
-    """The actor: a `KernelRenderer` in a process of its own, loaded by the first call (a constructor's error would be a death).
+    """The actor: a `KernelRenderer` for each pixel pitch, loaded by the first call (a constructor's error would be a death).
 
     The lens comes as text: another node need not have its file.
     """
 
-    def __init__(self, lens: LensFile, pixel_pitch_um: float) -> None:
-        self._lens, self._pixel_pitch_um = lens, pixel_pitch_um
-        self._renderer: Any = None
+    def __init__(self, lens: LensFile) -> None:
+        self._lens = lens
+        self._renderers: dict[float, Any] = {}
 
-    def render(self, points: NDArray[np.float32], tracing: Tracing) -> Rendered:
-        renderer = self._renderer = self._renderer or self._load()
+    def render(self, points: NDArray[np.float32], pixel_pitch_um: float, tracing: Tracing) -> Rendered:
+        renderer = self._loaded(pixel_pitch_um)
         before = renderer.rays_traced
         kernels: Kernels = renderer.render(points, tracing)
         traced = renderer.rays_traced - before
@@ -212,10 +211,12 @@ class _RenderActor:
         count("psf_search_psfs_rendered", kernels.rays.size)
         return kernels, traced
 
-    def _load(self) -> Any:
+    def _loaded(self, pixel_pitch_um: float) -> Any:
         from deeplens_workers.render import load
 
-        return load(self._lens, self._pixel_pitch_um)
+        if pixel_pitch_um not in self._renderers:
+            self._renderers[pixel_pitch_um] = load(self._lens, pixel_pitch_um)
+        return self._renderers[pixel_pitch_um]
 
 
 def _chunks(points: NDArray[np.float32], size: int) -> list[NDArray[np.int64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deeplens_workers.cache import key
-from deeplens_workers.dataset import render_dataset, requests
+from deeplens_workers.dataset import aspect, render_dataset, requests
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.lens_file import LENSES, LensFile, find_lens
 from deeplens_workers.lens_files.conditions import ASKED
@@ -52,7 +53,9 @@ class PsfPreparation(Preparation[PsfData]):
                 progress(done, total, rates(done * channels, rays, time.monotonic() - began))
 
         rendered = render_dataset(data, _lens(source), seed, cache, actors, report)
-        sets = {name: str(getattr(rendered, name).resolve()) for name in ("train", "validation", "test")}
+        sets = {name: str(entry.resolve()) for name, entry in rendered.sets.items()}
+        if data.frame == "meridional":
+            sets["turning"] = json.dumps({"trace_px": data.trace_px, "aspect": aspect(data)})
         return Prepared(sets, {RAYS: rendered.rays_traced}, tuple(rendered.warnings))
 
     @contextmanager

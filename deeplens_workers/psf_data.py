@@ -70,7 +70,14 @@ class PsfData(DataSection):
     pixel_pitch_um: NonNegativeFloat = Field(
         0.0, description="sensor pixel pitch in micrometres; 0: proposed from the lens' spots"
     )
-    grid: tuple[int, int] = Field((20, 20), description="training points along x and y, over [-1, 1] each")
+    grid: tuple[int, int] = Field((20, 20), description="points along x and y, over [-1, 1] each")
+    train_points: NonNegativeInt = Field(
+        0, description="random positions to train on; the grid is then interpolation's alone; 0: train on the grid"
+    )
+    frame: Literal["sensor", "meridional"] = Field(
+        "sensor",
+        description="of training kernels: meridional ones, of points on the +x axis, are turned to any azimuth of a centred lens",
+    )
     depths_mm: tuple[float, ...] = Field(
         (), description="object distances, negative; none: as in the lens file; several add a condition"
     )
@@ -145,6 +152,10 @@ class PsfData(DataSection):
             raise ValueError(f"`noise` can be asked for only of psf_model geometric, but got {self.psf_model}")
         if self.stream is not None and self.psf_model != "geometric":
             raise ValueError(f"`stream` goes with psf_model geometric, the only fast one, but got {self.psf_model}")
+        if self.frame == "meridional" and not (self.train_points or self.stream):
+            raise ValueError("frame meridional needs `train_points >= 1` or `stream`: a grid is of the sensor")
+        if self.frame == "meridional" and (self.psf_model != "geometric" or not self.recenter):
+            raise ValueError("frame meridional goes with psf_model geometric and `recenter: true`")
         if self.held_out_rays < 8 * self.rays:
             raise ValueError(
                 "`held_out_rays >= 8 * rays` must hold, so that the held-out kernels' noise hides no difference, "
@@ -165,10 +176,12 @@ class PsfData(DataSection):
     def kernels(self) -> dict[str, int]:
         """Number of field points in each set, all depths and focus distances."""
         each = len(self.depths_mm) * max(1, len(self.focus_mm))
+        grid = self.grid[0] * self.grid[1] * each
         return {
-            "train": self.grid[0] * self.grid[1] * each,
+            "train": self.train_points or grid,
             "validation": self.validation_points * each,
             "test": self.test_points * each,
+            **({"grid": grid} if self.train_points else {}),
         }
 
     def channels(self) -> tuple[tuple[tuple[float, float], ...], ...]:
@@ -183,4 +196,5 @@ class PsfData(DataSection):
         kernels = self.kernels()
         held_out = kernels["validation"] + kernels["test"]
         waves = sum(len(channel) for channel in self.channels())
-        return waves * (kernels["train"] * self.rays + held_out * self.held_out_rays)
+        training = (1 + (self.frame == "meridional")) * kernels["train"] + kernels.get("grid", 0)
+        return waves * (training * self.rays + held_out * self.held_out_rays)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deeplens_workers.kernels import Kernels, Tracing
 from deeplens_workers.lens_file import LensFile
-from deeplens_workers.pooling import area_weights
+from deeplens_workers.pooling import area_weights, smooth_weights
 from deeplens_workers.pupil import find_pupils
 from deeplens_workers.pupil_map import GRID, PupilMaps, trace_maps
 from deeplens_workers.raytrace import RAY_BLOCK, Pupils, RayTracer
@@ -100,7 +100,7 @@ class KernelRenderer:
         rendered = Kernels.empty(len(places), len(tracing.channels), tracing.kernel_px)
         with torch.inference_mode(), one_thread():
             bundles = self._trace(places, tracing)
-            weights = area_weights(tracing.trace_px, tracing.kernel_px)
+            weights = _weights(tracing)
             one = self._point if tracing.model == "geometric" else self._wave_point
             for i in range(len(places)):
                 one(rendered, i, places[i], bundles, tracing, weights)
@@ -174,7 +174,9 @@ class KernelRenderer:
             area = outwards[:, 0] * turning
         return np.where(np.isnan(area), np.square(self.tracer.foclen / objects[:, 2]), np.abs(area))
 
-    def _point(self, out: Kernels, i: int, point: Array, bundles: _Bundles, tracing: Tracing, weights: Array) -> None:
+    def _point(
+        self, out: Kernels, i: int, point: Array, bundles: _Bundles, tracing: Tracing, weights: Array | None
+    ) -> None:
         samples = PupilSamples(tracing.seed, point)
         for c, channel in enumerate(tracing.channels):
             total, moments, count = None, np.zeros(MOMENTS), 0
@@ -255,7 +257,7 @@ class KernelRenderer:
         out.lateral_color_px[:] = np.einsum("nab,ncb->nca", turn, lateral[bundles.index])
 
     def _wave_point(
-        self, out: Kernels, i: int, point: Array, bundles: _Bundles, tracing: Tracing, weights: Array
+        self, out: Kernels, i: int, point: Array, bundles: _Bundles, tracing: Tracing, weights: Array | None
     ) -> None:
         """One point of a wave-optical model, which DeepLens computes by itself; it tells neither radius nor loss."""
         row, waves = bundles.index[i], len(tracing.wavelengths)
@@ -290,7 +292,9 @@ def _by_focus(points: NDArray[np.floating]) -> Iterator[tuple[float | None, NDAr
         yield float(focus_mm), np.flatnonzero(points[:, 3] == focus_mm)
 
 
-def _integrate(add: AddRays, samples: PupilSamples, tracing: Tracing, weights: Array) -> tuple[Array, Array, int]:
+def _integrate(
+    add: AddRays, samples: PupilSamples, tracing: Tracing, weights: Array | None
+) -> tuple[Array, Array, int]:
     """Pooled kernel [K, K] and moments, summed over rays, and how many rays.
 
     For a given noise, two samples of their own are doubled until half their difference, relative to their sum, is below it:
@@ -312,8 +316,15 @@ def _integrate(add: AddRays, samples: PupilSamples, tracing: Tracing, weights: A
         first, last = last, 2 * last
 
 
-def _pooled(kernel: NDArray[Any], weights: Array) -> NDArray[Any]:
-    return kernel if weights.shape[0] == weights.shape[1] else np.asarray(weights @ kernel @ weights.T)
+def _weights(tracing: Tracing) -> Array | None:
+    """What makes kernels of traced ones; None: these are kernels."""
+    if tracing.pooling == "smooth":
+        return smooth_weights(tracing.trace_px, tracing.kernel_px)
+    return None if tracing.trace_px == tracing.kernel_px else area_weights(tracing.trace_px, tracing.kernel_px)
+
+
+def _pooled(kernel: NDArray[Any], weights: Array | None) -> NDArray[Any]:
+    return kernel if weights is None else np.asarray(weights @ kernel @ weights.T)
 
 
 def load(lens: LensFile, pixel_pitch_um: float) -> KernelRenderer:

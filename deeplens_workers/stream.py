@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplens_workers.dataset import random_points, tracings
+from deeplens_workers.dataset import in_frame, random_points, training
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pool import IN_FLIGHT, RenderActors, cause
 from deeplens_workers.psf_data import PsfData
@@ -59,7 +59,8 @@ def slots(data: PsfData) -> int:
 
 def chunk_points(data: PsfData, seed: int, index: int) -> NDArray[np.float32]:
     """The field points [CHUNK, 3 or 4] of chunk `index` of a run's sequence, all with one focus distance."""
-    return random_points(data, CHUNK, np.random.default_rng(named_seed(seed, "stream", index)), share=CHUNK)
+    rng = np.random.default_rng(named_seed(seed, "stream", index))
+    return in_frame(data, random_points(data, CHUNK, rng, share=CHUNK))
 
 
 class KernelStream:
@@ -74,7 +75,7 @@ class KernelStream:
     def __init__(self, data: PsfData, seed: int, actors: RenderActors) -> None:
         assert data.stream is not None
         self._data, self._seed, self._actors = data, seed, actors
-        self._tracing, _ = tracings(data)
+        self._how = training(data)
         self._buffer: deque[Chunk] = deque(maxlen=slots(data))
         self._draws_per_chunk = CHUNK * data.stream.reuse
         self._drawn: dict[str, int] = {}
@@ -158,7 +159,7 @@ class KernelStream:
         points = chunk_points(self._data, self._seed, index)
         actor = self._actors.handles[place]
         try:
-            rendered, traced = await actor.render.remote(points, self._tracing)
+            rendered, traced = await actor.render.remote(points, *self._how)
         except ray.exceptions.RayTaskError as error:
             raise cause(error) from None
         except ray.exceptions.RayError as error:  # the renderer, its node or the result on its way is lost
@@ -190,7 +191,7 @@ def streaming(data: PsfData, lens: LensFile, seed: int, actors: int) -> Iterator
     """
     import ray
 
-    renderers = RenderActors(lens, data.pixel_pitch_um, actors, name="stream-renderer")
+    renderers = RenderActors(lens, actors, name="stream-renderer")
     actor = ray.remote(num_cpus=0, max_restarts=RESTARTS, max_task_retries=RESTARTS)(KernelStream)
     stream = actor.options(name=STREAM).remote(data, seed, renderers)
     try:

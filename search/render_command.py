@@ -139,7 +139,7 @@ def _rendered(request: RenderRequest, actors: int) -> Kernels:
         start_ray(num_cpus=actors, include_dashboard=False)
     with (
         Progress(*columns, console=console, transient=True) as progress,
-        Renderer(request.lens, request.pixel_pitch_um, actors) as renderer,
+        Renderer(request.lens, actors) as renderer,
     ):
         task = progress.add_task("render", total=len(request.points), rate="")
         channels = len(request.tracing.channels)

@@ -26,12 +26,12 @@ ray.init(address=cluster.address)
 
 lens, points = find_lens("cooke_triplet_50mm"), at_depth(np.random.default_rng(0).uniform(-1, 1, (300, 2)), -1e4)
 request = RenderRequest(lens, points, 3.2, tracing(256))
-with Renderer(lens, 3.2, actors=2) as renderer:
+with Renderer(lens, actors=2) as renderer:
     renderer._actors.start()  # both: a small set would be rendered by one
     rendered = renderer.render(request)
     assert len({ray.get(actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()))
                 for actor in renderer._actors.handles}) == 2
-assert rendered.kernels.tobytes() == Renderer(lens, 3.2, actors=0).render(request).kernels.tobytes()
+assert rendered.kernels.tobytes() == Renderer(lens, actors=0).render(request).kernels.tobytes()
 
 with streaming(streamed(), lens, SEED, actors=2) as actor:
     read = ray.remote(num_cpus=0)(lambda actor: StreamReader(actor, CONDITIONS).train.kernels.sum().item())

@@ -28,7 +28,7 @@ def in_process():
     """Kernels rendered in this process, by request; the reference for every number of actors."""
 
     def render(request):
-        return Renderer(request.lens, request.pixel_pitch_um, actors=0).render(request)
+        return Renderer(request.lens, actors=0).render(request)
 
     return render
 
@@ -36,7 +36,7 @@ def in_process():
 def test_progress_counts_points_and_the_result_is_in_order(make_request, renderer):
     request = make_request(150)
     seen: list[tuple[int, ...]] = []
-    rendered = Renderer(request.lens, 3.2, actors=0).render(request, lambda *told: seen.append(told))
+    rendered = Renderer(request.lens, actors=0).render(request, lambda *told: seen.append(told))
     assert seen == [(points, 150, points * 3 * 256) for points in (64, 128, 150)]
     assert_same_bits(rendered, renderer("cooke_triplet_50mm").render(request.points, request.tracing))
 
@@ -53,7 +53,7 @@ def test_two_actors_one_of_them_killed_give_the_same_bits(make_request, in_proce
             victims.append(pid_of(renderer._actors.handles[0]))
             os.kill(victims[0], signal.SIGKILL)
 
-    with Renderer(request.lens, 3.2, actors=2) as renderer:
+    with Renderer(request.lens, actors=2) as renderer:
         rendered = renderer.render(request, kill_one)
         survivors = list(renderer._actors.handles)
         assert victims[0] not in {pid_of(actor) for actor in survivors}
@@ -69,7 +69,7 @@ def test_rays_and_kernels_are_counted_where_prometheus_reads_them(make_request, 
     import ray
 
     request = make_request(10)
-    with Renderer(request.lens, 3.2, actors=1) as renderer:
+    with Renderer(request.lens, actors=1) as renderer:
         renderer.render(request)
         [actor] = renderer._actors.handles
         worker = ray.get(actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_worker_id()))
@@ -92,7 +92,7 @@ def test_rays_and_kernels_are_counted_where_prometheus_reads_them(make_request, 
 def test_one_actor_gives_the_same_bits_and_its_deaths_are_bounded(make_request, in_process, ray_session, monkeypatch):
     request = make_request(20)
     monkeypatch.setattr(pool, "MAX_DEATHS", 0)
-    with Renderer(request.lens, 3.2, actors=1) as renderer:
+    with Renderer(request.lens, actors=1) as renderer:
         assert_same_bits(renderer.render(request), in_process(request))
         dark = make_request(1, points=np.array([[5, 5, -10000]], dtype=np.float32))
         with pytest.raises(ValueError, match="no light of field point"):

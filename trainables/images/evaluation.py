@@ -90,7 +90,7 @@ def evaluate(network: VAE, split: ImageSplit) -> dict[str, float]:
         "val/bpd": nll / (shown.elements * math.log(2)),
         "val/elbo": -nelbo,
         "val/iwae_gap": nelbo - nll,
-        "val/kl": float(gaussian_kl(posterior, standard_normal(posterior)).sum(dim=1).mean()),
+        "val/kl": float(gaussian_kl(posterior, standard_normal(posterior.mu)).sum(dim=1).mean()),
         "val/active_units": float(active_units(posterior.mu).sum()),
         "val/psnr": float(psnr(means, x).mean()),
     }

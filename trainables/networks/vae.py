@@ -101,7 +101,7 @@ class VAE(Network):
             noise: [B, S, L] standard normal, for S samples of the posterior.
         """
         posterior = self.encode(x)
-        kl = gaussian_kl(posterior, standard_normal(posterior))
+        kl = gaussian_kl(posterior, standard_normal(posterior.mu))
         log_ratio = log_prior_ratio(posterior, noise) if noise.shape[1] > 1 else None
         return VaeTerms(self._log_likelihood(x, posterior, noise), kl, log_ratio)
 
@@ -118,9 +118,9 @@ class VAE(Network):
         return self.likelihood.log_prob(raw, repeated).view(batch, samples)
 
 
-def standard_normal(like: Gaussian) -> Gaussian:
-    """N(0, I), of the same shape."""
-    return Gaussian(torch.zeros_like(like.mu), torch.zeros_like(like.logvar))
+def standard_normal(like: Tensor) -> Gaussian:
+    """N(0, I), of the shape of a mean."""
+    return Gaussian(torch.zeros_like(like), torch.zeros_like(like))
 
 
 def log_prior_ratio(posterior: Gaussian, noise: Tensor) -> Tensor:

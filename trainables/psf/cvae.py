@@ -1,4 +1,4 @@
-"""The conditional VAE of PSF kernels: q(z|K,c), a learned prior p(z|c), and a decoder K_hat(z, c).
+"""The conditional VAE of PSF kernels: q(z|K,c), a prior p(z|c), and a decoder K_hat(z, c).
 
 In one's own rendering code:
 
@@ -6,8 +6,10 @@ In one's own rendering code:
     model = load_model("results/runs/NAME/model")
     kernels = model.predict(torch.tensor([[0.0, 0.5]]))  # x, y in [-1, 1] -> [1, C, K, K], unit sum per channel
 
-Shape legend: B = batch, C = channel, K = kernel side in pixels, L = latent dimension, P = neighbour pairs,
-d = condition dimension: x, y, then what else the model knows of depth and focus distance, in mm.
+What its networks see of a kernel are its `values`: the pixels [C, K, K], or the scores [R] of its principal components.
+
+Shape legend: B = batch, C = channel, K = kernel side in pixels, L = latent dimension, P = neighbour pairs, E = encoded
+condition, d = condition dimension: x, y, then what else the model knows of depth and focus distance, in mm.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, gaussian_kl
 from trainables.networks.mlp import MLP, FourierEncoding, GaussianMLP, LearnedVariance, constrain, scale_conditions
+from trainables.networks.vae import standard_normal
+from trainables.psf.convolutional import ConvDecoder, ConvEncoder, Norm, Upsampling
 from trainables.psf.losses import Terms
+from trainables.psf.principal import Components, expand
 from trainables.psf.trial import CvaePsfTrial
+from trainables.psf.turning import Turned, Turning
 from trainables.training.losses import squared_distance
 
 
@@ -40,12 +46,40 @@ class CvaeConfig:
     fourier_bands: int
     learned_variance: bool = False
     """The decoder's variance is a parameter."""
+    network: Literal["mlp", "conv", "basis"] = "mlp"
+    prior: Literal["learned", "standard"] = "learned"
+    encoder_layers: int = 0
+    """0: `num_layers`."""
+    components: int = 0
+    samples: int = 0
+    """Numbers of a component."""
+    turned: Turned | None = None
+    """Of `basis`: its components are of kernels on the +x axis."""
+    base_width: int = 32
+    norm: Norm = "batch"
+    upsampling: Upsampling = "transposed3"
 
     @classmethod
     def of(
-        cls, trial: CvaePsfTrial, *, channels: int, kernel_px: int, diopter_ranges: dict[str, tuple[float, float]]
+        cls,
+        trial: CvaePsfTrial,
+        *,
+        channels: int,
+        kernel_px: int,
+        diopter_ranges: dict[str, tuple[float, float]],
+        basis: Components | None = None,
+        turned: Turned | None = None,
     ) -> CvaeConfig:
-        """The network of a trial for kernels [C, K, K]."""
+        """The network of a trial for kernels [C, K, K].
+
+        Args:
+            basis, turned: of the data's kernels; for `basis` alone.
+        """
+        of_basis: dict[str, Any] = {}
+        if trial.network == "basis":
+            assert basis is not None
+            found, samples = basis.components.shape
+            of_basis = {"components": min(trial.components, found), "samples": samples, "turned": turned}
         return cls(
             channels,
             kernel_px,
@@ -55,13 +89,21 @@ class CvaeConfig:
             num_layers=trial.num_layers,
             fourier_bands=trial.fourier_bands,
             learned_variance=trial.decoder_variance == "learned",
+            network=trial.network,
+            prior=trial.prior,
+            encoder_layers=trial.encoder_layers,
+            base_width=trial.base_width,
+            norm=trial.norm,
+            upsampling=trial.upsampling,
+            **of_basis,
         )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CvaeConfig:
         """Inverse of `dataclasses.asdict`, also after a way through JSON."""
         ranges = {name: (float(low), float(high)) for name, (low, high) in values["diopter_ranges"].items()}
-        return cls(**{**values, "diopter_ranges": ranges})
+        turned = values.get("turned")
+        return cls(**{**values, "diopter_ranges": ranges, "turned": turned and Turned(**turned)})
 
     @property
     def conditions(self) -> list[str]:
@@ -70,20 +112,51 @@ class CvaeConfig:
 
 
 class CVAE(Network):
-    """CVAE with a learned prior. All methods take field points in physical units: x, y in [-1, 1], mm < 0."""
+    """CVAE with a learned prior. All methods take field points in physical units: x, y in [-1, 1], mm < 0.
 
-    def __init__(self, config: CvaeConfig) -> None:
+    Args:
+        basis: of `basis`; without it its components are zero until weights are loaded.
+    """
+
+    mean: Tensor
+    components: Tensor
+    scale: Tensor
+
+    def __init__(self, config: CvaeConfig, basis: Components | None = None) -> None:
         super().__init__()
         self.config = config
-        elements = config.channels * config.kernel_px**2
-        hidden, layers, latent = config.hidden_dim, config.num_layers, config.latent_dim
-        self.encoding = FourierEncoding(len(config.conditions), config.fourier_bands)
+        hidden, latent = config.hidden_dim, config.latent_dim
+        shallow = config.encoder_layers or config.num_layers
+        coordinates = len(config.conditions) - (config.turned is not None)
+        self.encoding = FourierEncoding(coordinates, config.fourier_bands)
         code = self.encoding.dim
-        self.encoder = GaussianMLP((elements, code), hidden, layers, latent)
-        self.prior_network = GaussianMLP((code,), hidden, layers, latent)
-        self.decoder = MLP((latent, code), hidden, layers, elements)
+        self.encoder: nn.Module
+        self.decoder: MLP | ConvDecoder
+        if config.network == "conv":
+            shape = (config.channels, config.kernel_px, config.base_width, config.norm)
+            self.encoder = ConvEncoder(*shape, latent)
+            inputs = latent if config.prior == "learned" else latent + code
+            self.decoder = ConvDecoder(inputs, *shape, config.upsampling)
+        else:
+            values = config.components or config.channels * config.kernel_px**2
+            self.encoder = GaussianMLP((values, code), hidden, shallow, latent)
+            self.decoder = MLP((latent, code), hidden, config.num_layers, values)
+        if config.prior == "learned":
+            self.prior_network = GaussianMLP((code,), hidden, shallow, latent)
         if config.learned_variance:
             self.variance = LearnedVariance()
+        if config.network == "basis":
+            self._keep(basis)
+        if config.turned is not None:
+            self.turning = Turning(config.turned.trace_px, config.kernel_px)
+
+    def _keep(self, basis: Components | None) -> None:
+        count, samples = self.config.components, self.config.samples
+        mean = torch.zeros(samples, dtype=torch.float16) if basis is None else basis.mean
+        components = mean.new_zeros(count, samples) if basis is None else basis.components[:count].clone()
+        self.register_buffer("mean", mean)
+        self.register_buffer("components", components)
+        self.register_buffer("scale", torch.tensor(1.0 if basis is None else basis.scale))
 
     @property
     def config_dict(self) -> dict[str, Any]:
@@ -102,37 +175,42 @@ class CVAE(Network):
                 f"this model takes a tensor of points [N, {len(self.config.conditions)}]: {names}; but got {got}"
             )
         points = points.to(self.decoder.head.weight.dtype)
-        code: Tensor = self.encoding(scale_conditions(points, [*self.config.diopter_ranges.values()]))
+        scaled = scale_conditions(points, [*self.config.diopter_ranges.values()])
+        if (turned := self.config.turned) is not None:
+            height = turned.aspect * scaled[:, 1]
+            # hypot has no gradient on the axis, where every azimuth is alike.
+            radius = (scaled[:, 0].square() + height.square() + 1e-12).sqrt()
+            scaled = torch.cat([2 * radius[:, None] / turned.farthest - 1, scaled[:, 2:]], dim=1)
+        code: Tensor = self.encoding(scaled)
         return code
 
-    def encode(self, kernels: Tensor, points: Tensor) -> Gaussian:
-        """Posterior q(z|K,c) of kernels [B, C, K, K] at points [B, d]."""
-        return self._posterior(kernels, self.condition(points))
+    def encode(self, values: Tensor, points: Tensor) -> Gaussian:
+        """Posterior q(z|K,c) of kernels' values, [B, C, K, K] or [B, R], at points [B, d]."""
+        return self._posterior(values, self.condition(points))
 
     def prior(self, points: Tensor) -> Gaussian:
-        """Learned prior p(z|c) at points [B, d]."""
-        prior: Gaussian = self.prior_network(self.condition(points))
-        return prior
+        """p(z|c) at points [B, d]."""
+        return self._prior(self.condition(points))
 
     def decode(self, z: Tensor, points: Tensor) -> Tensor:
         """Kernels [B, C, K, K] of latents [B, L] at points [B, d]."""
-        return self._kernels(z, self.condition(points))
+        return self._kernels(self._values(z, self.condition(points)), points)
 
     def predict(self, points: Tensor) -> Tensor:
         """decode(mu_prior(c), c): the kernels [B, C, K, K] at points [B, d], differentiable in the points."""
         code = self.condition(points)
-        return self._kernels(self.prior_network(code).mu, code)
+        return self._kernels(self._values(self._prior(code).mu, code), points)
 
     def sample(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One draw z ~ p(z|c) per point, decoded: [B, d] -> [B, C, K, K]."""
         code = self.condition(points)
-        prior: Gaussian = self.prior_network(code)
+        prior = self._prior(code)
         noise = torch.randn(prior.mu.shape, generator=generator, device=prior.mu.device)
-        return self._kernels(prior.sample(noise), code)
+        return self._kernels(self._values(prior.sample(noise), code), points)
 
     def forward(
         self,
-        kernels: Tensor,
+        values: Tensor,
         points: Tensor,
         noise: Tensor,
         pairs: Tensor,
@@ -141,37 +219,69 @@ class CVAE(Network):
         """The loss's terms for a batch, unreduced.
 
         Args:
-            kernels, points: [B, C, K, K] and [B, d].
+            values, points: [B, C, K, K] or [B, R], and [B, d].
             noise: [B, L] standard normal, for the posterior sample.
-            pairs: [2, P, d] points of neighbours on the grid, for the smoothness term.
+            pairs: [2, P, d] neighbouring points, for the smoothness term.
             smooth_term: what must vary smoothly: "mu" ||mu_i - mu_j||^2, "kl" KL(p(z|c_i) || p(z|c_j)), or "output"
-                ||K_i - K_j||^2 of the predicted kernels. "mu" alone is also lowered by shrinking the latent space.
+                the squared distance of the predicted values. "mu" alone is also lowered by shrinking the latent space.
         """
         batch, count = len(points), pairs.shape[1]
         # The prior needs only coordinates: one call serves the batch and both ends of the pairs.
         codes = self.condition(torch.cat([points, pairs.flatten(0, 1)]))
-        mu, spread = self.prior_network(codes)
+        mu, spread = self._prior(codes)
         prior, first, second = map(Gaussian, mu.split([batch, count, count]), spread.split([batch, count, count]))
-        posterior = self._posterior(kernels, codes[:batch])
-        output = self._kernels(posterior.sample(noise), codes[:batch])
+        posterior = self._posterior(values, codes[:batch])
+        output = self._values(posterior.sample(noise), codes[:batch])
         if smooth_term == "mu":
             smooth = squared_distance(first.mu, second.mu)
         elif smooth_term == "kl":
             smooth = gaussian_kl(first, second).sum(dim=1)
         else:
-            ends = self._kernels(mu[batch:], codes[batch:])
+            ends = self._values(mu[batch:], codes[batch:])
             smooth = squared_distance(ends[:count], ends[count:])
-        mse = (output - kernels).square().flatten(1).mean(dim=1)
+        mse = (output - values).square().flatten(1).mean(dim=1)
         logvar = self.variance() if self.config.learned_variance else None
-        elements = kernels.shape[1:].numel()  # not of the first: a rank may have no part of a small batch
+        elements = values.shape[1:].numel()  # not of the first: a rank may have no part of a small batch
         return Terms(mse=mse, kl=gaussian_kl(posterior, prior), smooth=smooth, elements=elements, logvar=logvar)
 
-    def _posterior(self, kernels: Tensor, code: Tensor) -> Gaussian:
+    def _posterior(self, values: Tensor, code: Tensor) -> Gaussian:
+        posterior: Gaussian
+        if self.config.network == "basis":
+            posterior = self.encoder(torch.cat([values, code], dim=1))
+            return posterior
         # A unit-sum kernel's elements are near 1 / K^2; times K they are of the order of one, like the code.
-        pixels = kernels.flatten(1) * self.config.kernel_px
-        posterior: Gaussian = self.encoder(torch.cat([pixels, code], dim=1))
+        pixels = values * self.config.kernel_px
+        if self.config.network == "conv":
+            posterior = self.encoder(pixels)
+        else:
+            posterior = self.encoder(torch.cat([pixels.flatten(1), code], dim=1))
         return posterior
 
-    def _kernels(self, z: Tensor, code: Tensor) -> Tensor:
-        raw = self.decoder(torch.cat([z, code], dim=1)).to(code.dtype)  # autocast's bfloat16 ends here
-        return constrain(raw.unflatten(1, (self.config.channels, self.config.kernel_px, self.config.kernel_px)))
+    def _prior(self, code: Tensor) -> Gaussian:
+        if self.config.prior == "standard":
+            return standard_normal(code.new_empty(len(code), self.config.latent_dim))
+        prior: Gaussian = self.prior_network(code)
+        return prior
+
+    def _values(self, z: Tensor, code: Tensor) -> Tensor:
+        """What the decoder says of a kernel: pixels of unit sum [B, C, K, K], or scores [B, R]."""
+        alone = self.config.network == "conv" and self.config.prior == "learned"
+        raw = self.decoder(z if alone else torch.cat([z, code], dim=1)).to(code.dtype)  # autocast's bfloat16 ends here
+        if self.config.network == "basis":
+            scores: Tensor = raw
+            return scores
+        return constrain(raw.view(-1, self.config.channels, self.config.kernel_px, self.config.kernel_px))
+
+    def _kernels(self, values: Tensor, points: Tensor) -> Tensor:
+        """Kernels [B, C, K, K] of what the decoder says, at points [B, d]."""
+        config = self.config
+        if config.network != "basis":
+            return values
+        mirrored = config.turned is not None
+        light = expand(values * self.scale, self.mean, self.components, config.channels, mirrored)
+        if config.turned is None:
+            light = light.clamp_min(0)
+            return light / light.sum(dim=(-2, -1), keepdim=True)
+        points = points.to(values)
+        kernels: Tensor = self.turning(light, torch.atan2(config.turned.aspect * points[:, 1], points[:, 0]))
+        return kernels

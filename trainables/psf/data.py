@@ -1,22 +1,29 @@
 """PSF data sets on a device. Training reads the train and validation sets; the sealed test set is read on its own.
 
 A set is a directory with `kernels.npy` [N, C, K, K] float32, unit sum per channel, and `points.npy` [N, 3 or 4]: normalised
-x, y in [-1, 1], object depth in mm, negative, and, if given, focus distance in mm, negative.
+x, y in [-1, 1], object depth in mm, negative, and, if given, focus distance in mm, negative. Kernels to train on may be of
+the meridional frame: at points on the +x axis, smoothed, with more samples (deeplens_workers/pooling.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from deeplens_workers.psf_data import COORDINATES
+from trainables.psf.principal import Components
+from trainables.psf.turning import Turned
+
+HELD_BACK = 128
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,28 @@ class PsfSplit:
         return cls(kernels.to(device), points.to(device))
 
 
+class Basis:
+    """Principal components of a train set's kernels, found when a trial first asks for them, and all its scores."""
+
+    def __init__(self, kernels: Tensor, mirrored: bool) -> None:
+        self._kernels, self._mirrored = kernels, mirrored
+
+    @cached_property
+    def components(self) -> Components:
+        """Of the kernels that there were at first, on the CPU."""
+        return Components.fit(self._kernels.cpu(), self._mirrored)
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """[N, R] on the kernels' device."""
+        return self.components.scores(self._kernels.cpu()).to(self._kernels.device)
+
+    def update(self, place: slice) -> None:
+        """Other kernels have come to a place of the train set."""
+        if "scores" in self.__dict__:  # a trial has asked for them
+            self.scores[place] = self.components.scores(self._kernels[place].cpu()).to(self.scores)
+
+
 class Refresher(Protocol):
     """What keeps a train set fresh while it is drawn from."""
 
@@ -60,11 +89,19 @@ class PsfTensors:
     train: PsfSplit
     validation: PsfSplit
     pairs: Tensor
-    """[P, 2, d] points of neighbours on the grid."""
+    """[P, 2, d] points of neighbours: on a grid, else each point's nearest."""
     diopter_ranges: dict[str, tuple[float, float]]
     """Lowest and highest vergence of the train set in 1/m, of each distance that varies."""
+    basis: Basis
+    turned: Turned | None = None
+    """The train set is of the meridional frame."""
     fresh: Refresher | None = None
     """What puts other kernels in the place of those drawn, between steps. A grid stays as it is."""
+
+    @property
+    def held_back(self) -> int:
+        """How many kernels at the end of a meridional train set no batch has: the posterior is judged by them."""
+        return 0 if self.turned is None else min(HELD_BACK, len(self.train) // 10)
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -76,11 +113,17 @@ class PsfTensors:
         return self.train.kernels.device
 
     @classmethod
-    def load(cls, train: str | Path, validation: str | Path, device: str | torch.device = "cpu") -> PsfTensors:
-        """The train grid and the validation positions, resident on `device`.
+    def load(
+        cls,
+        train: str | Path,
+        validation: str | Path,
+        device: str | torch.device = "cpu",
+        turned: Turned | None = None,
+    ) -> PsfTensors:
+        """The train set and the validation positions, resident on `device`.
 
-        Raises:
-            ValueError: the train set is not a full grid.
+        Args:
+            turned: the train set is of the meridional frame.
         """
         points = np.load(Path(train) / "points.npy")
         vergences = {name: 1000 / np.abs(column) for name, column in zip(COORDINATES[2:], points.T[2:], strict=False)}
@@ -92,6 +135,8 @@ class PsfTensors:
             validation=PsfSplit.load(validation, conditions, device),
             pairs=grid.points[torch.from_numpy(neighbour_pairs(points)).to(device)],
             diopter_ranges=ranges,
+            basis=Basis(grid.kernels, mirrored=turned is not None),
+            turned=turned,
         )
 
 
@@ -115,15 +160,18 @@ def grid_index(points: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def neighbour_pairs(points: NDArray[np.floating]) -> NDArray[np.int64]:
-    """[P, 2] indices of grid neighbours: along each axis, and along both diagonals of x and y.
+    """[P, 2] indices of neighbours: on a grid along each axis, and along both diagonals of x and y; else each point's nearest.
 
     Args:
-        points: [N, d], a full grid in any order.
-
-    Raises:
-        ValueError: the points are not a full grid.
+        points: [N, d], distances in mm.
     """
-    index = grid_index(points)
+    try:
+        index = grid_index(points)
+    except ValueError:
+        places = np.column_stack([points[:, :2], 1 / points[:, 2:]])
+        places = places / np.where(np.ptp(places, axis=0) > 0, np.ptp(places, axis=0), 1)
+        _, nearest = cKDTree(places).query(places, k=2)
+        return np.asarray(nearest, np.int64)
     across = np.eye(index.ndim, dtype=int)
     steps = [*across, across[-1] + across[-2], across[-2] - across[-1]]
     ends = [[_shifted(index, -step), _shifted(index, step)] for step in steps]

@@ -6,6 +6,7 @@ points, d = condition dimension.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from spaces.study import Study
 from trainables.learner import Judged, Learner
 from trainables.psf.card import psf_card
 from trainables.psf.cvae import CVAE, CvaeConfig
-from trainables.psf.data import PsfSplit, PsfTensors
+from trainables.psf.data import Basis, PsfSplit, PsfTensors
 from trainables.psf.figures import save_psf_grid
 from trainables.psf.interpolation import predict_baselines
 from trainables.psf.losses import Terms, cvae_loss
@@ -30,6 +31,7 @@ from trainables.psf.metrics import evaluate, kernel_errors, predict
 from trainables.psf.pictures import psf_image
 from trainables.psf.stream import StreamReader
 from trainables.psf.trial import CvaePsfTrial
+from trainables.psf.turning import Turned, at_random_azimuths
 from trainables.timing import fastest
 from trainables.training.losses import Ranks
 
@@ -39,50 +41,72 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
 
     def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> PsfTensors:
         """The grid, or the running stream whose actor `sets["stream"]` names, and what reads it."""
-        data = PsfTensors.load(sets["train"], sets["validation"], device)
+        data = PsfTensors.load(sets["train"], sets["validation"], device, turned(sets))
         if "stream" not in sets:
             return data
         reader = StreamReader(ray.get_actor(sets["stream"]), data.conditions, device)
-        return replace(data, train=reader.train, fresh=reader)
+        basis = Basis(reader.train.kernels, mirrored=data.turned is not None)
+        reader.on_change = basis.update
+        return replace(data, train=reader.train, fresh=reader, basis=basis)
 
     def build(self, trial: CvaePsfTrial, data: PsfTensors) -> CVAE:
-        _, channels, kernel_px, _ = data.train.kernels.shape
-        return CVAE(CvaeConfig.of(trial, channels=channels, kernel_px=kernel_px, diopter_ranges=data.diopter_ranges))
+        _, channels, kernel_px, _ = data.validation.kernels.shape
+        basis = data.basis.components if trial.network == "basis" else None
+        config = CvaeConfig.of(
+            trial,
+            channels=channels,
+            kernel_px=kernel_px,
+            diopter_ranges=data.diopter_ranges,
+            basis=basis,
+            turned=data.turned,
+        )
+        return CVAE(config, basis)
 
     def rebuild(self, config: dict[str, Any]) -> CVAE:
         return CVAE(CvaeConfig.from_dict(config))
 
     def draw(self, trial: CvaePsfTrial, data: PsfTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Indices [B] of kernels, noise [B, L] of the posterior, indices [P] of neighbour pairs."""
-        device = data.device
+        """Indices [B] of kernels, noise [B, L] of the posterior, indices [P] of neighbour pairs, turns [B] in [0, 1)."""
+        device, count = data.device, len(data.train) - data.held_back
         return (
-            torch.randint(len(data.train), (trial.batch_size,), generator=generator, device=device),
+            torch.randint(count, (trial.batch_size,), generator=generator, device=device),
             torch.randn(trial.batch_size, trial.latent_dim, generator=generator, device=device),
             torch.randint(len(data.pairs), (trial.smooth_pairs,), generator=generator, device=device),
+            *([torch.rand(trial.batch_size, generator=generator, device=device)] if data.turned else []),
         )
 
     def inputs(self, trial: CvaePsfTrial, data: PsfTensors, drawn: tuple[Tensor, ...]) -> tuple[Any, ...]:
-        batch, noise, pairs = drawn
-        kernels, points, neighbours = data.train.kernels[batch], data.train.points[batch], data.pairs[pairs]
+        batch, noise, pairs, *turns = drawn
+        points, neighbours = data.train.points[batch], data.pairs[pairs]
+        if trial.network == "basis":
+            values = data.basis.scores[batch, : trial.components]
+        else:
+            values = data.train.kernels[batch]
+            if data.turned is not None:
+                points, values = at_random_azimuths(
+                    data.turned, points, values, turns[0], data.validation.kernels.shape[-1]
+                )
         if data.fresh is not None:
             data.fresh.refresh(trial.batch_size)
-        return kernels, points, noise, neighbours.movedim(1, 0), trial.smooth_term
+        return values, points, noise, neighbours.movedim(1, 0), trial.smooth_term
 
     def loss(self, trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
         return cvae_loss(trial, terms, kl_weight, ranks)
 
     def evaluate(self, network: CVAE, data: PsfTensors) -> dict[str, float]:
-        return evaluate(network, data.validation)
+        return evaluate(network, data)
 
     def pictures(self, network: CVAE, data: PsfTensors) -> dict[str, Tensor]:
-        return {"psfs": psf_image(network, data.validation)}
+        return {"psfs": psf_image(network, data)}
 
     def since_last(self, data: PsfTensors) -> dict[str, float]:
         share = data.fresh.fresh_share() if data.fresh is not None else None
         return {} if share is None else {"train/fresh_share": share}
 
     def open_test(self, sets: Mapping[str, str]) -> PsfSplit:
-        return PsfSplit.load(sets["test"], PsfTensors.load(sets["train"], sets["validation"]).conditions)
+        return PsfSplit.load(
+            sets["test"], PsfTensors.load(sets["train"], sets["validation"], turned=turned(sets)).conditions
+        )
 
     def judge(self, network: CVAE, test: PsfSplit) -> Judged:
         with one_thread():
@@ -91,7 +115,7 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
         return Judged(kernel_errors(kernels, test.kernels), size, seconds / len(test))
 
     def baselines(self, sets: Mapping[str, str], test: PsfSplit, winner: CVAE) -> dict[str, Judged]:
-        grid = PsfSplit.load(sets["train"], winner.config.conditions)
+        grid = PsfSplit.load(sets.get("grid", sets["train"]), winner.config.conditions)
         return {
             name: Judged(kernel_errors(one.kernels, test.kernels), one.bytes, one.seconds_per_psf)
             for name, one in predict_baselines(grid, test.points).items()
@@ -103,3 +127,8 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
     def card(self, study: Study, source: str) -> Card:
         assert isinstance(study.data, PsfData)
         return psf_card(study.data, source)
+
+
+def turned(sets: Mapping[str, str]) -> Turned | None:
+    """How the train set's kernels become those of any azimuth; None: they are of the sensor."""
+    return Turned(**json.loads(sets["turning"])) if "turning" in sets else None

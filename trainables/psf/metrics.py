@@ -5,12 +5,16 @@ Shape legend: N = kernels, C = channel, K = kernel side in pixels, L = latent di
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from trainables.networks.gaussian import gaussian_kl
 from trainables.psf.cvae import CVAE
-from trainables.psf.data import PsfSplit
+from trainables.psf.data import PsfTensors
 
 CHUNK = 1024
 ACTIVE_VARIANCE = 0.01
@@ -73,12 +77,53 @@ def predict(model: CVAE, points: Tensor) -> Tensor:
     return torch.cat([model.predict(chunk) for chunk in points.split(CHUNK)])
 
 
-@torch.no_grad()
-def evaluate(model: CVAE, split: PsfSplit) -> dict[str, float]:
-    """Every `val/` metric of a model on held-out positions. Nothing here depends on a weight of the loss."""
-    posterior_errors, kls, shifts = [], [], []
-    for kernels, points in zip(split.kernels.split(CHUNK), split.points.split(CHUNK), strict=True):
-        posterior, prior = model.encode(kernels, points), model.prior(points)
+class Known(NamedTuple):
+    """Kernels [N, C, K, K] that a posterior may see, what the networks see of them (`CVAE.encode`), and their points [N, d]."""
+
+    values: Tensor
+    kernels: Tensor
+    points: Tensor
+
+
+def known(model: CVAE, data: PsfTensors, rows: Tensor | slice = slice(None)) -> Known:
+    """The validation set; of the meridional frame's components, which no turned kernel has, what the train set holds back."""
+    if model.config.network != "basis":
+        split = data.validation
+        return Known(split.kernels[rows], split.kernels[rows], split.points[rows])
+    count = model.config.components
+    if data.turned is None:
+        split = data.validation
+        scores = data.basis.components.scores(split.kernels[rows].cpu()).to(split.kernels.device)
+        return Known(scores[:, :count], split.kernels[rows], split.points[rows])
+    last = slice(-data.held_back, None)
+    smooth, points = data.train.kernels[last][rows], data.train.points[last][rows]
+    kernels = model.turning(smooth, torch.zeros(len(smooth), device=smooth.device))
+    return Known(data.basis.scores[last][rows, :count], kernels, points)
+
+
+@contextmanager
+def evaluating(model: CVAE) -> Iterator[None]:
+    """Without gradients, and with the statistics that its norms have gathered."""
+    was = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was)
+
+
+def evaluate(model: CVAE, data: PsfTensors) -> dict[str, float]:
+    """Every `val/` metric of a model. Nothing here depends on a weight of the loss."""
+    with evaluating(model):
+        return _evaluate(model, data)
+
+
+def _evaluate(model: CVAE, data: PsfTensors) -> dict[str, float]:
+    posterior_errors, kls, shifts, split = [], [], [], data.validation
+    parts = (one.split(CHUNK) for one in known(model, data))
+    for seen, kernels, points in zip(*parts, strict=True):
+        posterior, prior = model.encode(seen, points), model.prior(points)
         posterior_errors.append(relative_l2(model.decode(posterior.mu, points), kernels))
         kls.append(gaussian_kl(posterior, prior).sum(dim=1))
         shifts.append(posterior.mu - prior.mu)

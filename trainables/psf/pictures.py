@@ -12,7 +12,8 @@ from torch.nn.functional import pad
 
 from deeplens_workers.field import centre_to_corner
 from trainables.psf.cvae import CVAE
-from trainables.psf.data import PsfSplit
+from trainables.psf.data import PsfTensors
+from trainables.psf.metrics import evaluating, known
 
 COLUMNS = 6
 # Shown brightness is (value / peak)^GAMMA, so that a coma's tail shows beside its core.
@@ -45,13 +46,14 @@ def comparison_image(true: Tensor, reconstructed: Tensor, predicted: Tensor) -> 
     return pad(image, (0, GAP_PX, 0, GAP_PX), value=GAP_GREY)
 
 
-@torch.no_grad()
-def psf_image(model: CVAE, held_out: PsfSplit) -> Tensor:
+def psf_image(model: CVAE, data: PsfTensors) -> Tensor:
     """`comparison_image` on the CPU at `COLUMNS` held-out positions from the field's centre to its corner.
 
     Reconstructed is the decoded mean of the posterior, predicted is `model.predict`.
     """
-    shown = torch.from_numpy(centre_to_corner(held_out.points.cpu().numpy(), COLUMNS))
-    kernels, points = held_out.kernels[shown], held_out.points[shown]
-    reconstructed = model.decode(model.encode(kernels, points).mu, points)
-    return comparison_image(kernels, reconstructed, model.predict(points)).cpu()
+    with evaluating(model):
+        seen = known(model, data)
+        shown = torch.from_numpy(centre_to_corner(seen.points.cpu().numpy(), COLUMNS))
+        values, kernels, points = (one[shown] for one in seen)
+        reconstructed = model.decode(model.encode(values, points).mu, points)
+        return comparison_image(kernels, reconstructed, model.predict(points)).cpu()

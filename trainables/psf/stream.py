@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import ray
@@ -43,6 +43,8 @@ class StreamReader:
             torch.cat([self._to_device(chunk.kernels) for chunk in chunks]),
             torch.cat([self._to_device(select(chunk.points, self._conditions)) for chunk in chunks]),
         )
+        self.on_change: Callable[[slice], None] = lambda place: None
+        """Called with each place of `train` whose kernels have changed."""
         self._newest = chunks[-1].number
         self._oldest = 0
         """The slot whose turn is next."""
@@ -82,6 +84,7 @@ class StreamReader:
         place = slice(self._oldest * size, (self._oldest + 1) * size)
         self.train.kernels[place] = self._to_device(chunk.kernels)
         self.train.points[place] = self._to_device(select(chunk.points, self._conditions))
+        self.on_change(place)
         self._oldest = (self._oldest + 1) % self._slots
         self._newest = chunk.number
         self.fresh += size

@@ -31,7 +31,18 @@ class CvaePsfTrial(Trial):
         "fixed", description="of the Gaussian decoder; optimal: each batch's own mean squared error"
     )
     # Network
+    network: Literal["mlp", "conv", "basis"] = Field(
+        "mlp", description="of pixels by linear layers or by convolutions, or of principal components' scores"
+    )
+    prior: Literal["learned", "standard"] = Field(
+        "learned", description="p(z given c) of its own network, or N(0, I) and a decoder that is given c"
+    )
     latent_dim: int = Field(128, ge=1)
     hidden_dim: int = Field(512, ge=1)
     num_layers: int = Field(4, ge=1, description="hidden layers of encoder, prior and decoder each")
+    encoder_layers: int = Field(0, ge=0, description="those of encoder and prior, if others; 0: num_layers")
     fourier_bands: int = Field(10, ge=0, le=16, description="sin/cos pairs per coordinate, frequencies 2^k pi")
+    components: int = Field(128, ge=1, le=256, description="principal components of `basis`")
+    base_width: int = Field(32, ge=1, description="channels of the first level of `conv`, which doubles three times")
+    norm: Literal["batch", "group", "none"] = Field("batch", description="of `conv`")
+    upsampling: Literal["transposed3", "transposed4", "bilinear"] = Field("transposed3", description="of `conv`")

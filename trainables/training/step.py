@@ -51,7 +51,11 @@ class Step:
         if compiled:
             torch.compiler.reset()  # else the ninth shape of network in this process would silently not be compiled
         network = torch.compile(state.model) if compiled else state.model
-        self._distributed = DistributedDataParallel(network, gradient_as_bucket_view=True) if world_size > 1 else None
+        self._distributed = (
+            DistributedDataParallel(network, gradient_as_bucket_view=True, broadcast_buffers=False)
+            if world_size > 1
+            else None
+        )
         self._network = self._distributed or network
 
     def __call__(self, step: int, learning_rate: float, kl_weight: float) -> dict[str, Tensor]:

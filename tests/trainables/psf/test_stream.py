@@ -8,7 +8,7 @@ import pytest
 import torch
 from ray.util import list_named_actors
 
-from deeplens_workers.dataset import tracings
+from deeplens_workers.dataset import training
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import RenderActors
 from deeplens_workers.psf_data import PsfData
@@ -71,11 +71,11 @@ def test_readers_are_given_the_sequences_kernels_and_fresh_ones_for_those_they_h
     import ray
 
     data = streamed()
-    here = RenderActors(find_lens(data.lens), data.pixel_pitch_um, count=0).here()
+    here = RenderActors(find_lens(data.lens), count=0).here()
     expected = {}
     for index in range(3):
         points = chunk_points(data, SEED, index)
-        expected[points.tobytes()] = here.render(points, tracings(data)[0])[0].kernels.tobytes()
+        expected[points.tobytes()] = here.render(points, *training(data))[0].kernels.tobytes()
 
     chunks = ray.get(running.since.remote(0, "test", 0))
     assert [chunk.number for chunk in chunks] == [1, 2]

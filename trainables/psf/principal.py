@@ -1,0 +1,76 @@
+"""Principal components of kernels: what a network predicts in place of their pixels.
+
+The kernels of a lens lie near a space of some hundred dimensions, whatever their pixels are. A network that predicts scores
+takes a small part of the work of one that predicts pixels, and its errors are those of the kernels: components are
+orthonormal.
+
+Shape legend: N = kernels, B = batch, C = channel, M = samples along a side, F = samples kept of a kernel, R = components.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deeplens_workers.threads import one_thread
+
+FITTED_KERNELS = 3000
+"""Of more, components are found from as many, which takes seconds."""
+MOST_COMPONENTS = 256
+CHUNK = 256
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Components:
+    """Mean [F] and components [R, F] of kernels of unit norm, float16, the most telling first.
+
+    `scale`: standard deviation of the first score; scores are in its units.
+    `mirrored`: kernels are of points on the +x axis, from where a centred lens is the same above and below: F is of upper
+        halves.
+    """
+
+    mean: Tensor
+    components: Tensor
+    scale: float
+    mirrored: bool
+
+    @classmethod
+    def fit(cls, kernels: Tensor, mirrored: bool) -> Components:
+        """At most `MOST_COMPONENTS` of kernels [N, C, M, M] on the CPU; the same bits for the same kernels."""
+        with one_thread(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            chosen = torch.randperm(len(kernels))[:FITTED_KERNELS].sort().values
+            kept = torch.cat([_kept(kernels[part], mirrored) for part in chosen.split(CHUNK)])
+            mean = kept.mean(dim=0)
+            kept -= mean
+            count = max(1, min(MOST_COMPONENTS, len(kept) - 1, kept.shape[1]))
+            _, spread, directions = torch.svd_lowrank(kept, count, niter=2)
+        scale = float(spread[0] / len(kept) ** 0.5)
+        return cls(mean.half(), directions.T.contiguous().half(), scale, mirrored)
+
+    def scores(self, kernels: Tensor) -> Tensor:
+        """[N, C, M, M] -> [N, R]."""
+        mean, components = self.mean.float(), self.components.float()
+        with one_thread():
+            parts = [(_kept(part, self.mirrored) - mean) @ components.T for part in kernels.split(CHUNK)]
+        return torch.cat(parts) / self.scale
+
+
+def expand(scores: Tensor, mean: Tensor, components: Tensor, channels: int, mirrored: bool) -> Tensor:
+    """Scores [B, R], times their scale, -> kernels [B, C, M, M], in units of their norm."""
+    kept = (mean.to(scores) + scores @ components.to(scores)).unflatten(1, (channels, -1))
+    side = round((kept.shape[-1] * (1 + mirrored)) ** 0.5)
+    kernels = kept.unflatten(2, (-1, side))
+    return torch.cat([kernels, kernels.flip(-2)], dim=-2) if mirrored else kernels
+
+
+def _kept(kernels: Tensor, mirrored: bool) -> Tensor:
+    """[N, C, M, M] -> [N, F], of unit norm."""
+    if mirrored:
+        kernels = ((kernels + kernels.flip(-2)) / 2)[..., : kernels.shape[-1] // 2, :]
+    kept = kernels.flatten(1)
+    size: Tensor = torch.linalg.vector_norm(kept, dim=1, keepdim=True)
+    return kept / size
