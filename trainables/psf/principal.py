@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deeplens_workers.threads import one_thread
 
-FITTED_KERNELS = 3000
+FITTED_KERNELS = 1500
 """Of more, components are found from as many, which takes seconds."""
 MOST_COMPONENTS = 256
 CHUNK = 256
@@ -47,7 +47,7 @@ class Components:
             mean = kept.mean(dim=0)
             kept -= mean
             count = max(1, min(MOST_COMPONENTS, len(kept) - 1, kept.shape[1]))
-            _, spread, directions = torch.svd_lowrank(kept, count, niter=2)
+            _, spread, directions = torch.svd_lowrank(kept, count, niter=1)
         scale = float(spread[0] / len(kept) ** 0.5)
         return cls(mean.half(), directions.T.contiguous().half(), scale, mirrored)
 
