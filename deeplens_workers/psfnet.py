@@ -122,23 +122,18 @@ def train_psfnet(
         ValueError: the data section or its lens is none that the network can answer for.
     """
     _check(data)
-    tracer = RayTracer(lens, data.pixel_pitch_um)
-    if not tracer.symmetric:
-        raise ValueError(f"lens {lens.name}: PSFNetLens turns one meridian's kernels, but this lens is not centred")
-    disc = _disc_of_all_light(tracer, data)
-
-    def fresh() -> _Net:
-        return _load(lens, data, disc)
-
-    with nullcontext() if all_threads else one_thread():
+    with _seeded(seed), nullcontext() if all_threads else one_thread():
+        tracer = RayTracer(lens, data.pixel_pitch_um)
+        if not tracer.symmetric:
+            raise ValueError(f"lens {lens.name}: PSFNetLens turns one meridian's kernels, but this lens is not centred")
+        disc = _disc_of_all_light(tracer, data)
         if steps is None:
-            with _seeded(seed):
-                trial = fresh()
-                _train(trial, 1, batch_size, learning_rate)  # the first is slower
-                each = _train(trial, TIMED_STEPS, batch_size, learning_rate) / TIMED_STEPS
+            trial = _load(lens, data, disc)
+            _train(trial, 1, batch_size, learning_rate)  # the first is slower
+            each = _train(trial, TIMED_STEPS, batch_size, learning_rate) / TIMED_STEPS
             steps = max(1, round(seconds / each))
-        with _seeded(seed):
-            net = fresh()
+        with _seeded(seed):  # again: what was drawn before must not matter
+            net = _load(lens, data, disc)
             took = _train(net, steps, batch_size, learning_rate)
     net.eval()
     return TrainedPsfNet(net, tracer.half_sensor, data.kernel_px, steps, took, net.tracing_seconds)
