@@ -85,10 +85,10 @@ def test_what_it_is_trained_on_is_our_kernel_at_every_azimuth(held_out):
 
 def test_it_learns_and_tells_what_that_took(held_out, untrained):
     points, true = held_out
-    net = trained(20, batch_size=4)
+    net = trained(30, batch_size=3, learning_rate=3e-3)
     before, after = errors(untrained.kernels(points), true).mean(), errors(net.kernels(points), true).mean()
-    assert after < 0.8 * before
-    assert net.steps == 20
+    assert after < 0.7 * before
+    assert net.steps == 30
     assert 0 < net.tracing_seconds < net.training_seconds
     assert net.bytes == untrained.bytes > 4 * 4_800_000
 
