@@ -44,7 +44,7 @@ SIDE = 128
 CHUNK = 32  # kernels computed at once: some 100 MB
 RADII = 33  # fields at which all of the light is looked for
 # What fits a minute on a CPU better than DeepLens' own 128 and 5e-5, which are for a hundred thousand steps on a GPU.
-BATCH, LEARNING_RATE = 8, 1e-3
+BATCH, LEARNING_RATE = 8, 3e-3
 TIMED_STEPS = 3
 
 
