@@ -20,12 +20,12 @@ from deeplens_workers.threads import one_thread
 
 # DeepLens draws with one, saves pictures with another and scores them with the third: nearly all of the time its import takes.
 with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torchvision", "torchvision.utils", "lpips"):
-    from deeplens import GeoLens, Ray
+    from deeplens import GeoLens, PSFNetLens, Ray
     from deeplens.material import Material
 
 # Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
 CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
-__all__ = ["GeoLens", "Ray", "is_centred", "load_lenses", "rays_through"]
+__all__ = ["GeoLens", "PSFNetLens", "Ray", "is_centred", "load_lenses", "rays_through"]
 
 
 def load_lenses(text: str, glasses: tuple[str, ...]) -> tuple[float, tuple[GeoLens, GeoLens, GeoLens]]:
