@@ -7,6 +7,7 @@ the meridional frame: at points on the +x axis, smoothed, with more samples (dee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -152,11 +153,13 @@ def grid_index(points: NDArray[np.floating]) -> NDArray[np.int64]:
         ValueError: the points are not a full grid.
     """
     axes, places = zip(*(np.unique(column, return_inverse=True) for column in points.T[::-1]), strict=True)
-    index = np.full([len(axis) for axis in axes], -1, dtype=np.int64)
-    index[places] = np.arange(len(points))
-    if index.size != len(points) or (index < 0).any():
-        raise ValueError(f"training points must form a full grid, but got {len(points)} points on {index.shape} axes")
-    return index
+    shape = [len(axis) for axis in axes]
+    if math.prod(shape) == len(points):  # random points have as many levels as there are
+        index = np.full(shape, -1, dtype=np.int64)
+        index[places] = np.arange(len(points))
+        if (index >= 0).all():
+            return index
+    raise ValueError(f"training points must form a full grid, but got {len(points)} points on {shape} axes")
 
 
 def neighbour_pairs(points: NDArray[np.floating]) -> NDArray[np.int64]:
