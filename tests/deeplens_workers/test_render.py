@@ -25,6 +25,7 @@ FIELD = np.array([[0, 0], [0.5, 0.3], [-0.3, 0.8], [-0.9, -0.2], [0.6, -0.7], [1
         ("cooke_triplet_50mm", 50.02, 4.82, 20.07),
         ("double_gauss_100mm", 100.03, 3.10, 14.18),
         ("plano_hyperbolic_50mm", 50.0, 10.0, 10.2),
+        ("phone_wide_5mm", 5.0, 2.4, 34.99),
     ],
 )
 def test_shipped_lenses_have_the_prescriptions_figures(renderer, name, foclen_mm, fnum, half_field_deg):
