@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from deeplens_workers.lens_file import find_lens
+from deeplens_workers.lens_file import available, find_lens
 from deeplens_workers.pupil import find_pupils
 from deeplens_workers.render import KernelRenderer, load
 from tests.deeplens_workers.conftest import at_depth, tracing
@@ -31,7 +31,7 @@ def wide_angle(tmp_path_factory):
     return load(find_lens(str(path)), 3.2)
 
 
-@pytest.fixture(params=["cooke_triplet_50mm", "double_gauss_100mm", "plano_hyperbolic_50mm", "wide angle"])
+@pytest.fixture(params=[*available(), "wide angle"])
 def any_lens(request, renderer):
     return request.getfixturevalue("wide_angle") if request.param == "wide angle" else renderer(request.param)
 
