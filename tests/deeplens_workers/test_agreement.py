@@ -16,11 +16,17 @@ from deeplens_workers.pooling import area_weights
 from deeplens_workers.render import KernelRenderer, load
 from tests.deeplens_workers.conftest import at_depth, rel_l2, tracing
 
-LENS_PITCHES = [("cooke_triplet_50mm", 3.2), ("double_gauss_100mm", 3.2), ("plano_hyperbolic_50mm", 5.0)]
+LENS_PITCHES = [
+    ("cooke_triplet_50mm", 3.2),
+    ("double_gauss_100mm", 3.2),
+    ("phone_wide_5mm", 0.7),
+    ("plano_hyperbolic_50mm", 5.0),
+]
 # In mm, around where each is focused, so that most light falls into the window.
 DEPTHS = {
     "cooke_triplet_50mm": (-1e6, -10000.0, -3000.0),
     "double_gauss_100mm": (-1e6, -3e5, -1e5),
+    "phone_wide_5mm": (-10000.0, -2000.0, -1000.0),
     "plano_hyperbolic_50mm": (-1e6, -10000.0, -3000.0),
 }
 POINTS = 50

@@ -11,7 +11,7 @@ from spaces.errors import SpaceError
 
 
 def test_shipped_lenses_are_found_by_name_and_by_path():
-    assert available() == ["cooke_triplet_50mm", "double_gauss_100mm", "plano_hyperbolic_50mm"]
+    assert available() == ["cooke_triplet_50mm", "double_gauss_100mm", "phone_wide_5mm", "plano_hyperbolic_50mm"]
     for name in available():
         assert find_lens(name) == find_lens(str(LENSES / f"{name}.json"))
     assert find_lens("cooke_triplet_50mm").sha256 != find_lens("double_gauss_100mm").sha256
@@ -94,7 +94,7 @@ def test_the_sensor_of_a_json_lens(tmp_path):
     assert asked.conditions.sources["sensor"] == "as asked"
 
 
-@pytest.mark.parametrize("name", ["cooke_triplet_50mm", "double_gauss_100mm", "plano_hyperbolic_50mm"])
+@pytest.mark.parametrize("name", available())
 def test_the_text_loads_as_deeplens_loads_the_file(name):
     from deeplens import GeoLens
 

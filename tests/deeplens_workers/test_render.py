@@ -25,6 +25,7 @@ FIELD = np.array([[0, 0], [0.5, 0.3], [-0.3, 0.8], [-0.9, -0.2], [0.6, -0.7], [1
         ("cooke_triplet_50mm", 50.02, 4.82, 20.07),
         ("double_gauss_100mm", 100.03, 3.10, 14.18),
         ("plano_hyperbolic_50mm", 50.0, 10.0, 10.2),
+        ("phone_wide_5mm", 5.0, 2.4, 34.99),
     ],
 )
 def test_shipped_lenses_have_the_prescriptions_figures(renderer, name, foclen_mm, fnum, half_field_deg):
@@ -32,6 +33,19 @@ def test_shipped_lenses_have_the_prescriptions_figures(renderer, name, foclen_mm
     assert lens.foclen == pytest.approx(foclen_mm, rel=1e-3)
     assert lens.fnum == pytest.approx(fnum, rel=2e-3)
     assert np.rad2deg(lens.rfov) == pytest.approx(half_field_deg, rel=0.015)
+
+
+def test_the_phone_lens_has_the_spots_and_the_light_of_its_documentation(renderer):
+    """docs/lens-files.md: RMS radii in um, distortion in percent and relative illumination, on the way to the corner."""
+    along = np.array([0.0, 0.25, 0.5, 0.7, 0.85, 1.0])
+    white = ((0.656, 1.0), (0.587, 1.0), (0.486, 1.0))
+    how = replace(tracing(16384), channels=(white,))
+    rendered = renderer("phone_wide_5mm", 0.7).render(at_depth(np.stack([along, along], axis=1), -1e4), how)
+    np.testing.assert_allclose(0.7 * rendered.rms_radius_px[:, 0], [2.77, 2.80, 1.56, 2.05, 1.83, 2.95], rtol=0.02)
+    np.testing.assert_allclose(rendered.relative_illumination[:, 0], [1, 0.91, 0.72, 0.57, 0.52, 0.46], atol=0.01)
+    assert rendered.lost.max() == 0
+    outwards = rendered.chief_ray_offset_px[1:] @ [0.8, 0.6] * 0.7e-3
+    np.testing.assert_allclose(100 * outwards / (3.5 * along[1:]), [-0.57, 0.66, 1.48, 0.83, -1.32], atol=0.02)
 
 
 def test_the_pixel_pitch_is_exact_and_the_sensor_keeps_its_size(renderer):
