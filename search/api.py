@@ -24,7 +24,7 @@ from search.home import find_caches
 from search.observer import Observer
 from search.plan import Job
 from spaces.errors import SpaceError
-from spaces.loading import available, override, read
+from spaces.loading import available, choose_preset, override, read
 
 CACHE = Path("results/cache")
 PRESET = "standard"
@@ -106,6 +106,7 @@ def plan_search(
         raise SpaceError(f"--space: missing; valid: {', '.join(available())}, or a YAML file")
     chosen = preset or PRESET
     tree, where = read(space)
+    choose_preset(tree, chosen, where)
     presets = tree.get("budget")
     if not isinstance(presets, dict) or chosen in presets:  # else it is told as such, not as an override of it
         settings += _of_budget(chosen, limits)

@@ -93,6 +93,19 @@ def _over(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def choose_preset(tree: dict[str, Any], preset: str, where: str) -> None:
+    """Put what a space sets for a preset (`budget.PRESET.set`) in its place; changes the tree.
+
+    Raises:
+        SpaceError: a key leads through a single value.
+    """
+    budgets = tree.get("budget")
+    for name, budget in budgets.items() if isinstance(budgets, dict) else ():
+        values = budget.pop("set", None) if isinstance(budget, dict) else None
+        for key, value in values.items() if name == preset and isinstance(values, dict) else ():
+            _assign(tree, key, value, f"{where}: budget.{name}.set.{key}")
+
+
 def override(tree: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> Study:
     """The study of a space's tree with `key.path=value` overrides; changes the tree.
 
@@ -104,7 +117,7 @@ def override(tree: dict[str, Any], overrides: list[str] | tuple[str, ...], where
         key, equals, text = one.partition("=")
         if not equals or not key:
             raise SpaceError(f"--set {one}: expected key.path=value")
-        _assign(tree, key, parse(text, f"--set {one}", scalar=True), one)
+        _assign(tree, key, parse(text, f"--set {one}", scalar=True), f"--set {one}")
         origin[key] = f"--set {one}"
     try:
         study = _validate(tree)
@@ -149,9 +162,7 @@ def _assign(tree: dict[str, Any], key: str, value: Any, override: str) -> None:
     for depth, name in enumerate(parents):
         tree = tree.setdefault(name, {})
         if not isinstance(tree, dict):
-            raise SpaceError(
-                f"--set {override}: {'.'.join(parents[: depth + 1])} is a single value, it has no '{last}'"
-            )
+            raise SpaceError(f"{override}: {'.'.join(parents[: depth + 1])} is a single value, it has no '{last}'")
     tree[last] = value
 
 

@@ -143,6 +143,7 @@ class Budget(Frozen):
     )
     finalists: int = Field(3, ge=0, description="best trials that are trained again; 0: the best trial wins as it is")
     finalist_seeds: PositiveInt = Field(3, description="trainings of each finalist, with fresh seeds")
+    set: dict[str, Any] = Field({}, description="other values of the space for this preset, by key.path")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -60,7 +60,7 @@ def _on_grid(method: str, grid: Array, kernels: Array) -> Interpolant:
     )
 
 
-def _bicubic(grid: Array, kernels: Array) -> Interpolant:
+def bicubic(grid: Array, kernels: Array) -> Interpolant:
     """The tensor product of not-a-knot cubic splines, and of linear ones along axes of fewer than four levels.
 
     It is what RegularGridInterpolator's "cubic" computes (de Boor 2001, A Practical Guide to Splines, ch. 17). That has one
@@ -144,7 +144,7 @@ def _laid_out(grid: Array, kernels: Array) -> tuple[tuple[Array, ...], Array]:
 BASELINES: dict[str, Callable[[Array, Array], Interpolant]] = {
     "nearest": partial(_on_grid, "nearest"),
     "bilinear": partial(_on_grid, "linear"),
-    "bicubic": _bicubic,
+    "bicubic": bicubic,
     "pca_rbf": _pca_rbf,
     "rbf_cubic": _rbf_cubic,
 }

@@ -30,6 +30,7 @@ from trainables.psf.losses import Terms, cvae_loss
 from trainables.psf.metrics import evaluate, kernel_errors, predict
 from trainables.psf.pictures import psf_image
 from trainables.psf.stream import StreamReader
+from trainables.psf.tables import judged_tables
 from trainables.psf.trial import CvaePsfTrial
 from trainables.psf.turning import Turned, at_random_azimuths
 from trainables.timing import fastest
@@ -111,14 +112,19 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
     def judge(self, network: CVAE, test: PsfSplit) -> Judged:
         with one_thread():
             kernels, seconds = fastest(lambda: predict(network, test.points))
-        size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
-        return Judged(kernel_errors(kernels, test.kernels), size, seconds / len(test))
+        return Judged(kernel_errors(kernels, test.kernels), size_of(network), seconds / len(test))
 
     def baselines(self, sets: Mapping[str, str], test: PsfSplit, winner: CVAE) -> dict[str, Judged]:
-        grid = PsfSplit.load(sets.get("grid", sets["train"]), winner.config.conditions)
+        conditions = winner.config.conditions
+        grid = PsfSplit.load(sets.get("grid", sets["train"]), conditions)
+        if (how := turned(sets)) is None:
+            found = predict_baselines(grid, test.points)
+        else:
+            axis, validation = (PsfSplit.load(sets[name], conditions) for name in ("turned", "validation"))
+            found = judged_tables(grid, axis, how, validation, test.points, size_of(winner))
         return {
             name: Judged(kernel_errors(one.kernels, test.kernels), one.bytes, one.seconds_per_psf)
-            for name, one in predict_baselines(grid, test.points).items()
+            for name, one in found.items()
         }
 
     def figures(self, network: CVAE, test: PsfSplit, directory: Path) -> None:
@@ -127,6 +133,11 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
     def card(self, study: Study, source: str) -> Card:
         assert isinstance(study.data, PsfData)
         return psf_card(study.data, source)
+
+
+def size_of(network: CVAE) -> int:
+    """Bytes of its weights and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
 def turned(sets: Mapping[str, str]) -> Turned | None:

@@ -43,34 +43,38 @@ class Components:
         with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             chosen = torch.randperm(len(kernels))[:FITTED_KERNELS].sort().values
-            kept = torch.cat([_kept(kernels[part], mirrored) for part in chosen.split(CHUNK)])
-            mean = kept.mean(dim=0)
-            kept -= mean
-            count = max(1, min(MOST_COMPONENTS, len(kept) - 1, kept.shape[1]))
-            _, spread, directions = torch.svd_lowrank(kept, count, niter=1)
-        scale = float(spread[0] / len(kept) ** 0.5)
+            samples = torch.cat([kept(kernels[part], mirrored) for part in chosen.split(CHUNK)])
+            mean = samples.mean(dim=0)
+            samples -= mean
+            count = max(1, min(MOST_COMPONENTS, len(samples) - 1, samples.shape[1]))
+            _, spread, directions = torch.svd_lowrank(samples, count, niter=1)
+        scale = float(spread[0] / len(samples) ** 0.5)
         return cls(mean.half(), directions.T.contiguous().half(), scale, mirrored)
 
     def scores(self, kernels: Tensor) -> Tensor:
         """[N, C, M, M] -> [N, R]."""
         mean, components = self.mean.float(), self.components.float()
         with one_thread():
-            parts = [(_kept(part, self.mirrored) - mean) @ components.T for part in kernels.split(CHUNK)]
+            parts = [(kept(part, self.mirrored) - mean) @ components.T for part in kernels.split(CHUNK)]
         return torch.cat(parts) / self.scale
 
 
 def expand(scores: Tensor, mean: Tensor, components: Tensor, channels: int, mirrored: bool) -> Tensor:
     """Scores [B, R], times their scale, -> kernels [B, C, M, M], in units of their norm."""
-    kept = (mean.to(scores) + scores @ components.to(scores)).unflatten(1, (channels, -1))
-    side = round((kept.shape[-1] * (1 + mirrored)) ** 0.5)
-    kernels = kept.unflatten(2, (-1, side))
+    return unfolded(mean.to(scores) + scores @ components.to(scores), channels, mirrored)
+
+
+def unfolded(samples: Tensor, channels: int, mirrored: bool) -> Tensor:
+    """[B, F] -> [B, C, M, M], the inverse of `kept` but for the norm."""
+    side = round((samples.shape[1] // channels * (1 + mirrored)) ** 0.5)
+    kernels = samples.unflatten(1, (channels, -1, side))
     return torch.cat([kernels, kernels.flip(-2)], dim=-2) if mirrored else kernels
 
 
-def _kept(kernels: Tensor, mirrored: bool) -> Tensor:
-    """[N, C, M, M] -> [N, F], of unit norm."""
+def kept(kernels: Tensor, mirrored: bool) -> Tensor:
+    """What is kept of kernels, of unit norm: [N, C, M, M] -> [N, F]."""
     if mirrored:
         kernels = ((kernels + kernels.flip(-2)) / 2)[..., : kernels.shape[-1] // 2, :]
-    kept = kernels.flatten(1)
-    size: Tensor = torch.linalg.vector_norm(kept, dim=1, keepdim=True)
-    return kept / size
+    samples = kernels.flatten(1)
+    size: Tensor = torch.linalg.vector_norm(samples, dim=1, keepdim=True)
+    return samples / size
