@@ -70,6 +70,8 @@ SYSTEM = System(
     data=PsfData,
     metrics=METRICS,
     baselines=(
+        Baseline("renderer", "ray tracing itself"),
+        Baseline("psfnet", "DeepLens' PSFNetLens"),
         Baseline("nearest", "nearest"),
         Baseline("bilinear", "bilinear"),
         Baseline("bicubic", "bicubic"),
