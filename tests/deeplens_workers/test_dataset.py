@@ -75,12 +75,12 @@ def test_a_second_run_traces_nothing_and_a_damaged_set_is_rendered_again(tmp_pat
     assert first.rays_traced > 0
     assert seen[-1] == (11, 11, 3 * (6 * 64 + 5 * 512))
     assert first.warnings == []
-    assert len(cache.read(first.test).kernels) == 3
+    assert len(cache.read(first.sets["test"]).kernels) == 3
 
     second = render_dataset(data, lens, 0, tmp_path, actors=0)
-    assert (second.rays_traced, second.train, second.warnings) == (0, first.train, [])
+    assert (second.rays_traced, second.sets["train"], second.warnings) == (0, first.sets["train"], [])
 
-    kernels = first.validation / "kernels.npy"
+    kernels = first.sets["validation"] / "kernels.npy"
     good = kernels.read_bytes()
     kernels.write_bytes(good[:-4] + b"abcd")
     third = render_dataset(data, lens, 0, tmp_path, actors=0)
@@ -91,7 +91,7 @@ def test_a_second_run_traces_nothing_and_a_damaged_set_is_rendered_again(tmp_pat
     assert kernels.read_bytes() == good
 
     other_seed = render_dataset(data, lens, 1, tmp_path, actors=0)
-    assert other_seed.train == first.train
+    assert other_seed.sets["train"] == first.sets["train"]
     assert third.rays_traced < other_seed.rays_traced < first.rays_traced
 
 
