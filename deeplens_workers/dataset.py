@@ -146,7 +146,7 @@ def training(data: PsfData) -> tuple[float, Tracing]:
     tracing, _ = tracings(data)
     if data.frame == "sensor":
         return data.pixel_pitch_um, tracing
-    samples = fine_px(data.trace_px, data.kernel_px)
+    samples = fine_px(data.trace_px)
     fine = replace(tracing, trace_px=2 * data.trace_px, kernel_px=samples, pooling="smooth")
     return data.pixel_pitch_um / 2, fine
 

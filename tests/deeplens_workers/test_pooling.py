@@ -43,7 +43,7 @@ def traced_blob(px: int, sigma: float, centre: tuple[float, float]) -> np.ndarra
 @pytest.mark.parametrize("centre", [(0.0, 0.0), (0.21, -0.13)])
 @pytest.mark.parametrize("sigma", [0.1, 0.16])
 def test_a_smoothed_kernel_becomes_the_area_pooled_one(trace_px, kernel_px, centre, sigma):
-    samples = fine_px(trace_px, kernel_px)
+    samples = fine_px(trace_px)
     smooth, sensor = smooth_weights(2 * trace_px, samples), sensor_weights(samples, trace_px, kernel_px)
     smoothed = smooth @ traced_blob(2 * trace_px, sigma, centre) @ smooth.T
     # Samples of a density: the Gaussian of both, here of unit sum over the window's samples.
@@ -64,7 +64,7 @@ def test_a_smoothed_kernel_becomes_the_area_pooled_one(trace_px, kernel_px, cent
 @given(st.integers(2, 40), st.data())
 def test_smoothing_and_its_undoing_keep_sums_and_centres(trace_px, data):
     kernel_px = data.draw(st.integers(1, trace_px))
-    samples = fine_px(trace_px, kernel_px)
+    samples = fine_px(trace_px)
     for weights in (smooth_weights(2 * trace_px, samples), sensor_weights(samples, trace_px, kernel_px)):
         # Every column has one sum, so what comes out has the sum of what went in, but for one factor.
         np.testing.assert_allclose(weights.sum(0), weights.sum(0).mean())
