@@ -48,7 +48,8 @@ def test_the_neighbour_of_a_random_point_is_its_nearest_in_field_and_vergence():
 
 def test_random_points_are_loaded_with_a_pair_for_each(tmp_path):
     points = np.column_stack([np.random.default_rng(0).uniform(-1, 1, (20, 2)), np.full(20, -1e4)]).astype(np.float32)
-    data = PsfTensors.load(*(write_set(tmp_path / name, points) for name in ("train", "validation")))
+    train, validation = (write_set(tmp_path / name, points) for name in ("train", "validation"))
+    data = PsfTensors.load(train, validation)
     assert data.pairs.shape == (20, 2, 2)
     assert torch.equal(data.pairs[:, 0], data.train.points)
 

@@ -35,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
         "optimizer": "adam",
     },
     "few": {"batch_size": 1, "smooth_pairs": 1, "accumulation": 2, "grad_clip": 0.0},  # nothing is left for one rank
+    "basis": {"network": "basis", "components": 12, "recon_scale": 10.0, "batch_size": 15},
     "sgd": {"optimizer": "sgd", "kl_reduction": "mean", "lr_schedule": "cosine_restarts", "smooth_term": "output"},
 }
 
