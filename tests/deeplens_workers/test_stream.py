@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deeplens_workers.lens_file import find_lens
+from deeplens_workers.preparation import fill_in
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.stream import chunk_points, streaming
 from tests.waiting import wait_until
@@ -36,6 +37,14 @@ def test_points_are_a_seeded_sequence_within_the_data_sets_ranges():
     assert -1010 < depth.max() <= -1000
     assert len(set(focus)) == 40  # one for each chunk
     assert -10000 <= focus.min() < focus.max() <= -2000
+
+
+def test_in_the_meridional_frame_the_same_points_are_on_the_axis():
+    data = fill_in(streamed(frame="meridional", sensor_mm=(30, 20)), find_lens("cooke_triplet_50mm", None, (30, 20)))
+    turned, on_sensor = chunk_points(data, 5, 2), chunk_points(streamed(), 5, 2)
+    np.testing.assert_allclose(turned[:, 0], np.hypot(on_sensor[:, 0], on_sensor[:, 1] * 2 / 3), rtol=1e-6)
+    assert (turned[:, 1] == 0).all()
+    np.testing.assert_array_equal(turned[:, 2], on_sensor[:, 2])
 
 
 def test_a_point_without_light_is_told_before_training_and_no_actor_is_left(ray_session):

@@ -53,7 +53,7 @@ class Components:
 
     def scores(self, kernels: Tensor) -> Tensor:
         """[N, C, M, M] -> [N, R]."""
-        mean, components = self.mean.float(), self.components.float()
+        mean, components = self.mean.to(kernels), self.components.to(kernels)
         with one_thread():
             parts = [(kept(part, self.mirrored) - mean) @ components.T for part in kernels.split(CHUNK)]
         return torch.cat(parts) / self.scale

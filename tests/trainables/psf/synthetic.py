@@ -50,7 +50,8 @@ def tensors(
     random = np.random.default_rng(0)
     points = np.column_stack([random.uniform(-1, 1, (held_out, 2)), random.choice(depths, held_out)])
     sets = {"train": grid(side, depths), "validation": points.astype(np.float32)}
-    return PsfTensors.load(*(write_set(directory / name, at, blobs(at, kernel_px)) for name, at in sets.items()))
+    train, validation = (write_set(directory / name, at, blobs(at, kernel_px)) for name, at in sets.items())
+    return PsfTensors.load(train, validation)
 
 
 def newest(directory: Path, kind: Literal["last", "best"] = "last") -> Checkpoint:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.trainables.psf.synthetic import blobs, grid, tensors, write_set
-from trainables.psf.data import PsfSplit, PsfTensors, grid_index, neighbour_pairs
+from trainables.psf.data import Basis, PsfSplit, PsfTensors, grid_index, neighbour_pairs
 
 
 def test_neighbours_of_a_grid_are_right_down_and_both_diagonals():
@@ -48,9 +48,23 @@ def test_the_neighbour_of_a_random_point_is_its_nearest_in_field_and_vergence():
 
 def test_random_points_are_loaded_with_a_pair_for_each(tmp_path):
     points = np.column_stack([np.random.default_rng(0).uniform(-1, 1, (20, 2)), np.full(20, -1e4)]).astype(np.float32)
-    data = PsfTensors.load(*(write_set(tmp_path / name, points) for name in ("train", "validation")))
+    train, validation = (write_set(tmp_path / name, points) for name in ("train", "validation"))
+    data = PsfTensors.load(train, validation)
     assert data.pairs.shape == (20, 2, 2)
     assert torch.equal(data.pairs[:, 0], data.train.points)
+
+
+def test_scores_follow_kernels_that_change_and_components_stay():
+    kernels = torch.from_numpy(blobs(grid(6), kernel_px=8))
+    basis = Basis(kernels, mirrored=False)
+    basis.update(slice(0, 4))  # before any trial has asked
+    scores, components = basis.scores.clone(), basis.components
+    kernels[8:12] = kernels[20:24].clone()
+    basis.update(slice(8, 12))
+    assert basis.components is components
+    torch.testing.assert_close(basis.scores[8:12], scores[20:24])
+    others = torch.ones(36, dtype=torch.bool).index_fill(0, torch.arange(8, 12), False)
+    assert torch.equal(basis.scores[others], scores[others])
 
 
 def test_one_depth_gives_two_conditions_and_several_give_three(tmp_path):

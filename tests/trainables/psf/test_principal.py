@@ -19,7 +19,8 @@ def low_rank(count: int, rank: int, channels: int = 2, side: int = 12, mirrored:
 def of_unit_norm(kernels: torch.Tensor, mirrored: bool) -> torch.Tensor:
     """A mirrored kernel's norm is that of its upper half."""
     size = torch.linalg.vector_norm(kernels.flatten(1), dim=1) / (2**0.5 if mirrored else 1)
-    return kernels / size[:, None, None, None]
+    unit: torch.Tensor = kernels / size[:, None, None, None]
+    return unit
 
 
 def there_and_back(found: Components, kernels: torch.Tensor) -> torch.Tensor:

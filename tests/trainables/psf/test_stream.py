@@ -13,6 +13,8 @@ from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import RenderActors
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.stream import CHUNK, STREAM, chunk_points, streaming
+from spaces.system import system
+from tests.trainables.psf.meridional import PREPARATION, meridional
 from tests.trainables.psf.synthetic import blobs, grid, write_set
 from tests.waiting import wait_until
 from trainables.psf.learner import CvaePsfLearner
@@ -138,3 +140,29 @@ def test_a_learner_draws_from_the_stream_that_it_is_given_the_name_of(running, t
     assert (at.shape, noise.shape, pairs.shape, term) == ((5, 4), (5, 2), (2, 4, 4), trial.smooth_term)
     assert learner.since_last(data) == {"train/fresh_share": 0.0}  # of five kernels, none was fresh
     assert learner.since_last(data) == learner.since_last(on_grid) == {}
+
+
+def test_a_stream_of_the_meridional_frame_is_drawn_as_scores_and_judged_on_the_sensor(tmp_path, ray_session):
+    """Beside it the grid is of the sensor, for interpolation."""
+    data, lens = meridional(train_points=0, stream={"kernels": CHUNK, "reuse": 2})
+    sets = dict(PREPARATION.prepare(data, lens, SEED, tmp_path, actors=0).sets)
+    learner, trial = CvaePsfLearner(), CvaePsfTrial(network="basis", components=8, batch_size=64, latent_dim=2)
+    with PREPARATION.supply(data, lens, SEED, actors=1) as supply:
+        opened = learner.open({**sets, **supply.sets})
+        assert opened.train.kernels.shape == (CHUNK, 2, 32, 32)
+        before = opened.basis.scores.clone()
+        values, points, *_ = learner.inputs(
+            trial, opened, learner.draw(trial, opened, torch.Generator().manual_seed(0))
+        )
+        assert values.shape == (64, 8)
+        assert (points[:, 1] == 0).all()
+        assert isinstance(opened.fresh, StreamReader)
+        until_fresh(opened.fresh, drawn=2 * CHUNK)
+        assert not torch.equal(opened.basis.scores, before)
+        torch.testing.assert_close(opened.basis.scores, opened.basis.components.scores(opened.train.kernels))
+        model = learner.build(trial, opened)
+        assert learner.evaluate(model, opened).keys() == {
+            one for one in system("cvae_psf").metrics if one.startswith("val/")
+        }
+    baselines = learner.baselines(sets, learner.open_test(sets), model)
+    assert baselines["nearest"].errors["prior_rel_l2"].shape == (8,)

@@ -44,7 +44,8 @@ def test_its_gradient_is_that_of_a_finite_difference():
     azimuth = torch.tensor([0.3, 1.7, -2.8], dtype=torch.float64, requires_grad=True)
 
     def value(angle: torch.Tensor) -> torch.Tensor:
-        return (turning(smooth, angle) * weight).sum(dim=(1, 2, 3))
+        weighted: torch.Tensor = (turning(smooth, angle) * weight).sum(dim=(1, 2, 3))
+        return weighted
 
     (gradient,) = torch.autograd.grad(value(azimuth).sum(), azimuth)
     step = 1e-4

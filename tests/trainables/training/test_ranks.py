@@ -13,7 +13,7 @@ import torch
 
 from tests.trainables.psf.synthetic import newest, state_of
 from tests.trainables.training.small import TIMING, task, trained
-from trainables.psf.data import PsfSplit, PsfTensors
+from trainables.psf.data import Basis, PsfSplit, PsfTensors
 
 # Every term acts: free bits near the KL's size, all three weights, a batch and pairs that do not divide by two.
 CASES: dict[str, dict[str, Any]] = {
@@ -35,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
         "optimizer": "adam",
     },
     "few": {"batch_size": 1, "smooth_pairs": 1, "accumulation": 2, "grad_clip": 0.0},  # nothing is left for one rank
+    "basis": {"network": "basis", "components": 12, "recon_scale": 10.0, "batch_size": 15},
     "sgd": {"optimizer": "sgd", "kl_reduction": "mean", "lr_schedule": "cosine_restarts", "smooth_term": "output"},
 }
 
@@ -68,7 +69,7 @@ def in_double(data: PsfTensors) -> PsfTensors:
     train, validation = (
         PsfSplit(split.kernels.double(), split.points.double()) for split in (data.train, data.validation)
     )
-    return replace(data, train=train, validation=validation)
+    return replace(data, train=train, validation=validation, basis=Basis(train.kernels, mirrored=False))
 
 
 @pytest.fixture
