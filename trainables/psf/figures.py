@@ -84,11 +84,11 @@ def psf_grid_figure(
     if below is not None:
         captions = [f"{error}\n{more}" for error, more in zip(captions, below, strict=True)]
     further = LINE * max(caption.count("\n") for caption in captions)
-    width, height = 1.45 * count + 1.5, 5.5 + further
+    width, height = 1.45 * count + 1.5, 5.62 + further
     figure = _figure(width, height)
     axes = figure.subplots(3, count, squeeze=False, gridspec_kw={"wspace": 0.05, "hspace": 0.06})
     figure.subplots_adjust(
-        left=0.95 / width, right=1 - 0.75 / width, top=1 - 0.77 / height, bottom=(0.5 + further) / height
+        left=0.95 / width, right=1 - 0.75 / width, top=1 - 0.77 / height, bottom=(0.62 + further) / height
     )
     limit = _round_up(float(np.abs(grid.residual).max()))
     for column in range(count):
@@ -116,8 +116,8 @@ def psf_grid_figure(
     figure.text(
         left,
         0.066 / height,
-        f"below: {note}. Brightness: (value / true peak)^{GAMMA:g}, same scale for both rows of a column; "
-        "difference: the largest of the channels, % of its true peak",
+        f"Below: {note}.\nBrightness: (value / true peak)^{GAMMA:g}, same scale for both rows of a column; "
+        "difference: the largest of the channels, % of its true peak.",
         fontsize=7.5,
         color=GREY,
         va="bottom",
