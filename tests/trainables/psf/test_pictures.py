@@ -77,7 +77,7 @@ def test_a_model_is_shown_at_held_out_positions(tmp_path, held_out):
     data = tensors(tmp_path, held_out=held_out)
     torch.manual_seed(0)
     model = CVAE(CvaeConfig(2, 9, {}, latent_dim=3, hidden_dim=8, num_layers=1, fourier_bands=1))
-    image = psf_image(model, data.validation)
+    image = psf_image(model, data)
     assert image.shape[2] == min(COLUMNS, held_out) * (9 * 13 + GAP_PX) + GAP_PX
     assert not image.requires_grad
     assert image.max() == 1
