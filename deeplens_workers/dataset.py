@@ -146,7 +146,7 @@ def training(data: PsfData) -> tuple[float, Tracing]:
     tracing, _ = tracings(data)
     if data.frame == "sensor":
         return data.pixel_pitch_um, tracing
-    samples = fine_px(data.trace_px, data.kernel_px)
+    samples = fine_px(data.trace_px)
     fine = replace(tracing, trace_px=2 * data.trace_px, kernel_px=samples, pooling="smooth")
     return data.pixel_pitch_um / 2, fine
 
@@ -156,6 +156,8 @@ def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderReques
     on_sensor, held_out = tracings(data)
     how = dict.fromkeys(("validation", "test"), (data.pixel_pitch_um, held_out))
     how |= {"grid": (data.pixel_pitch_um, on_sensor), "train": training(data), "turned": training(data)}
+    if not data.train_points:  # the grid, beside a stream
+        how["train"] = how["grid"]
     return {name: RenderRequest(lens, points, *how[name]) for name, points in positions(data, seed).items()}
 
 

@@ -179,6 +179,11 @@ def _as_recorded(data: PsfData, lens: LensFile) -> PsfData:
 
 def _check_use(data: PsfData, lens: LensFile) -> None:
     width, height = lens.conditions.sensor_mm
+    if data.frame == "meridional" and lens.conditions.focal_length_mm is None:  # only a centred lens' is known
+        raise SpaceError(
+            f"data.frame: meridional kernels are turned to every azimuth, but lens {lens.name} has a surface that is tilted, "
+            "decentred, square or not known to be centred; use `frame: sensor`"
+        )
     if data.psf_model == "coherent" and not math.isclose(width, height, rel_tol=1e-6):
         raise SpaceError(
             f"data.psf_model: coherent needs a square sensor, but that of {lens.name} is {width:g} x {height:g} mm"

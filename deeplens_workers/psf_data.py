@@ -196,5 +196,6 @@ class PsfData(DataSection):
         kernels = self.kernels()
         held_out = kernels["validation"] + kernels["test"]
         waves = sum(len(channel) for channel in self.channels())
-        training = (1 + (self.frame == "meridional")) * kernels["train"] + kernels.get("grid", 0)
+        turned = self.train_points if self.frame == "meridional" else 0
+        training = kernels["train"] + turned + kernels.get("grid", 0)
         return waves * (training * self.rays + held_out * self.held_out_rays)

@@ -83,8 +83,11 @@ class KernelRenderer:
                 that the lens is focused at in mm, negative, if not as in its file.
 
         Raises:
-            ValueError: no light of a point reaches its kernel's window, or DeepLens cannot focus so.
+            ValueError: no light of a point reaches its kernel's window, DeepLens cannot focus so, or kernels that are to be
+                turned are of a lens that is not centred.
         """
+        if tracing.pooling == "smooth" and not self.tracer.symmetric:
+            raise ValueError("this lens is not centred, so its kernels cannot be turned (data.frame: meridional)")
         places = np.asarray(points[:, :3].astype(np.float64))
         rendered = Kernels.empty(len(points), len(tracing.channels), tracing.kernel_px)
         for focus_mm, chosen in _by_focus(points):

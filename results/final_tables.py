@@ -124,7 +124,8 @@ def final_sentences(final: Final, standings: Sequence[Standing], system: System)
     """The verdict, and whether the winner beats what a user would do without it."""
     sentences = [_sentence(final.verdict)]
     titles = methods(system)
-    hardest = system.baselines[-1].name if system.baselines else None
+    judged = {one.method for one in standings}
+    hardest = next((one.name for one in reversed(system.baselines) if one.name in judged), None)
     others = [one for one in standings if one.method != hardest]
     yardstick = next((one for one in standings if one.method == hardest), None)
     title = system.metrics[SEALED + final.metric].short

@@ -71,7 +71,9 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
     best = winner.exported(objective.mode)
     checkpoint = winner.checkpoints[best]
     model = checkpoint.model().eval()
-    baselines = learner.baselines(data.sets, test, model)
+    baselines = learner.baselines(data.sets, test, model) | learner.alternatives(
+        data.sets, test, job.study, job.source, winner.candidate.trial.seconds
+    )
     against = {name: _as_arrays([one]) for name, one in baselines.items()}
 
     references = [one for one in judged if one.candidate.trial.recommended]
@@ -202,7 +204,8 @@ def _count_states(trials: list[TrialRecord]) -> dict[str, int]:
 def _draw_history(job: Job, trials: list[TrialRecord], test: dict[str, dict[str, float]]) -> None:
     objective, system = job.study.objective, job.study.system
     measure = system.metrics[objective.metric].measure
-    yardsticks = {f"{one.title} (test)": test[one.name][measure] for one in system.baselines[-1:]}
+    judged = [one for one in system.baselines if one.name in test]
+    yardsticks = {f"{one.title} (test)": test[one.name][measure] for one in judged[-1:]}
     figure = history_figure(
         trials, metric=objective.metric, mode=objective.mode, rungs=job.budget.rungs(), baselines=yardsticks
     )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from spaces.card import Card
 from spaces.study import Study
+from spaces.system import Source
 from spaces.trial import Trial
 from trainables.training.losses import Ranks
 
@@ -103,6 +104,17 @@ class Learner[T: Trial, D, N: Network, H](ABC):
     @abstractmethod
     def baselines(self, sets: Mapping[str, str], test: H, winner: N) -> dict[str, Judged]:
         """What a user would do without the model, by the name that the system declares."""
+
+    def alternatives(
+        self, sets: Mapping[str, str], test: H, study: Study, source: Source, seconds: float
+    ) -> dict[str, Judged]:
+        """What other programs answer, run now, by the name that the system declares; none unless a system has some.
+
+        Args:
+            study, source: what was searched, and what its data is made of.
+            seconds: wall-clock time of the winner's training in the search.
+        """
+        return {}
 
     def figures(self, network: N, test: H, directory: Path) -> None:  # noqa: B027
         """Write PNG pictures of a run's winner to an existing directory; none unless a system has some."""

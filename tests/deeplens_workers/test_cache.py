@@ -61,6 +61,7 @@ def test_every_parameter_is_part_of_the_key(tmp_path, make_request, monkeypatch)
         "noise": 0.1,
         "model": "huygens",
         "recenter": False,
+        "pooling": "smooth",
     }
     assert set(changes) | {"tracing"} == {
         field.name for field in (*dataclasses.fields(request), *dataclasses.fields(Tracing))

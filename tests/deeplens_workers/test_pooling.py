@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplens_workers.pooling import area_weights
+from deeplens_workers.pooling import SMOOTHING, area_weights, fine_px, sensor_weights, smooth_weights
 
 
 @given(st.integers(1, 70), st.integers(1, 70))
@@ -24,3 +24,55 @@ def test_a_pixel_on_a_border_is_split_by_area():
 def test_pooling_cannot_enlarge():
     with pytest.raises(ValueError, match=r"pooled=16, traced=15"):
         area_weights(15, 16)
+
+
+def traced_blob(px: int, sigma: float, centre: tuple[float, float]) -> np.ndarray:
+    """A Gaussian density of unit sum as `px` pixels across the window of -1 to 1 trace it: each ray's hat is two pixels wide."""
+    width, inside = 2 / px, np.linspace(-1, 1, 401)
+    hat = (1 - np.abs(inside)) / (1 - np.abs(inside)).sum()
+    places = (np.arange(px) + 0.5) * width - 1
+
+    def along(middle: float) -> np.ndarray:
+        distance = (places - middle)[:, None] + inside * width
+        return np.asarray(np.exp(-0.5 * (distance / sigma) ** 2) @ hat * width / (sigma * np.sqrt(2 * np.pi)))
+
+    return np.outer(along(centre[1]), along(centre[0]))
+
+
+@pytest.mark.parametrize(("trace_px", "kernel_px"), [(64, 32), (64, 16), (64, 15), (16, 8), (16, 16)])
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (0.21, -0.13)])
+@pytest.mark.parametrize("sigma", [0.1, 0.16])
+def test_a_smoothed_kernel_becomes_the_area_pooled_one(trace_px, kernel_px, centre, sigma):
+    samples = fine_px(trace_px)
+    smooth, sensor = smooth_weights(2 * trace_px, samples), sensor_weights(samples, trace_px, kernel_px)
+    smoothed = smooth @ traced_blob(2 * trace_px, sigma, centre) @ smooth.T
+    # Samples of a density: the Gaussian of both, here of unit sum over the window's samples.
+    both = np.hypot(sigma, SMOOTHING * 2 / samples)
+    places = (np.arange(samples) + 0.5) * 2 / samples - 1
+    rows, columns = (np.exp(-0.5 * ((places - middle) / both) ** 2) for middle in centre[::-1])
+    density = np.outer(rows, columns) / (2 * np.pi * both**2) * (2 / samples) ** 2
+    scale = smoothed.sum() / density.sum()
+    assert np.linalg.norm(smoothed - scale * density) < 0.01 * np.linalg.norm(smoothed)
+
+    area = area_weights(trace_px, kernel_px)
+    expected = area @ traced_blob(trace_px, sigma, centre) @ area.T
+    found = sensor @ smoothed @ sensor.T
+    found *= expected.sum() / found.sum()
+    assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)
+
+
+@given(st.integers(2, 40), st.data())
+def test_smoothing_and_its_undoing_keep_sums_and_centres(trace_px, data):
+    kernel_px = data.draw(st.integers(1, trace_px))
+    samples = fine_px(trace_px)
+    for weights in (smooth_weights(2 * trace_px, samples), sensor_weights(samples, trace_px, kernel_px)):
+        # Every column has one sum, so what comes out has the sum of what went in, but for one factor.
+        np.testing.assert_allclose(weights.sum(0), weights.sum(0).mean())
+        np.testing.assert_allclose(weights, weights[::-1, ::-1], atol=1e-9 * np.abs(weights).max())
+
+
+def test_smoothing_cannot_enlarge():
+    with pytest.raises(ValueError, match=r"samples=16, traced=15"):
+        smooth_weights(15, 16)
+    with pytest.raises(ValueError, match=r"pooled=16, traced=15"):
+        sensor_weights(30, 15, 16)

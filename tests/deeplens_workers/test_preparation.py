@@ -1,5 +1,6 @@
 """PSF data sets as a search prepares them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,19 @@ def test_sets_come_to_lie_where_they_were_said_to(tmp_path):
     rendered = render_dataset(data, find_lens(data.lens), 0, tmp_path, actors=0)
     assert rendered.rays_traced == 0  # it found them all
     assert preparation.prepare(data, lens, 0, tmp_path, actors=0).work == {RAYS: 0}
+
+
+def test_a_set_of_the_meridional_frame_comes_with_how_to_turn_it(tmp_path):
+    preparation = PsfPreparation()
+    data = small(frame="meridional", train_points=6, sensor_mm=(30, 20), trace_px=32, pixel_pitch_um=6.4)
+    lens = preparation.find(data)
+    data = preparation.resolved(data, lens)
+    prepared = preparation.prepare(data, lens, 0, tmp_path, actors=0)
+    places = preparation.places(data, lens, 0, tmp_path)
+    assert set(places) == {"train", "validation", "test", "grid", "turned"}
+    assert prepared.sets == {name: str(place) for name, place in places.items()} | {"turning": prepared.sets["turning"]}
+    assert json.loads(prepared.sets["turning"]) == {"trace_px": 32, "aspect": pytest.approx(2 / 3)}
+    assert "6 train, 2 validation, 3 test, 6 grid positions" in preparation.describe(data, lens)["data set"]
 
 
 def test_a_run_records_a_shipped_lens_by_name_and_another_by_its_whole_path(tmp_path, monkeypatch):

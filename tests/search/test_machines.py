@@ -130,11 +130,13 @@ def test_a_worker_killed_for_memory_costs_nothing_but_time(tmp_path, cgroup):
 
         cgroup.limit(cgroup.used())
         with subprocess.Popen(cgroup.around([sys.executable, "-c", GROWING]), stdin=subprocess.PIPE) as other:
+            assert other.stdin is not None
+            lines = other.stdin
 
             def killed():
                 with suppress(BrokenPipeError):
-                    other.stdin.write(b"\n")
-                    other.stdin.flush()
+                    lines.write(b"\n")
+                    lines.flush()
                 return cgroup.kills()
 
             wait_until(killed)

@@ -22,7 +22,7 @@ def psf_card(data: PsfData, lens: str) -> Card:
 
 
 def _grid(data: PsfData) -> str:
-    between = data.stream is not None
+    between = data.stream is not None or data.train_points > 0
     places = "random field points" if between else f"{data.grid[0]} x {data.grid[1]} field points"
     focus = f", focused at {_listed(data.focus_mm, between)} mm" if data.focus_mm else ""
     return f"{places} and object depth {_listed(data.depths_mm, between)} mm{focus}"

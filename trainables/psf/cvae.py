@@ -130,19 +130,22 @@ class CVAE(Network):
         coordinates = len(config.conditions) - (config.turned is not None)
         self.encoding = FourierEncoding(coordinates, config.fourier_bands)
         code = self.encoding.dim
+        shape = (config.channels, config.kernel_px, config.base_width, config.norm)
+        values = config.components or config.channels * config.kernel_px**2
+        # Encoder, prior, decoder: the order in which a seed's random weights have always been drawn.
         self.encoder: nn.Module
+        if config.network == "conv":
+            self.encoder = ConvEncoder(*shape, latent)
+        else:
+            self.encoder = GaussianMLP((values, code), hidden, shallow, latent)
+        if config.prior == "learned":
+            self.prior_network = GaussianMLP((code,), hidden, shallow, latent)
         self.decoder: MLP | ConvDecoder
         if config.network == "conv":
-            shape = (config.channels, config.kernel_px, config.base_width, config.norm)
-            self.encoder = ConvEncoder(*shape, latent)
             inputs = latent if config.prior == "learned" else latent + code
             self.decoder = ConvDecoder(inputs, *shape, config.upsampling)
         else:
-            values = config.components or config.channels * config.kernel_px**2
-            self.encoder = GaussianMLP((values, code), hidden, shallow, latent)
             self.decoder = MLP((latent, code), hidden, config.num_layers, values)
-        if config.prior == "learned":
-            self.prior_network = GaussianMLP((code,), hidden, shallow, latent)
         if config.learned_variance:
             self.variance = LearnedVariance()
         if config.network == "basis":

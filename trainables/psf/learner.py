@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from deeplens_workers.psf_data import PsfData
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
+from spaces.system import Source
 from trainables.learner import Judged, Learner
 from trainables.psf.card import psf_card
 from trainables.psf.cvae import CVAE, CvaeConfig
@@ -125,6 +127,18 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
         return {
             name: Judged(kernel_errors(one.kernels, test.kernels), one.bytes, one.seconds_per_psf)
             for name, one in found.items()
+        }
+
+    def alternatives(
+        self, sets: Mapping[str, str], test: PsfSplit, study: Study, source: Source, seconds: float
+    ) -> dict[str, Judged]:
+        """Our renderer called directly, with as many rays as kernels to train on have, and DeepLens' own network."""
+        from deeplens_workers.alternatives import answers
+
+        points = np.load(Path(sets["test"]) / "points.npy")
+        return {
+            name: Judged(kernel_errors(torch.from_numpy(one.kernels), test.kernels), one.bytes, one.seconds_per_psf)
+            for name, one in answers(study.data, source, points, seconds).items()
         }
 
     def figures(self, network: CVAE, test: PsfSplit, directory: Path) -> None:

@@ -43,14 +43,14 @@ def write_set(directory: Path, points: Array, kernels: Array | None = None) -> P
     return directory
 
 
-def tensors(directory: Path, side: int = 6, depths: tuple[float, ...] = (-10000.0,), held_out: int = 40) -> PsfTensors:
+def tensors(
+    directory: Path, side: int = 6, depths: tuple[float, ...] = (-10000.0,), held_out: int = 40, kernel_px: int = 9
+) -> PsfTensors:
     """A train grid and validation positions between its points, loaded."""
     random = np.random.default_rng(0)
     points = np.column_stack([random.uniform(-1, 1, (held_out, 2)), random.choice(depths, held_out)])
-    return PsfTensors.load(
-        write_set(directory / "train", grid(side, depths)),
-        write_set(directory / "validation", points.astype(np.float32)),
-    )
+    sets = {"train": grid(side, depths), "validation": points.astype(np.float32)}
+    return PsfTensors.load(*(write_set(directory / name, at, blobs(at, kernel_px)) for name, at in sets.items()))
 
 
 def newest(directory: Path, kind: Literal["last", "best"] = "last") -> Checkpoint:

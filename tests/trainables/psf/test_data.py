@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.trainables.psf.synthetic import blobs, grid, tensors, write_set
-from trainables.psf.data import PsfSplit, PsfTensors, neighbour_pairs
+from trainables.psf.data import PsfSplit, PsfTensors, grid_index, neighbour_pairs
 
 
 def test_neighbours_of_a_grid_are_right_down_and_both_diagonals():
@@ -29,9 +29,28 @@ def test_neighbours_are_found_in_any_order_of_points_and_at_the_next_depth():
     assert len(pairs) == 3 * (2 * 4 * 3 + 2 * 3 * 3) + 2 * 16
 
 
-def test_points_that_are_no_grid_are_refused():
+def test_points_that_are_no_grid_have_no_index():
     with pytest.raises(ValueError, match="must form a full grid, but got 8 points"):
-        neighbour_pairs(grid(3)[:-1])
+        grid_index(grid(3)[:-1])
+
+
+def test_the_neighbour_of_a_random_point_is_its_nearest_in_field_and_vergence():
+    """Each in units of its range; one that does not vary tells nothing."""
+    random = np.random.default_rng(0)
+    vergence, focus = random.uniform(0.1, 2.0, 300), np.full(300, -2000.0)
+    points = np.column_stack([random.uniform(-1, 1, (300, 2)), -1000 / vergence, focus]).astype(np.float32)
+    places = np.column_stack([points[:, :2] / np.ptp(points[:, :2], axis=0), vergence / np.ptp(vergence)])
+    apart = np.linalg.norm(places[:, None] - places, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    pairs = neighbour_pairs(points)
+    np.testing.assert_array_equal(pairs, np.stack([np.arange(300), apart.argmin(axis=1)], axis=1))
+
+
+def test_random_points_are_loaded_with_a_pair_for_each(tmp_path):
+    points = np.column_stack([np.random.default_rng(0).uniform(-1, 1, (20, 2)), np.full(20, -1e4)]).astype(np.float32)
+    data = PsfTensors.load(*(write_set(tmp_path / name, points) for name in ("train", "validation")))
+    assert data.pairs.shape == (20, 2, 2)
+    assert torch.equal(data.pairs[:, 0], data.train.points)
 
 
 def test_one_depth_gives_two_conditions_and_several_give_three(tmp_path):

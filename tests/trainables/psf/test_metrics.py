@@ -7,6 +7,7 @@ import torch
 
 from spaces.system import system
 from tests.trainables.psf.synthetic import blobs, grid, tensors
+from trainables.networks.mlp import GaussianMLP
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.metrics import centroid, evaluate, kernel_errors, kernel_metrics, rms_radius
 
@@ -67,7 +68,7 @@ def test_a_model_reports_every_validation_metric_of_the_table(tmp_path):
     data = tensors(tmp_path)
     torch.manual_seed(0)
     model = CVAE(CvaeConfig(2, 9, {}, latent_dim=4, hidden_dim=16, num_layers=2, fourier_bands=2))
-    values = evaluate(model, data.validation)
+    values = evaluate(model, data)
     assert set(values) == {name for name in system("cvae_psf").metrics if name.startswith("val/")}
     assert values["val/prior_gap"] == pytest.approx(values["val/prior_rel_l2"] - values["val/posterior_rel_l2"])
     direct = kernel_metrics(model.predict(data.validation.points).detach(), data.validation.kernels)
@@ -77,7 +78,8 @@ def test_a_model_reports_every_validation_metric_of_the_table(tmp_path):
 def test_active_units_are_the_dimensions_in_which_the_posterior_leaves_the_prior(tmp_path):
     data = tensors(tmp_path)
     model = CVAE(CvaeConfig(2, 9, {}, latent_dim=4, hidden_dim=16, num_layers=2, fourier_bands=2))
-    assert evaluate(model, data.validation)["val/active_units"] == 0
+    assert evaluate(model, data)["val/active_units"] == 0
+    assert isinstance(model.encoder, GaussianMLP)
     with torch.no_grad():
         model.encoder.mlp.head.weight[:3] = 1.0  # three of the four means now follow the kernel
-    assert evaluate(model, data.validation)["val/active_units"] == 3
+    assert evaluate(model, data)["val/active_units"] == 3

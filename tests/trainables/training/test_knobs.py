@@ -27,10 +27,17 @@ KNOBS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "smooth_pairs": ({}, [4]),
     "recon_scale": ({}, [1e2]),
     "decoder_variance": ({}, ["learned", "optimal"]),
+    "network": ({}, ["conv", "basis"]),
+    "prior": ({}, ["standard"]),
     "latent_dim": ({}, [3]),
     "hidden_dim": ({}, [16]),
     "num_layers": ({}, [1]),
+    "encoder_layers": ({}, [1]),
     "fourier_bands": ({}, [1]),
+    "components": ({"network": "basis"}, [4]),
+    "base_width": ({"network": "conv"}, [4]),
+    "norm": ({"network": "conv", "base_width": 4}, ["group", "none"]),
+    "upsampling": ({"network": "conv", "base_width": 4}, ["transposed4", "bilinear"]),
     "optimizer": ({"weight_decay": 0.1}, ["adam", "sgd"]),
     "learning_rate": ({}, [1e-3]),
     "lr_schedule": ({}, ["constant", "cosine", "cosine_restarts"]),
@@ -53,6 +60,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PsfTensors:
     return tensors(tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture(scope="module")
+def halvable(tmp_path_factory: pytest.TempPathFactory) -> PsfTensors:
+    """For convolutions, which halve a kernel's side four times."""
+    return tensors(tmp_path_factory.mktemp("halvable"), kernel_px=16)
+
+
 def outcome(directory: Path, data: PsfTensors, **changes: Any) -> tuple[list[int], dict[str, torch.Tensor]]:
     """Steps reported, and the weights of the evaluated model of the last report that was the best."""
     reports = trained(task(directory, **changes), data)
@@ -64,8 +77,10 @@ def test_every_hyperparameter_is_listed_here():
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in KNOBS.items() for value in values])
-def test_a_hyperparameter_changes_the_result(tmp_path, data, name, value):
+def test_a_hyperparameter_changes_the_result(tmp_path, data, halvable, name, value):
     others = KNOBS[name][0]
+    if "conv" in (value, others.get("network")):
+        data = halvable
     steps, before = outcome(tmp_path / "before", data, **others)
     changed_steps, after = outcome(tmp_path / "after", data, **others, **{name: value})
     shared = before.keys() & after.keys()

@@ -46,13 +46,13 @@ def test_before_a_report_its_checkpoint_is_saved_and_best_is_the_best_reported(t
         assert best.best == newest_last.best == min(values.values())
         assert newest_last.best_step == best.step
     assert list(values) == [10, 20, 30, 40, 50, 60]
-    assert evaluate(model_of(best), data.validation)[METRIC] == pytest.approx(best.best)
+    assert evaluate(model_of(best), data)[METRIC] == pytest.approx(best.best)
 
 
 def test_a_report_has_the_network_that_was_evaluated(tmp_path, data):
     for report in train(task(tmp_path), LEARNER, data):
         assert isinstance(report.network, CVAE)
-        assert evaluate(report.network, data.validation)[METRIC] == report.metrics[METRIC]
+        assert evaluate(report.network, data)[METRIC] == report.metrics[METRIC]
         assert report.last == (report.step == 40)
 
 
