@@ -6,6 +6,7 @@ N = field point, C = channel (wavelength, red first), K = kernel pixel
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,12 @@ if TYPE_CHECKING:  # a contact sheet needs no torch
 Array = NDArray[np.float64]
 
 INK, GREY = "#1f2430", "#8a90a0"
+LINE = 0.16  # inches of a caption's further line
 # Displayed brightness is (value / peak)^GAMMA, so that a coma's tail shows beside its core.
 GAMMA = 0.5
+FOCUS_STEPS = 7
+# Where the kernels through focus lie, as distance from the centre in half widths of the sensor.
+FOCUS_RADIUS = 0.7
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,6 @@ class PsfGrid:
     position, and the signed difference [K, K] as a fraction of the true channel's peak, of the channel where it is
     largest: a mean over channels would hide errors of opposite sign."""
 
-    points: Array
     true: Array
     generated: Array
     residual: Array
@@ -44,7 +48,7 @@ class PsfGrid:
     """Relative L2 error per position."""
 
 
-def psf_grid(true: Array, generated: Array, points: Array) -> PsfGrid:
+def psf_grid(true: Array, generated: Array) -> PsfGrid:
     """Scale kernels [N, C, K, K] for display: true and generated of a position share one scale per channel."""
     peak = true.max(axis=(2, 3), keepdims=True)
     difference = generated - true
@@ -52,7 +56,6 @@ def psf_grid(true: Array, generated: Array, points: Array) -> PsfGrid:
     relative = difference / peak
     worst = np.abs(relative).argmax(axis=1, keepdims=True)
     return PsfGrid(
-        points=points,
         true=_colours(true / peak),
         generated=_colours(generated / peak),
         residual=np.take_along_axis(relative, worst, axis=1)[:, 0],
@@ -60,30 +63,42 @@ def psf_grid(true: Array, generated: Array, points: Array) -> PsfGrid:
     )
 
 
-def psf_grid_figure(true: Array, generated: Array, points: Array) -> Figure:
-    """Columns are field positions, as given; rows are the true kernels, the generated ones, and their difference.
+def psf_grid_figure(
+    true: Array,
+    generated: Array,
+    title: str,
+    above: Sequence[str],
+    below: Sequence[str] | None = None,
+    note: str = "relative L2 error",
+) -> Figure:
+    """Columns are kernels, as given; rows are the true kernels, the generated ones, and their difference.
 
     Args:
         true, generated: [N, C, K, K], each channel sums to one; C is 1 or 3 (red first).
-        points: [N, 2 or more], normalised field coordinates x and y first.
+        above, below: N captions of the columns each; under every column stands its error first.
+        note: what is written under the columns.
     """
-    grid = psf_grid(np.asarray(true, float), np.asarray(generated, float), np.asarray(points, float))
-    count = len(grid.points)
-    figure = _figure(1.45 * count + 1.5, 5.5)
+    grid = psf_grid(np.asarray(true, float), np.asarray(generated, float))
+    count = len(grid.error)
+    captions = [f"{error:.3f}" for error in grid.error]
+    if below is not None:
+        captions = [f"{error}\n{more}" for error, more in zip(captions, below, strict=True)]
+    further = LINE * max(caption.count("\n") for caption in captions)
+    width, height = 1.45 * count + 1.5, 5.62 + further
+    figure = _figure(width, height)
     axes = figure.subplots(3, count, squeeze=False, gridspec_kw={"wspace": 0.05, "hspace": 0.06})
     figure.subplots_adjust(
-        left=0.95 / (1.45 * count + 1.5), right=1 - 0.75 / (1.45 * count + 1.5), top=0.86, bottom=0.09
+        left=0.95 / width, right=1 - 0.75 / width, top=1 - 0.77 / height, bottom=(0.62 + further) / height
     )
     limit = _round_up(float(np.abs(grid.residual).max()))
     for column in range(count):
         axes[0, column].imshow(grid.true[column])
         axes[1, column].imshow(grid.generated[column])
         shown = axes[2, column].imshow(grid.residual[column], cmap="RdBu_r", vmin=-limit, vmax=limit)
-        x, y = grid.points[column, :2]
-        axes[0, column].set_title(f"({x:.2f}, {y:.2f})", fontsize=9, color=INK, pad=5)
-        axes[2, column].set_xlabel(f"{grid.error[column]:.3f}", fontsize=9, color=INK, labelpad=5)
-    for row, title in enumerate(("ray-traced", "generated", "difference")):
-        axes[row, 0].set_ylabel(title, fontsize=10, color=INK, labelpad=8)
+        axes[0, column].set_title(above[column], fontsize=9, color=INK, pad=5)
+        axes[2, column].set_xlabel(captions[column], fontsize=9, color=INK, labelpad=5)
+    for row, name in enumerate(("ray-traced", "generated", "difference")):
+        axes[row, 0].set_ylabel(name, fontsize=10, color=INK, labelpad=8)
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
@@ -96,19 +111,13 @@ def psf_grid_figure(true: Array, generated: Array, points: Array) -> Figure:
     )
     bar.tick_params(labelsize=8, colors=INK, length=0)
     bar.spines[:].set_visible(False)
+    left = axes[0, 0].get_position().x0
+    figure.text(left, 1 - 0.3 / height, title, fontsize=11, color=INK, va="center")
     figure.text(
-        axes[0, 0].get_position().x0,
-        0.945,
-        "PSFs from the centre of the field to its corner, at positions the model was not trained on",
-        fontsize=11,
-        color=INK,
-        va="center",
-    )
-    figure.text(
-        axes[0, 0].get_position().x0,
-        0.012,
-        f"below: relative L2 error. Brightness: (value / true peak)^{GAMMA:g}, same scale for both rows of a position; "
-        "difference: the largest of the channels, % of its true peak",
+        left,
+        0.066 / height,
+        f"Below: {note}.\nBrightness: (value / true peak)^{GAMMA:g}, same scale for both rows of a column; "
+        "difference: the largest of the channels, % of its true peak.",
         fontsize=7.5,
         color=GREY,
         va="bottom",
@@ -118,12 +127,70 @@ def psf_grid_figure(true: Array, generated: Array, points: Array) -> Figure:
 
 def save_psf_grid(path: Path, model: CVAE, held_out: PsfSplit) -> None:
     """Write `psf_grid_figure` of held-out positions from the field's centre to its corner."""
-    from trainables.psf.metrics import predict
-
     points = held_out.points.numpy()
     shown = centre_to_corner(points)
-    generated = predict(model, held_out.points[shown]).numpy()
-    psf_grid_figure(held_out.kernels[shown].numpy(), generated, points[shown]).savefig(path, dpi=150)
+    title = "PSFs from the centre of the field to its corner, at positions the model was not trained on"
+    above = [f"({x:.2f}, {y:.2f})" for x, y in points[shown, :2]]
+    true, generated = _pair(model, held_out, shown)
+    psf_grid_figure(true, generated, title, above).savefig(path, dpi=150)
+
+
+def save_through_focus(path: Path, model: CVAE, held_out: PsfSplit) -> None:
+    """Write `psf_grid_figure` of held-out positions through focus, of a model that knows depth or focus distance."""
+    turned = model.config.turned
+    points = held_out.points.numpy()
+    radius = np.hypot(points[:, 0], (1 if turned is None else turned.aspect) * points[:, 1])
+    defocus = defocus_of(points, model.config.conditions)
+    shown = through_focus(defocus, radius)
+    names = [name.removesuffix("_mm") for name in model.config.conditions[2:]]
+    true, generated = _pair(model, held_out, shown)
+    figure = psf_grid_figure(
+        true,
+        generated,
+        f"PSFs through focus, at positions the model was not trained on ({' / '.join(names)} above)",
+        [" / ".join(f"{distance:.0f}" for distance in one) + " mm" for one in points[shown, 2:]],
+        [f"{value:+.3f} 1/m\nr = {r:.2f}" for value, r in zip(defocus[shown], radius[shown], strict=True)],
+        f"relative L2 error; {'-' * (names[0] == 'focus')}{' - '.join(f'1/{name}' for name in names)}, of distances "
+        "as positive numbers; r, distance from the field's centre in half widths",
+    )
+    figure.savefig(path, dpi=150)
+
+
+def defocus_of(points: NDArray[np.floating], conditions: Sequence[str]) -> Array:
+    """Vergence of the object less that of the focus, [N] in 1/m; what is no condition is the same everywhere and counts 0.
+
+    Args:
+        points: [N, d] of a model with these conditions, distances in mm.
+    """
+    signs = {"depth_mm": 1.0, "focus_mm": -1.0}
+    found = np.zeros(len(points))
+    for name, column in zip(conditions, points.T, strict=True):
+        if name in signs:
+            found += signs[name] * 1000 / np.abs(column)
+    return found
+
+
+def through_focus(defocus: Array, radius: Array) -> NDArray[np.intp]:
+    """Indices of field points at even steps of defocus [N] over all that there is, as near to `FOCUS_RADIUS` as can be.
+
+    Args:
+        radius: [N], the points' distances from the centre; with fewer points than steps all are chosen.
+    """
+    count = min(FOCUS_STEPS, len(defocus))
+    low, high = defocus.min(), defocus.max()
+    chosen: list[int] = []
+    for step in np.linspace(low, high, count):
+        distance = np.hypot((defocus - step) / max(high - low, 1e-12), radius - FOCUS_RADIUS)
+        distance[chosen] = np.inf
+        chosen.append(int(distance.argmin()))
+    return np.array(chosen)
+
+
+def _pair(model: CVAE, held_out: PsfSplit, shown: NDArray[np.intp]) -> tuple[Array, Array]:
+    """True and generated kernels [N, C, K, K] of some held-out positions."""
+    from trainables.psf.metrics import predict
+
+    return held_out.kernels[shown].numpy(), predict(model, held_out.points[shown]).numpy()
 
 
 def contact_sheet(kernels: NDArray[np.floating], columns: int | None = None) -> Array:

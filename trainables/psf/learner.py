@@ -26,7 +26,7 @@ from trainables.learner import Judged, Learner
 from trainables.psf.card import psf_card
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.data import Basis, PsfSplit, PsfTensors
-from trainables.psf.figures import save_psf_grid
+from trainables.psf.figures import save_psf_grid, save_through_focus
 from trainables.psf.interpolation import predict_baselines
 from trainables.psf.losses import Terms, cvae_loss
 from trainables.psf.metrics import evaluate, kernel_errors, predict
@@ -143,6 +143,8 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
 
     def figures(self, network: CVAE, test: PsfSplit, directory: Path) -> None:
         save_psf_grid(directory / "psfs.png", network, test)
+        if len(network.config.conditions) > 2:
+            save_through_focus(directory / "through_focus.png", network, test)
 
     def card(self, study: Study, source: str) -> Card:
         assert isinstance(study.data, PsfData)
