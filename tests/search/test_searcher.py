@@ -405,7 +405,7 @@ def search(path, space, trials, killed_after=()):
     ]
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "median"])
+@pytest.mark.parametrize("scheduler", ["asha", pytest.param("median", marks=pytest.mark.slow)])
 def test_a_search_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path, scheduler):
     space = small(sampler="tpe", scheduler=scheduler, seed=1)
     undisturbed = search(tmp_path / "one.db", space, 16)

@@ -147,6 +147,7 @@ def test_a_killed_worker_of_two_costs_nothing_but_time(ray_session, data, tmp_pa
     assert (tmp_path / "disturbed" / "events").is_dir()
 
 
+@pytest.mark.slow
 def test_a_worker_uses_freed_memory_again():
     """Pages that the kernel clears anew are counted as faults; what a step frees and takes again has some hundreds."""
     program = """

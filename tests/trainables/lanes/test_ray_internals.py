@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import ray
 
 from tests.processes import kill, own_processes
@@ -25,6 +26,7 @@ def test_lanes_of_one_worker_share_a_trainer_without_helpers(ray_session, tmp_pa
         assert [len(reports(lanes, assignment(trial, Counting(2)))) for trial in range(2)] == [2, 2]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_alone(ray_session, tmp_path):
     with Lanes(lanes=2, workers=1, cpus=1, gpus=0, storage=tmp_path / "train", logs=tmp_path) as lanes:
         lanes.wait_ready()

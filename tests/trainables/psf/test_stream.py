@@ -102,6 +102,7 @@ def test_readers_are_given_the_sequences_kernels_and_fresh_ones_for_those_they_h
     assert fresh.tobytes() == expected[chunk_points(data, SEED, 2).tobytes()]
 
 
+@pytest.mark.slow
 def test_a_chunk_lost_with_its_renderer_and_a_lost_buffer_are_made_again(running):
     import ray
 
