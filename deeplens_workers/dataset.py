@@ -142,13 +142,13 @@ def tracings(data: PsfData) -> tuple[Tracing, Tracing]:
 
 
 def training(data: PsfData) -> tuple[float, Tracing]:
-    """Pixel pitch in um and rays of the kernels to train on: in the meridional frame of half the pitch, to be turned."""
+    """Pixel pitch in um and rays of the kernels to train on: in the meridional frame of finer pixels, to be turned."""
     tracing, _ = tracings(data)
     if data.frame == "sensor":
         return data.pixel_pitch_um, tracing
-    samples = fine_px(data.trace_px)
-    fine = replace(tracing, trace_px=2 * data.trace_px, kernel_px=samples, pooling="smooth")
-    return data.pixel_pitch_um / 2, fine
+    samples = fine_px(data.trace_px, data.kernel_px)
+    fine = replace(tracing, trace_px=samples, kernel_px=samples, pooling="smooth")
+    return data.pixel_pitch_um * data.trace_px / samples, fine
 
 
 def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:

@@ -322,7 +322,7 @@ def _integrate(
 def _weights(tracing: Tracing) -> Array | None:
     """What makes kernels of traced ones; None: these are kernels."""
     if tracing.pooling == "smooth":
-        return smooth_weights(tracing.trace_px, tracing.kernel_px)
+        return smooth_weights(tracing.kernel_px)  # of as many traced ones
     return None if tracing.trace_px == tracing.kernel_px else area_weights(tracing.trace_px, tracing.kernel_px)
 
 

@@ -11,6 +11,7 @@ Nothing here prints, touches signals or the process' files: `observer` hears wha
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -107,6 +108,10 @@ def plan_search(
     chosen = preset or PRESET
     tree, where = read(space)
     choose_preset(tree, chosen, where)
+    if given := [one for one in settings if re.match(r"budget\.\w+\.set\b", one)]:
+        raise SpaceError(
+            f"--set {given[0]}: is what a space file sets for a preset; give the keys themselves, each with --set"
+        )
     presets = tree.get("budget")
     if not isinstance(presets, dict) or chosen in presets:  # else it is told as such, not as an override of it
         settings += _of_budget(chosen, limits)

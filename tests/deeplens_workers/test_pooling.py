@@ -24,6 +24,8 @@ def test_a_pixel_on_a_border_is_split_by_area():
 def test_pooling_cannot_enlarge():
     with pytest.raises(ValueError, match=r"pooled=16, traced=15"):
         area_weights(15, 16)
+    with pytest.raises(ValueError, match=r"pooled=16, traced=15"):
+        sensor_weights(30, 15, 16)
 
 
 def traced_blob(px: int, sigma: float, centre: tuple[float, float]) -> np.ndarray:
@@ -43,9 +45,9 @@ def traced_blob(px: int, sigma: float, centre: tuple[float, float]) -> np.ndarra
 @pytest.mark.parametrize("centre", [(0.0, 0.0), (0.21, -0.13)])
 @pytest.mark.parametrize("sigma", [0.1, 0.16])
 def test_a_smoothed_kernel_becomes_the_area_pooled_one(trace_px, kernel_px, centre, sigma):
-    samples = fine_px(trace_px)
-    smooth, sensor = smooth_weights(2 * trace_px, samples), sensor_weights(samples, trace_px, kernel_px)
-    smoothed = smooth @ traced_blob(2 * trace_px, sigma, centre) @ smooth.T
+    samples = fine_px(trace_px, kernel_px)
+    smooth, sensor = smooth_weights(samples), sensor_weights(samples, trace_px, kernel_px)
+    smoothed = smooth @ traced_blob(samples, sigma, centre) @ smooth.T
     # Samples of a density: the Gaussian of both, here of unit sum over the window's samples.
     both = np.hypot(sigma, SMOOTHING * 2 / samples)
     places = (np.arange(samples) + 0.5) * 2 / samples - 1
@@ -64,15 +66,8 @@ def test_a_smoothed_kernel_becomes_the_area_pooled_one(trace_px, kernel_px, cent
 @given(st.integers(2, 40), st.data())
 def test_smoothing_and_its_undoing_keep_sums_and_centres(trace_px, data):
     kernel_px = data.draw(st.integers(1, trace_px))
-    samples = fine_px(trace_px)
-    for weights in (smooth_weights(2 * trace_px, samples), sensor_weights(samples, trace_px, kernel_px)):
+    samples = fine_px(trace_px, kernel_px)
+    for weights in (smooth_weights(samples), sensor_weights(samples, trace_px, kernel_px)):
         # Every column has one sum, so what comes out has the sum of what went in, but for one factor.
         np.testing.assert_allclose(weights.sum(0), weights.sum(0).mean())
         np.testing.assert_allclose(weights, weights[::-1, ::-1], atol=1e-9 * np.abs(weights).max())
-
-
-def test_smoothing_cannot_enlarge():
-    with pytest.raises(ValueError, match=r"samples=16, traced=15"):
-        smooth_weights(15, 16)
-    with pytest.raises(ValueError, match=r"pooled=16, traced=15"):
-        sensor_weights(30, 15, 16)

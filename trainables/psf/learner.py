@@ -119,7 +119,7 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
     def baselines(self, sets: Mapping[str, str], test: PsfSplit, winner: CVAE) -> dict[str, Judged]:
         conditions = winner.config.conditions
         grid = PsfSplit.load(sets.get("grid", sets["train"]), conditions)
-        if (how := turned(sets)) is None:
+        if (how := turned(sets)) is None or "turned" not in sets:
             found = predict_baselines(grid, test.points)
         else:
             axis, validation = (PsfSplit.load(sets[name], conditions) for name in ("turned", "validation"))

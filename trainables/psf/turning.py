@@ -49,7 +49,7 @@ class Turning(nn.Module):
 
     def __init__(self, trace_px: int, kernel_px: int) -> None:
         super().__init__()
-        self.samples = fine_px(trace_px)
+        self.samples = fine_px(trace_px, kernel_px)
         weights = torch.from_numpy(sensor_weights(self.samples, trace_px, kernel_px)).float()
         self.register_buffer("weights", weights, persistent=False)
         ends = 1 - 1 / self.samples
