@@ -159,7 +159,7 @@ def test_kernels_of_the_meridional_frame_have_half_the_pitch_and_those_that_judg
     for name in ("train", "turned"):
         tracing = wanted[name].tracing
         assert wanted[name].pixel_pitch_um == data.pixel_pitch_um / 2
-        assert (tracing.trace_px, tracing.kernel_px, tracing.pooling) == (128, 64, "smooth")
+        assert (tracing.trace_px, tracing.kernel_px, tracing.pooling) == (128, 128, "smooth")
         assert tracing.rays == data.rays
     for name in ("grid", "validation", "test"):
         tracing = wanted[name].tracing
@@ -183,7 +183,7 @@ def test_a_set_of_the_meridional_frame_is_rendered_and_found_again(tmp_path):
     lens = find_lens(data.lens, None, data.sensor_mm)
     first = render_dataset(data, lens, 0, tmp_path, actors=0)
     kernels = cache.read(first.sets["train"]).kernels
-    assert kernels.shape == (12, 3, 60, 60)  # four samples for each of 15 pixels
+    assert kernels.shape == (12, 3, 128, 128)  # two samples for each of 64 traced pixels
     np.testing.assert_allclose(kernels.sum(axis=(2, 3)), 1, atol=1e-4)
     # A centred lens is the same above and below the +x axis, but for the rays' noise.
     assert rel_l2(kernels[:, :, ::-1], kernels).mean() < 0.3 < rel_l2(kernels[..., ::-1], kernels).mean()
@@ -198,10 +198,12 @@ def test_kernels_of_a_lens_that_is_not_centred_are_not_turned(tmp_path):
         surface["pos_xy"] = [0.2, 0.1]
     (tmp_path / "misaligned.json").write_text(json.dumps(prescription))
     lens = find_lens(str(tmp_path / "misaligned.json"))
-    data = fill_in(small(lens=str(tmp_path / "misaligned.json"), frame="meridional", train_points=4), lens)
+    asked = small(lens=str(tmp_path / "misaligned.json"), train_points=4)
+    with pytest.raises(SpaceError, match=r"data\.frame.*misaligned"):
+        fill_in(asked.model_copy(update={"frame": "meridional"}), lens)
+    on_sensor = fill_in(asked, lens)
     with pytest.raises(ValueError, match="not centred"):
-        render_dataset(data, lens, 0, tmp_path / "cache", actors=0)
-    on_sensor = data.model_copy(update={"frame": "sensor"})
+        render_dataset(on_sensor.model_copy(update={"frame": "meridional"}), lens, 0, tmp_path / "cache", actors=0)
     assert render_dataset(on_sensor, lens, 0, tmp_path / "cache", actors=0).rays_traced > 0
 
 

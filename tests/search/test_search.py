@@ -64,7 +64,7 @@ def test_it_ends_with_a_summary_that_compares(first):
     assert summary["space"] == "cvae_psf"
     assert summary["objective"] == {"metric": "val/prior_rel_l2", "mode": "min"}
     assert sum(summary["trials"].values()) == TRIALS
-    methods = {"nearest", "bilinear", "bicubic", "pca_rbf", "rbf_cubic"}
+    methods = {"renderer", "nearest", "bilinear", "bicubic", "pca_rbf", "rbf_cubic"}
     assert summary["test"].keys() == {"reference", "best", *methods}
     assert summary["final"]["baselines"].keys() == methods
     assert summary["ended"] == f"trials: all {TRIALS} have ended"

@@ -138,6 +138,7 @@ def test_interpolation_and_the_winner_answer_at_the_same_sealed_positions(coarse
     winner = LEARNER.build(CvaePsfTrial(latent_dim=4, hidden_dim=8, **NETWORKS["basis"]), LEARNER.open(coarse)).eval()
     judged = LEARNER.judge(winner, test)
     baselines = LEARNER.baselines(coarse, test, winner)
-    assert set(baselines) == {one.name for one in system("cvae_psf").baselines}
+    declared = {one.name for one in system("cvae_psf").baselines}
+    assert {"bicubic", "turned", "components"} <= set(baselines) <= declared
     for one in (judged, *baselines.values()):
         assert {name: len(values) for name, values in one.errors.items()} == dict.fromkeys(judged.errors, 8)
