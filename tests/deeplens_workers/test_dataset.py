@@ -179,7 +179,7 @@ def test_beside_a_stream_of_the_meridional_frame_the_grid_stays_on_the_sensor():
 
 
 def test_a_set_of_the_meridional_frame_is_rendered_and_found_again(tmp_path):
-    data = on_a_wide_sensor(frame="meridional", rays=2**11, held_out_rays=2**14).model_copy(update={"train_points": 12})
+    data = on_a_wide_sensor(frame="meridional", rays=2**14, held_out_rays=2**17).model_copy(update={"train_points": 12})
     lens = find_lens(data.lens, None, data.sensor_mm)
     first = render_dataset(data, lens, 0, tmp_path, actors=0)
     kernels = cache.read(first.sets["train"]).kernels
