@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from deeplens_workers import pupil_map
 from deeplens_workers.pupil import find_pupils
-from deeplens_workers.pupil_map import trace_maps
+from deeplens_workers.pupil_map import GRID, trace_maps
 from deeplens_workers.sampling import scramble, sobol
 from deeplens_workers.splat import MOMENTS, disc_points, splat_map
-from tests.deeplens_workers.conftest import WAVELENGTHS
+from tests.deeplens_workers.conftest import WAVELENGTHS, at_depth, rel_l2, tracing
 
 RAYS = 512
 # Along the diagonal, to the sensor's corner.
@@ -66,3 +67,13 @@ def test_every_bundle_of_the_shipped_lenses_has_a_map_that_lands_rays_where_they
         miss = np.abs(hits - traced[bundle] / tracer.pixel_mm)[both].max(axis=1)
         assert np.quantile(miss, 0.98) < 0.03  # the others: in the phone lens' corner, near the rim
         assert np.median(miss) < 0.01
+
+
+def test_a_bundle_whose_map_is_off_has_its_rays_traced(renderer, monkeypatch):
+    one, points = renderer("cooke_triplet_50mm"), at_depth(np.array([[0.3, -0.4], [-0.8, 0.6]]), -10000.0)
+    mapped = one.render(points, tracing(4096, (0.587,)))
+    monkeypatch.setattr(pupil_map, "TOLERANCE_PX", 0.0)
+    before = one.rays_traced
+    traced = one.render(points, tracing(4096, (0.587,)))
+    assert one.rays_traced - before == 2 * (len(GRID) + 4096)
+    assert rel_l2(mapped.kernels, traced.kernels).max() < 3e-3
