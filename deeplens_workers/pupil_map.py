@@ -13,6 +13,7 @@ M = bundle (one object point on the +x axis, one wavelength), A = aperture.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,24 @@ from numpy.typing import NDArray
 
 from deeplens_workers.raytrace import Pupils, RayTracer
 from deeplens_workers.sampling import sobol
-from deeplens_workers.splat import BLOCKED, cubic_weights, disc_points, refine
+from deeplens_workers.splat import BLOCKED, disc_points, refine
 
 Array = NDArray[np.float64]
 
 # Columns and traced rows of the grid; two more rows mirror the first. The product plus CHECKS is a multiple of 64, so that
-# torch's vector code meets every bundle alike. The grid reaches 1.5 steps beyond the rim, for the cells that it cuts.
+# torch's vector code meets every bundle alike. The grid ends half a step beyond the rim: farther out a fast lens bends rays
+# in ways that do not matter within.
 COLUMNS, ROWS, CHECKS = 24, 12, 32
-STEP = 2 / (COLUMNS - 4)
-# A map may miss a traced ray by so much; with the shipped lenses it is a third of that, mostly float32's rounding.
+STEP = 2 / (COLUMNS - 2)
+# Nodes along x, and along y, that a value is interpolated from: those nearest, near the border the last ones. Bicubic
+# interpolation would miss an aspheric lens' hits near the rim by ten times as much; heights, wanted to 1e-3 only, are bicubic.
+HIT_NODES, HEIGHT_NODES = 8, 4
+# A map may miss a traced ray by so much; with most shipped lenses it is half of that, mostly float32's rounding.
 TOLERANCE_PX = 0.03
 TOLERANCE_HEIGHT = 1e-3  # squared, in semi-apertures
-# Between the grid's nodes hits are interpolated bicubically on a grid so much finer that going on linearly from there
-# adds no more than LINEAR_PX.
-FACTORS = (4, 8, 16)
+# Between the grid's nodes hits are interpolated on a grid so much finer that going on linearly from there adds no more than
+# LINEAR_PX.
+FACTORS = (4, 8, 16, 32)
 LINEAR_PX = 0.005
 
 
@@ -57,7 +62,8 @@ class PupilMaps:
 
     def arguments(self, bundle: int) -> tuple[Any, ...]:
         """The first arguments of `splat_map` for a bundle."""
-        fine = refine(self.hits[bundle], self.factors[bundle])
+        factor = int(self.factors[bundle])
+        fine = refine(self.hits[bundle], *_finer(COLUMNS, factor), *_finer(ROWS + 2, factor))
         return fine, self.heights[bundle], self.flags[bundle], STEP
 
 
@@ -70,19 +76,34 @@ def _grid() -> Array:
     return np.concatenate([grid, np.stack([checks[:, 0], np.abs(checks[:, 1])], axis=-1)])
 
 
-def _bicubic(places: Array) -> Array:
-    """Weights [P, ny * nx] of a map's nodes at places [P, 2], in steps from its first node."""
-    weights = []
-    for t, size in zip(places.T, (COLUMNS, ROWS + 2), strict=True):
-        node = np.arange(size) - t.astype(int)[:, None]
-        t = (t % 1)[:, None]
-        weights.append(np.select([node == -1, node == 0, node == 1, node == 2], cubic_weights.py_func(t)))
-    return np.asarray(np.einsum("px,py->pyx", *weights).reshape(len(places), -1))
+def _stencils(places: Array, size: int, width: int) -> tuple[NDArray[np.int64], Array]:
+    """First nodes [P] and Lagrange weights [P, width] of those that interpolate, among `size`, at places [P] in steps."""
+    first = np.clip(places.astype(int) - (width // 2 - 1), 0, size - width)
+    nodes = np.arange(width)
+    others = np.array([np.delete(nodes, node) for node in nodes])
+    return first, np.prod(((places - first)[:, None, None] - others) / (nodes[:, None] - others), axis=2)
+
+
+@lru_cache
+def _finer(size: int, factor: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Stencils of hits at the nodes of a grid `factor` times as fine as one of `size` nodes."""
+    first, weights = _stencils(np.arange(factor * (size - 1) + 1) / factor, size, HIT_NODES)
+    return first, weights.astype(np.float32)
+
+
+def _interpolate(width: int) -> Array:
+    """Weights [CHECKS, ny * nx] of a map's nodes at the points that check it."""
+    dense = []
+    places = GRID[-CHECKS:] / STEP + [(COLUMNS - 1) / 2, 1.5]
+    for along, size in zip(places.T, (COLUMNS, ROWS + 2), strict=True):
+        first, weights = _stencils(along, size, width)
+        dense.append(np.zeros((CHECKS, size)))
+        np.put_along_axis(dense[-1], first[:, None] + np.arange(width), weights, axis=1)
+    return np.asarray(np.einsum("px,py->pyx", *dense).reshape(CHECKS, -1))
 
 
 GRID = _grid()
-CHECK_PLACES = GRID[-CHECKS:] / STEP + [(COLUMNS - 1) / 2, 1.5]
-CHECK_WEIGHTS = _bicubic(CHECK_PLACES)
+CHECK_HITS, CHECK_HEIGHTS = _interpolate(HIT_NODES), _interpolate(HEIGHT_NODES)
 
 
 def trace_maps(tracer: RayTracer, objects: Array, wavelengths_um: Array, pupils: Pupils) -> PupilMaps:
@@ -96,6 +117,7 @@ def trace_maps(tracer: RayTracer, objects: Array, wavelengths_um: Array, pupils:
     count = ROWS * COLUMNS
     positions /= tracer.pixel_mm
     hits = positions[:, :count].reshape(-1, ROWS, COLUMNS, 2)
+    _continue(hits, np.isnan(squared[:, 0, :count]).reshape(-1, ROWS, COLUMNS))
     mirrored = np.concatenate([hits[:, 1::-1] * [1, -1], hits], axis=1).astype(np.float32)
     heights = squared[:, :, :count].reshape(*squared.shape[:2], ROWS, COLUMNS)
     heights = np.concatenate([heights[:, :, 1::-1], heights], axis=2)
@@ -123,19 +145,27 @@ def _flags(heights: NDArray[np.float32]) -> tuple[NDArray[np.uint32], NDArray[np
     # NaN is neither: a cell whose corners cannot all be traced passes no light if those that can do not.
     corners = _over(np.isnan(heights) | (heights > 1.0), 2, np.logical_and).any(axis=1)
     flags[blocked | _beyond_rim() | (corners & _over(unknown, 2, np.logical_or))] = BLOCKED
-    broken = (_over(unknown, 4, np.logical_or) & (flags != BLOCKED)).any(axis=(1, 2))
+    broken = (_over(unknown, HEIGHT_NODES, np.logical_or) & (flags != BLOCKED)).any(axis=(1, 2))
     return flags, broken
 
 
+def _continue(hits: Array, unknown: NDArray[np.bool_]) -> None:
+    """Write the hits [M, ROWS, COLUMNS, 2] of rays that could not be traced: each row goes on outwards as a parabola.
+
+    They are in corners of the grid, which have next to no weight in any hit within the rim.
+    """
+    for side, lost in ((hits, unknown), (hits[:, :, ::-1], unknown[:, :, ::-1])):
+        for column in range(COLUMNS // 2, COLUMNS):
+            one, two, three = (side[:, :, column - back] for back in (1, 2, 3))
+            np.copyto(side[:, :, column], 3 * one - 3 * two + three, where=lost[:, :, column, None])
+
+
 def _over(nodes: NDArray[Any], width: int, combine: Any) -> NDArray[Any]:
-    """Combine, for each cell, its 2 x 2 corners or the 4 x 4 nodes that interpolate it; the border's are repeated."""
-    before, after = width // 2 - 1, width // 2
+    """Combine, for each cell, its 2 x 2 corners or the more nodes that interpolate it."""
     for axis in (-2, -1):
         size = nodes.shape[axis]
-        edges = [(0, 0)] * nodes.ndim
-        edges[axis] = (before, after)
-        padded = np.pad(nodes, edges, mode="edge")
-        nodes = combine.reduce([np.take(padded, range(start, start + size), axis=axis) for start in range(width)])
+        first = np.clip(np.arange(size) - (width // 2 - 1), 0, size - width)
+        nodes = combine.reduce([np.take(nodes, first + node, axis=axis) for node in range(width)])
     return nodes
 
 
@@ -168,9 +198,9 @@ def _accurate(maps: PupilMaps, checks: Array, heights: NDArray[np.float32]) -> N
     with np.errstate(invalid="ignore"):
         passing = (heights <= 1.0).all(axis=1)
         # Not matrix products: how BLAS rounds depends on how many maps there are.
-        hits = np.einsum("pn,mna->mpa", CHECK_WEIGHTS, maps.hits.reshape(len(maps.hits), -1, 2))
+        hits = np.einsum("pn,mna->mpa", CHECK_HITS, maps.hits.reshape(len(maps.hits), -1, 2))
         squares = np.einsum(
-            "pn,mkn->mkp", CHECK_WEIGHTS, np.nan_to_num(maps.heights).reshape(*maps.heights.shape[:2], -1)
+            "pn,mkn->mkp", CHECK_HEIGHTS, np.nan_to_num(maps.heights).reshape(*maps.heights.shape[:2], -1)
         )
         hit = np.abs(hits - checks).max(axis=-1) < TOLERANCE_PX
         height = np.abs(squares - heights).max(axis=1) < TOLERANCE_HEIGHT
@@ -179,12 +209,9 @@ def _accurate(maps: PupilMaps, checks: Array, heights: NDArray[np.float32]) -> N
 
 def _factors(hits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """By how much to refine each grid [M, ny, nx, 2], from the bend between its nodes within the rim; and if that is enough."""
-    bends = [np.abs(np.diff(hits[:, 1:-1, 1:-1], 2, axis=axis)) for axis in (1, 2)]
-    x = (np.arange(2, COLUMNS - 2) - (COLUMNS - 1) / 2) * STEP
-    y = (np.arange(2, ROWS) - 1.5) * STEP
-    inside = (np.hypot(x, y[:, None]) <= 1.0)[None, :, :, None]
-    bend = np.maximum(
-        *(np.where(inside, b, 0.0).max(axis=(1, 2, 3)) for b in (bends[0][:, :, 1:-1], bends[1][:, 1:-1]))
-    )
+    inside = (np.hypot(*np.moveaxis(GRID[:-CHECKS].reshape(ROWS, COLUMNS, 2), 2, 0)) <= 1.0)[:-1, 1:-1, None]
+    # Of the traced rows, the last apart, and of the columns between the first and the last.
+    bends = [np.abs(np.diff(hits[:, 1:, 1:-1], 2, axis=1)), np.abs(np.diff(hits[:, 2:-1], 2, axis=2))]
+    bend = np.maximum(*(np.where(inside, along, 0.0).max(axis=(1, 2, 3)) for along in bends))
     wanted = np.sqrt(np.nan_to_num(bend) / (8 * LINEAR_PX))
     return np.array(FACTORS)[np.searchsorted(FACTORS[:-1], wanted)], wanted <= FACTORS[-1]

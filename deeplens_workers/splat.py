@@ -91,7 +91,7 @@ def _share(kernel: Array, column: float, row: float) -> None:
 
 @njit(inline="always")
 def cubic_weights(t: Any) -> tuple[Any, Any, Any, Any]:
-    """Lagrange weights of the nodes -1, 0, 1, 2 at t in [0, 1]."""
+    """Lagrange weights of the nodes -1, 0, 1, 2 at t, best in [0, 1]."""
     return (
         -t * (t - ONE) * (t - TWO) * SIXTH,
         (t + ONE) * (t - ONE) * (t - TWO) * HALF,
@@ -101,35 +101,30 @@ def cubic_weights(t: Any) -> tuple[Any, Any, Any, Any]:
 
 
 @_compiled
-def refine(nodes: Array, factor: int) -> Array:
-    """Values [ny, nx, 2] float32 on a grid `factor` times as fine, [factor ny, factor nx, 2], by bicubic Lagrange.
+def _combine(nodes: Array, first: Array, weights: Array) -> Array:
+    """Sums [P, n, 2] float32 of rows of nodes [N, n, 2], float32, those from first [P] on, with weights [P, 8]."""
+    sums = np.empty((len(first), nodes.shape[1], 2), np.float32)
+    source, target = nodes.reshape(len(nodes), -1), sums.reshape(len(first), -1)
+    for row in range(len(first)):
+        w, rows, into = weights[row], source[first[row] : first[row] + 8], target[row]
+        for k in range(len(into)):
+            low = w[0] * rows[0, k] + w[1] * rows[1, k] + w[2] * rows[2, k] + w[3] * rows[3, k]
+            high = w[4] * rows[4, k] + w[5] * rows[5, k] + w[6] * rows[6, k] + w[7] * rows[7, k]
+            into[k] = low + high
+    return sums
 
-    Node [i, j] becomes [factor i, factor j]; what lies within one node of the border stays zero.
+
+@_compiled
+def refine(nodes: Array, first_x: Array, weights_x: Array, first_y: Array, weights_y: Array) -> Array:
+    """Values [P, Q, 2] float32 on a grid finer than that of nodes [ny, nx, 2], float32.
+
+    Args:
+        first_x, first_y: [Q] and [P], the first of the nodes that each column or row is a weighted sum of.
+        weights_x, weights_y: [Q, 8] and [P, 8] float32 of these.
     """
-    ny, nx = nodes.shape[:2]
-    wide = np.zeros((ny, factor * nx, 2), np.float32)
-    fine = np.zeros((factor * ny, factor * nx, 2), np.float32)
-    for part in range(factor):
-        weights = cubic_weights(part / factor)
-        for row in range(ny):
-            for column in range(1, nx - 2):
-                for axis in range(2):
-                    value = 0.0
-                    for a in range(4):
-                        value += weights[a] * nodes[row, column - 1 + a, axis]
-                    wide[row, factor * column + part, axis] = value
-    # The last column and row that any cell needs are nodes themselves.
-    wide[:, factor * (nx - 2)] = nodes[:, nx - 2]
-    source, target = wide.reshape(ny, -1), fine.reshape(factor * ny, -1)
-    for part in range(factor):
-        w0, w1, w2, w3 = cubic_weights(part / factor)
-        w0, w1, w2, w3 = np.float32(w0), np.float32(w1), np.float32(w2), np.float32(w3)
-        for row in range(1, ny - 2):
-            above, here, below, beyond = source[row - 1], source[row], source[row + 1], source[row + 2]
-            into = target[factor * row + part]
-            for k in range(len(into)):
-                into[k] = w0 * above[k] + w1 * here[k] + w2 * below[k] + w3 * beyond[k]
-    target[factor * (ny - 2)] = source[ny - 2]
+    # Along x by columns: the compiler's vectors then run along y.
+    columns = _combine(np.ascontiguousarray(nodes.transpose(1, 0, 2)), first_x, weights_x)
+    fine: Array = _combine(np.ascontiguousarray(columns.transpose(1, 0, 2)), first_y, weights_y)
     return fine
 
 
@@ -145,7 +140,8 @@ def _passes(heights: Array, flag: Any, gx: float, gy: float) -> bool:
 
 @njit(inline="always")
 def _bicubic(nodes: Array, gx: float, gy: float) -> Any:
-    cx, cy = np.int32(gx), np.int32(gy)
+    # In the outermost cells from the last four nodes.
+    cx, cy = min(max(np.int32(gx), 1), nodes.shape[1] - 3), min(max(np.int32(gy), 1), nodes.shape[0] - 3)
     wx, wy = cubic_weights(gx - np.float32(cx)), cubic_weights(gy - np.float32(cy))
     value = np.float32(0.0)
     for b in range(4):
@@ -285,9 +281,9 @@ def splat_map(
     """Add rays to a kernel whose hits are interpolated from those of a grid over half the pupil.
 
     Args:
-        fine: [F ny, F nx, 2] float32, hits of the field point turned onto the +x axis, through pupil points with y >= 0
-            but for the two rows before the first, their mirror images; interpolated linearly. In steps, x of column 0 of
-            the coarser grid is -(nx - 1) / 2 and y of its row 0 -1.5.
+        fine: [F (ny - 1) + 1, F (nx - 1) + 1, 2] float32, hits of the field point turned onto the +x axis, through pupil
+            points with y >= 0 but for the two rows before the first of the coarser grid, their mirror images; interpolated
+            linearly. In steps, x of column 0 of the coarser grid is -(nx - 1) / 2 and y of its row 0 -1.5.
         heights: [A, ny, nx] float32, the squared height of the rays at each aperture, 1 at its edge; bicubic.
         flags: [ny, nx] uint32 of the cell to the right and below a node, see `BLOCKED`.
         step: of the coarser grid, in pupil radii.
@@ -297,7 +293,7 @@ def splat_map(
         kernel, moments: [T, T] float32 and [MOMENTS] float64, added to.
     """
     nx = flags.shape[1]
-    factor = np.int32(fine.shape[1] // nx)
+    factor = np.int32(fine.shape[1] // (nx - 1))
     coarser = np.float32(1.0 / factor)
     scale, left, top = np.float32(factor / step), np.float32(factor * 0.5 * (nx - 1)), np.float32(factor * 1.5)
     middle = np.float32(0.5 * (len(kernel) - 1))
