@@ -124,6 +124,8 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
         else:
             axis, validation = (PsfSplit.load(sets[name], conditions) for name in ("turned", "validation"))
             found = judged_tables(grid, axis, how, validation, test.points, size_of(winner))
+            if not winner.config.diopter_ranges:  # in the field alone, a table needs no axes
+                found = predict_baselines(grid, test.points) | found
         return {
             name: Judged(kernel_errors(one.kernels, test.kernels), one.bytes, one.seconds_per_psf)
             for name, one in found.items()
