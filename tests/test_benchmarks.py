@@ -14,7 +14,7 @@ FILES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
 FIGURES = {
     "curve_table": ("best",),
     "overhead": ("ratio",),
-    "psfnet": ("psfnet_error", "psfnet_ms"),
+    "psfnet": ("psfnet_error", "psfnet_ms", "psfnet_ratio"),
     "render": ("noise_equivalent_speedup", "equal_rays_speedup", "efficiency"),
     "search": ("driver_ms_per_trial", "ours_to_random", "ours_to_stock"),
     "startup": ("cpu_seconds",),

@@ -20,7 +20,7 @@ from tests.deeplens_workers.conftest import at_depth, rel_l2, tracing
 LENS_PITCHES = [
     ("cooke_triplet_50mm", 3.2),
     ("double_gauss_100mm", 3.2),
-    ("phone_wide_5mm", 0.7),
+    pytest.param("phone_wide_5mm", 0.7, marks=pytest.mark.slow),
     ("plano_hyperbolic_50mm", 5.0),
 ]
 # In mm, around where each is focused, so that most light falls into the window.

@@ -65,6 +65,7 @@ def test_two_actors_one_of_them_killed_give_the_same_bits(make_request, in_proce
             pid_of(actor)
 
 
+@pytest.mark.slow
 def test_rays_and_kernels_are_counted_where_prometheus_reads_them(make_request, ray_session):
     import ray
 

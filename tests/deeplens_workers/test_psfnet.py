@@ -83,6 +83,7 @@ def test_what_it_is_trained_on_is_our_kernel_at_every_azimuth(held_out):
     assert errors(net.kernels(mirrored), true).mean() > 0.25
 
 
+@pytest.mark.slow
 def test_it_learns_and_tells_what_that_took(held_out, untrained):
     points, true = held_out
     net = trained(30, batch_size=3, learning_rate=3e-3)

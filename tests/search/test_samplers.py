@@ -36,6 +36,7 @@ COURSES = {
     "nsga2": (115, (5, 100, 130, 170, 200)),
     "grid": (28, (5, 22, 40)),
 }
+SLOW = pytest.param("nsga2", marks=pytest.mark.slow)  # its generations are long
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_every_sampler_a_space_may_name_is_tested():
     assert named == {"auto", *SAMPLERS} == COURSES.keys()
 
 
-@pytest.mark.parametrize("sampler", COURSES)
+@pytest.mark.parametrize("sampler", [one for one in COURSES if one != "nsga2"] + [SLOW])
 def test_the_seed_decides_and_a_resumed_search_suggests_what_an_undisturbed_one_does(tmp_path, sampler):
     trials, killed_after = COURSES[sampler]
     space = small(sampler=sampler, seed=3)
@@ -100,7 +101,7 @@ def test_the_seed_decides_and_a_resumed_search_suggests_what_an_undisturbed_one_
     assert search(tmp_path / "three.db", small(sampler=sampler, seed=4), few)[1:] != undisturbed[1:few]
 
 
-@pytest.mark.parametrize("sampler", ["auto", "nsga2"])
+@pytest.mark.parametrize("sampler", ["auto", SLOW])
 def test_so_does_a_search_for_several_objectives(tmp_path, sampler):
     space = small(sampler=sampler, **PARETO)
     trials = 14 if sampler == "auto" else 60
@@ -108,7 +109,7 @@ def test_so_does_a_search_for_several_objectives(tmp_path, sampler):
     assert search(tmp_path / "two.db", space, trials, (20, 35, 156)) == undisturbed
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "nsga2"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", SLOW])
 def test_beyond_its_random_beginning_a_sampler_learns(tmp_path, sampler):
     """The last ten are better than the first ten, of which nothing could be known."""
     trials, _ = COURSES[sampler]

@@ -132,6 +132,7 @@ def test_analyze_reads_the_run(first, root):
     assert analysis["finished"] is True
 
 
+@pytest.mark.slow
 def test_a_plan_measures_how_long_a_search_takes_once_its_data_is_there(first, root):
     plans = [
         subprocess.run(

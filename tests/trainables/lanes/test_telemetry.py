@@ -3,6 +3,7 @@
 import re
 import urllib.request
 
+import pytest
 import ray
 
 from tests.trainables.lanes.tasks import Counting
@@ -28,6 +29,7 @@ def test_a_lane_is_busy_while_it_has_a_trial():
     assert telemetry.values("lane-0") == {SPEED: 0.0, BUSY: 0.5}
 
 
+@pytest.mark.slow
 def test_ray_exports_the_gauges_of_each_lane(ray_session):
     """Prometheus reads them at the node's metrics port, also without a dashboard."""
     board = ray.remote(LaneBoard).options(num_cpus=0).remote()
