@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deeplens_workers.cache import key
-from deeplens_workers.dataset import aspect, render_dataset, requests
+from deeplens_workers.dataset import aspect, positions, render_dataset, requests
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.lens_file import LENSES, LensFile, find_lens
 from deeplens_workers.lens_files.conditions import ASKED
@@ -67,7 +67,8 @@ class PsfPreparation(Preparation[PsfData]):
             yield _KernelSupply(stream)
 
     def describe(self, data: PsfData, source: Source) -> dict[str, str]:
-        counts = ", ".join(f"{count} {name}" for name, count in data.kernels().items())
+        sets = {name: len(points) for name, points in positions(data, 0).items()}
+        counts = ", ".join(f"{count} {name}" for name, count in sets.items())
         lens = _lens(source)
         facts = data.lens_facts
         assert facts is not None

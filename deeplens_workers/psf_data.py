@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -17,6 +17,8 @@ from pydantic import (
 from spaces.frozen import Frozen
 from spaces.system import DataSection
 
+# Side of the kernels that the convolutional networks can halve four times: a multiple of it.
+HALVED = 16
 # DeepLens refuses fewer.
 COHERENT_RAYS = 1_000_000
 # Wavelengths that are a lens', not a mistake of units.
@@ -166,6 +168,13 @@ class PsfData(DataSection):
     @property
     def streams(self) -> bool:
         return self.stream is not None
+
+    def check(self, trial: Any) -> None:
+        if trial.network == "conv" and self.kernel_px % HALVED:
+            raise ValueError(
+                f"network conv halves kernels four times, so `kernel_px` must be a multiple of {HALVED}, "
+                f"but got (network=conv, kernel_px={self.kernel_px})"
+            )
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -304,3 +304,8 @@ def test_a_space_that_is_based_on_itself_by_another_path_is_refused(tmp_path):
     path = tmp_path / "one" / "space.yaml"
     path.write_text("base: ../one/space.yaml\n")
     assert "the space is based on itself" in message(str(path))
+
+
+def test_convolutions_need_kernels_that_halve_four_times():
+    with pytest.raises(SpaceError, match=r"kernel_px.*multiple of 16.*kernel_px=24"):
+        load("vae_psf", ["data.kernel_px=24"])
