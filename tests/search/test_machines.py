@@ -222,7 +222,12 @@ def test_no_home_and_a_read_only_program(tmp_path):
     (tmp_path / "tmp").mkdir()
     home = tmp_path / "none" / "home"
     environment = {**os.environ, "HOME": str(home), "TMPDIR": str(tmp_path / "tmp"), "RAY_TMPDIR": "/tmp"}
-    for variable in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"):
+    for variable in (
+        "NUMBA_CACHE_DIR",
+        "MPLCONFIGDIR",
+        "XDG_CACHE_HOME",
+        "RAY_AUTH_MODE",
+    ):  # Ray sets its own in this process
         environment.pop(variable, None)
     arguments = [*prefix, *new_run(tmp_path, "homeless")]
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
