@@ -285,6 +285,5 @@ class CVAE(Network):
         if config.turned is None:
             light = light.clamp_min(0)
             return light / light.sum(dim=(-2, -1), keepdim=True)
-        points = points.to(values)
-        kernels: Tensor = self.turning(light, torch.atan2(config.turned.aspect * points[:, 1], points[:, 0]))
+        kernels: Tensor = self.turning(light, config.turned.azimuth(points.to(values)))
         return kernels

@@ -11,8 +11,8 @@ Shape legend: N = table points, M = held-out points, d = their coordinates, e = 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from trainables.networks.mlp import diopters
 from trainables.psf.data import PsfSplit, grid_index
 from trainables.psf.interpolation import Baseline, bicubic
 from trainables.psf.metrics import relative_l2
-from trainables.psf.principal import Components, kept, unfolded
+from trainables.psf.principal import Components, expand, kept, unfolded
 from trainables.psf.turning import Turned, Turning
 
 RANKS = (64, 128, 192, 256)
@@ -86,45 +86,50 @@ class Table:
                     for n, count in zip(index.shape, counts, strict=True)
                 ]
                 chosen = index[np.ix_(*levels)].ravel()
-                yield Table(self.points[chosen], self.values[chosen], self.where, self.kernels, self.besides)
+                yield replace(self, points=self.points[chosen], values=self.values[chosen])
 
 
 def on_sensor(grid: PsfSplit) -> Table:
     """Kernels of the sensor's grid, in x, y and vergences."""
     shape = grid.kernels.shape[1:]
-
-    def where(points: Tensor) -> Array:
-        return _in_vergence(points)
-
-    return Table(where(grid.points), grid.kernels.flatten(1), where, lambda values, _: values.unflatten(1, shape))
+    points = _in_vergence(grid.points)
+    return Table(points, grid.kernels.flatten(1), _in_vergence, lambda values, _: values.unflatten(1, shape))
 
 
-def meridional(grid: PsfSplit, turned: Turned, kernel_px: int) -> Table:
+def meridional(grid: PsfSplit, turned: Turned, turn: Turning) -> Table:
     """Kernels of the +x axis, in radius and vergences."""
-    turn = Turning(turned.trace_px, kernel_px)
-    return _turned(grid, turned, kept(grid.kernels, mirrored=True), lambda values: values, turn)
-
-
-def of_components(grid: PsfSplit, turned: Turned, kernel_px: int, fitted: Components, rank: int) -> Table:
-    """Scores of kernels of the +x axis: as `meridional`, of `rank` components."""
-    turn = Turning(turned.trace_px, kernel_px)
-    components, mean = fitted.components[:rank].float(), fitted.mean.float()
-    scores = fitted.scores(grid.kernels)[:, :rank]
-    table = _turned(grid, turned, scores, lambda values: mean + fitted.scale * values @ components, turn)
-    besides = (rank + 1) * fitted.mean.numel() * fitted.mean.element_size()
-    return Table(table.points, table.values, table.where, table.kernels, besides)
-
-
-def _turned(grid: PsfSplit, turned: Turned, values: Tensor, halves: Callable[[Tensor], Tensor], turn: Turning) -> Table:
     channels = grid.kernels.shape[1]
+    values = kept(grid.kernels, mirrored=True)
+    return _turned(grid, turned, turn, values, lambda values: unfolded(values, channels, mirrored=True))
+
+
+def of_components(
+    grid: PsfSplit, turned: Turned, turn: Turning, fitted: Components, ranks: Sequence[int]
+) -> list[Table]:
+    """Scores of kernels of the +x axis: as `meridional`, of so many components each."""
+    channels, scores = grid.kernels.shape[1], fitted.scores(grid.kernels)
+
+    def of(rank: int) -> Table:
+        components = fitted.components[:rank]
+
+        def smooth(values: Tensor) -> Tensor:
+            return expand(values * fitted.scale, fitted.mean, components, channels, mirrored=True)
+
+        besides = (rank + 1) * fitted.mean.numel() * fitted.mean.element_size()
+        return replace(_turned(grid, turned, turn, scores[:, :rank], smooth), besides=besides)
+
+    return [of(rank) for rank in ranks]
+
+
+def _turned(grid: PsfSplit, turned: Turned, turn: Turning, values: Tensor, smooth: Callable[[Tensor], Tensor]) -> Table:
+    """Of values whose smoothed kernels are turned."""
 
     def where(points: Tensor) -> Array:
         radius = torch.hypot(points[:, 0], turned.aspect * points[:, 1])
         return np.delete(_in_vergence(torch.cat([radius[:, None], points[:, 1:]], dim=1)), 1, axis=1)
 
     def kernels(values: Tensor, points: Tensor) -> Tensor:
-        smooth = unfolded(halves(values), channels, mirrored=True)
-        found: Tensor = turn(smooth, torch.atan2(turned.aspect * points[:, 1], points[:, 0]))
+        found: Tensor = turn(smooth(values), turned.azimuth(points))
         return found
 
     return Table(where(grid.points), values, where, kernels)
@@ -145,13 +150,13 @@ def judged_tables(
         grid, axis: kernels on the sensor's grid and, of the meridional frame, on a grid of the +x axis.
         size: the model's bytes.
     """
-    kernel_px = grid.kernels.shape[-1]
+    turn = Turning(turned.trace_px, grid.kernels.shape[-1])
     fitted = Components.fit(axis.kernels, mirrored=True)
     ranks = [rank for rank in RANKS if rank <= len(fitted.components)] or [len(fitted.components)]
     kinds = {
         "bicubic": [on_sensor(grid)],
-        "turned": [meridional(axis, turned, kernel_px)],
-        "components": [of_components(axis, turned, kernel_px, fitted, rank) for rank in ranks],
+        "turned": [meridional(axis, turned, turn)],
+        "components": of_components(axis, turned, turn, fitted, ranks),
     }
     found = {}
     for name, tables in kinds.items():

@@ -35,6 +35,10 @@ class Turned:
         """The corner's distance from the centre, in half widths of the sensor."""
         return float((1 + self.aspect**2) ** 0.5)
 
+    def azimuth(self, points: Tensor) -> Tensor:
+        """Of points [B, d] on the sensor, [B] radians from +x to +y."""
+        return torch.atan2(self.aspect * points[:, 1], points[:, 0])
+
 
 class Turning(nn.Module):
     """Smoothed kernels [B, C, M, M] of points on the +x axis -> kernels [B, C, K, K] at any azimuth, of unit sum per channel.
