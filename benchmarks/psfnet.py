@@ -86,7 +86,7 @@ def ours(lens: LensFile, data: PsfData, points: NDArray[np.float32], seconds: fl
         tracing = time.perf_counter() - began
         for name, (k, p) in {
             "train": (kernels, request.points),
-            "validation": (kernels[:1, :, :32, :32], points[:1]),
+            "validation": (kernels[:1, :, : data.kernel_px, : data.kernel_px], points[:1]),
         }.items():
             Path(directory, name).mkdir()
             np.save(Path(directory, name, "kernels.npy"), k)
