@@ -22,11 +22,12 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Answer:
-    """Kernels [N, C, K, K] and what they cost: bytes that are kept, seconds for one on one thread of the CPU."""
+    """Kernels [N, C, K, K] and what they cost: bytes that are kept, seconds for one on one thread, seconds of training."""
 
     kernels: NDArray[np.float32]
     bytes: int
     seconds_per_psf: float
+    training: float = 0.0
 
 
 def answers(data: DataSection, source: Source, points: NDArray[np.float32], seconds: float) -> dict[str, Answer]:
@@ -46,7 +47,7 @@ def answers(data: DataSection, source: Source, points: NDArray[np.float32], seco
         with one_thread():
             began = time.perf_counter()
             kernels = net.kernels(points)
-        found["psfnet"] = Answer(kernels, net.bytes, (time.perf_counter() - began) / len(points))
+        found["psfnet"] = Answer(kernels, net.bytes, (time.perf_counter() - began) / len(points), net.training_seconds)
     return found
 
 

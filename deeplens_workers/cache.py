@@ -34,14 +34,17 @@ def key(request: RenderRequest) -> str:
     return store.key(_parameters(request))
 
 
-def write(cache: Path, request: RenderRequest, kernels: Kernels) -> Path:
+def write(cache: Path, request: RenderRequest, kernels: Kernels, cpu_seconds: float | None = None) -> Path:
     """Add an entry and return its directory; if another process was faster, its equal entry is kept.
+
+    Args:
+        cpu_seconds: what the kernels took, where that is known.
 
     Raises:
         OSError: the disk is full or not writable; nothing is left behind.
     """
     arrays = {"points": _points(request), **{name: getattr(kernels, name) for name in Kernels.names()}}
-    about = {"source": {"name": request.lens.name, "sha256": request.lens.sha256}}
+    about = {"source": {"name": request.lens.name, "sha256": request.lens.sha256}, "cpu_seconds": cpu_seconds}
     return store.write(cache, _parameters(request), arrays, about=about, units=_UNITS)
 
 
@@ -52,6 +55,11 @@ def read(entry: Path) -> Kernels:
         FileNotFoundError: there is no such entry (any more).
     """
     return Kernels(**store.read(entry, Kernels.names()))
+
+
+def cpu_seconds(entry: Path) -> float | None:
+    """What rendering an entry's kernels took, whenever that was; None of an entry that does not say."""
+    return store.manifest(entry).get("cpu_seconds")
 
 
 def _parameters(request: RenderRequest) -> dict[str, Any]:

@@ -193,8 +193,9 @@ def render_dataset(
                 if progress:
                     progress(before[0] + points, total, before[1] + rays)
 
+            before = renderer.cpu_seconds
             kernels = renderer.render(wanted[name], report)
-            kernel_cache.write(cache, wanted[name], kernels)
+            kernel_cache.write(cache, wanted[name], kernels, renderer.cpu_seconds - before)
             done += len(wanted[name].points)
             all_rays += int(kernels.rays.sum())
         rays_traced = renderer.rays_traced

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,15 @@ from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.telemetry import count
 
-Rendered = tuple[Kernels, int]
-"""Kernels and how many rays were traced for them."""
+
+class Rendered(NamedTuple):
+    """Kernels, and what they took: rays traced, and seconds of CPU."""
+
+    kernels: Kernels
+    rays_traced: int
+    cpu_seconds: float
+
+
 # called with (points done, points in all, rays that the kernels so far are made of)
 Progress = Callable[[int, int, int], None]
 
@@ -111,6 +118,8 @@ class Renderer:
         self._local = None if actors else self._actors.here()
         self.rays_traced = 0
         """Rays that were traced for the results so far; a dead actor's are not known."""
+        self.cpu_seconds = 0.0
+        """Of the CPU, likewise."""
 
     def __enter__(self) -> Self:
         return self
@@ -135,11 +144,12 @@ class Renderer:
         chunks = _chunks(request.points, self._chunk(request))
         rendered = Kernels.empty(len(request.points), len(request.tracing.channels), request.tracing.kernel_px)
         done = rays = 0
-        for index, (kernels, traced) in (self._there if self._local is None else self._here)(chunks, request):
-            rendered.put(chunks[index], kernels)
+        for index, unit in (self._there if self._local is None else self._here)(chunks, request):
+            rendered.put(chunks[index], unit.kernels)
             done += len(chunks[index])
-            self.rays_traced += traced
-            rays += int(kernels.rays.sum())
+            self.rays_traced += unit.rays_traced
+            self.cpu_seconds += unit.cpu_seconds
+            rays += int(unit.kernels.rays.sum())
             if progress:
                 progress(done, len(request.points), rays)
         return rendered
@@ -204,12 +214,12 @@ class _RenderActor:
 
     def render(self, points: NDArray[np.float32], pixel_pitch_um: float, tracing: Tracing) -> Rendered:
         renderer = self._loaded(pixel_pitch_um)
-        before = renderer.rays_traced
+        before, began = renderer.rays_traced, time.process_time()
         kernels: Kernels = renderer.render(points, tracing)
-        traced = renderer.rays_traced - before
+        traced, took = renderer.rays_traced - before, time.process_time() - began
         count("psf_search_rays_traced", traced)
         count("psf_search_psfs_rendered", kernels.rays.size)
-        return kernels, traced
+        return Rendered(kernels, traced, took)
 
     def _loaded(self, pixel_pitch_um: float) -> Any:
         from deeplens_workers.render import load

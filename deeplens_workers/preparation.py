@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplens_workers.cache import key
+from deeplens_workers.cache import cpu_seconds, key
 from deeplens_workers.dataset import aspect, positions, render_dataset, requests
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.lens_file import LENSES, LensFile, find_lens
@@ -56,7 +56,8 @@ class PsfPreparation(Preparation[PsfData]):
         sets = {name: str(entry.resolve()) for name, entry in rendered.sets.items()}
         if data.frame == "meridional":
             sets["turning"] = json.dumps({"trace_px": data.trace_px, "aspect": aspect(data)})
-        return Prepared(sets, {RAYS: rendered.rays_traced}, tuple(rendered.warnings))
+        took = {name: seconds for name, entry in rendered.sets.items() if (seconds := cpu_seconds(entry)) is not None}
+        return Prepared(sets, {RAYS: rendered.rays_traced}, tuple(rendered.warnings), took)
 
     @contextmanager
     def supply(self, data: PsfData, source: Source, seed: int, actors: int) -> Iterator[Supply]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deeplens_workers.dataset import in_frame, random_points, training
 from deeplens_workers.lens_file import LensFile
-from deeplens_workers.pool import IN_FLIGHT, RenderActors, cause
+from deeplens_workers.pool import IN_FLIGHT, RenderActors, Rendered, cause
 from deeplens_workers.psf_data import PsfData
 from spaces.seeding import named_seed
 
@@ -159,7 +159,7 @@ class KernelStream:
         points = chunk_points(self._data, self._seed, index)
         actor = self._actors.handles[place]
         try:
-            rendered, traced = await actor.render.remote(points, *self._how)
+            unit: Rendered = await actor.render.remote(points, *self._how)
         except ray.exceptions.RayTaskError as error:
             raise cause(error) from None
         except ray.exceptions.RayError as error:  # the renderer, its node or the result on its way is lost
@@ -169,8 +169,8 @@ class KernelStream:
             return
         self._actors.delivered()
         self._arrived += 1
-        self._rays += traced
-        self._buffer.append(Chunk(self._arrived, points, rendered.kernels))
+        self._rays += unit.rays_traced
+        self._buffer.append(Chunk(self._arrived, points, unit.kernels))
 
     async def _notify(self) -> None:
         async with self._changed:

@@ -168,15 +168,15 @@ def _outcome(finalists: Sequence[Finalist], tied: Sequence[Finalist], winner: Fi
     if len(finalists) == 1:
         return f"trial {winner.number} is the only finalist"
     if len(tied) == 1 and unclear:
-        others = f"trial{'s' if len(unclear) > 1 else ''} {_listed([str(number) for number in unclear])}"
+        others = f"trial{'s' if len(unclear) > 1 else ''} {listed([str(number) for number in unclear])}"
         return f"trial {winner.number} has the best mean, but these seeds do not tell it apart from {others}"
     if len(tied) == 1:
         return f"trial {winner.number} is the winner: better than every other finalist"
-    among = f"trials {_listed([str(one.number) for one in tied])} are tied within noise"
+    among = f"trials {listed([str(one.number) for one in tied])} are tied within noise"
     larger = sorted({one.size for one in tied} - {winner.size})
     if not larger:
         return f"{among} and equal in size ({_megabytes(winner.size)}): take {winner.number}, of the best mean"
-    sizes = f"{_megabytes(winner.size)} against {_listed([_megabytes(size) for size in larger])}"
+    sizes = f"{_megabytes(winner.size)} against {listed([_megabytes(size) for size in larger])}"
     if sum(one.size == winner.size for one in tied) > 1:
         return f"{among}: take {winner.number}, of the best mean among the smallest ({sizes})"
     return f"{among}: take the {'smaller' if len(tied) == 2 else 'smallest'}, {winner.number} ({sizes})"
@@ -191,12 +191,12 @@ def _one_seed(finalists: Sequence[Finalist]) -> str:
         return "one training seed cannot tell the noise between seeds"
     if len(single) == len(finalists):
         return "one training seed each cannot tell the noise between seeds"
-    of = f"trial {single[0]}" if len(single) == 1 else f"each of trials {_listed([str(number) for number in single])}"
+    of = f"trial {single[0]}" if len(single) == 1 else f"each of trials {listed([str(number) for number in single])}"
     return f"one training seed of {of} cannot tell the noise between seeds"
 
 
-def _listed(words: Sequence[str]) -> str:
-    """ "1", "1 and 2", "1, 2 and 3"."""
+def listed(words: Sequence[str]) -> str:
+    """`1`, `1 and 2`, `1, 2 and 3`."""
     return " and ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), words[-1]])
 
 

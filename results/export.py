@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from results.analysis import standings
-from results.final_tables import columns, final_sentences, methods
-from results.formatting import decimals, interval, megabytes, microseconds, number
+from results.final_tables import columns, costs_of, final_sentences, methods
+from results.formatting import decimals, interval, number
 from results.run_directory import MachineError, RunDirectory, RunError
 from results.summary import BaselineResult, FinalistResult, Summary
 from spaces.card import Card
@@ -125,7 +125,7 @@ def _test_table(summary: Summary, system: System) -> list[str]:
     costs: dict[str, FinalistResult | BaselineResult] = {**summary.final.baselines, "best": _winner(summary)}
     if (reference := next((one for one in summary.final.finalists if one.recommended), None)) is not None:
         costs["reference"] = reference
-    titles = [*(one.short for one in metrics), "size (MB)", f"us per {system.item}"]
+    titles = [*(one.short for one in metrics), "size (MB)", f"us per {system.item}", "data", "training"]
     lines = [f"| | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
     trainings = len(_winner(summary).trainings)
     this = f"**this trial**, mean of {trainings} trainings" if trainings > 1 else "**this model**"
@@ -135,7 +135,7 @@ def _test_table(summary: Summary, system: System) -> list[str]:
         values = summary.test[method]
         cells = [number(values[one.measure]) if one.measure in values else "-" for one in metrics]
         cost = costs.get(method)
-        cells += [megabytes(cost.bytes), microseconds(cost.seconds)] if cost is not None else ["-", "-"]
+        cells += costs_of(cost) if cost is not None else ["-"] * 4
         lines.append(f"| {this if method == 'best' else named[method]} | {' | '.join(cells)} |")
     return lines
 

@@ -8,9 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from results.analysis import Standing
-from results.formatting import decimals, interval, megabytes, microseconds, new_table, number
-from results.summary import Final, FinalistResult
-from spaces.metrics import SEALED, Metric, Mode, best
+from results.comparison import listed
+from results.formatting import decimals, duration, interval, megabytes, microseconds, new_table, number
+from results.summary import BaselineResult, Cost, Final, FinalistResult
+from spaces.metrics import SEALED, Metric, Mode, best, sign
 from spaces.system import System
 
 OURS = {"reference": "reference", "best": "winner"}
@@ -68,23 +69,21 @@ def _against(reference: Mapping[str, float], values: Mapping[str, float], metric
 
 
 def final_table(final: Final, system: System) -> Table:
-    """The finalists, and interpolation beside them: the metric and its difference from the winner's, with 95 % intervals.
+    """The finalists, and what does without them: the metric and its difference from the winner's, with 95 % intervals.
 
     The winner is bold. Below a finalist's mean is the value of each of its trainings.
     """
-    titles = methods(system)
-    baselines = [(name, final.baselines[name]) for name in titles if name in final.baselines]
+    baselines = _baselines(final, system)
     score_places = decimals(one.score for one in final.finalists)
     behind = [one.behind for one in final.finalists if one.behind is not None] + [one.behind for _, one in baselines]
     behind_places = decimals(behind)
     title = system.metrics[SEALED + final.metric].short
-    table = new_table(
-        "Finalists at the test set", "", f"{title} [95 %]", "minus the winner's [95 %]", "MB", f"us/{system.item}"
-    )
+    table = new_table("Finalists at the test set", "", f"{title} [95 %]", "minus the winner's [95 %]")
     table.padding = (0, 1, 0, 0)
     table.columns[1].justify = "left"
     # More seeds than fit beside each other go below each other.
-    table.columns[1].width = max(len(interval(one.score, score_places)) for one in final.finalists)
+    shown = [*final.finalists, *(one for _, one in baselines)]
+    table.columns[1].width = max(len(interval(one.score, score_places)) for one in shown)
     for one in final.finalists:
         score = Text(interval(one.score, score_places))
         if len(one.trainings) > 1:
@@ -94,26 +93,41 @@ def final_table(final: Final, system: System) -> Table:
             finalist_name(one),
             score,
             interval(one.behind, behind_places, "+") if one.behind is not None else "-",
-            megabytes(one.bytes),
-            microseconds(one.seconds),
             style="bold" if one.number == final.winner else None,
         )
     if baselines:
         table.add_section()
     for name, baseline in baselines:
-        table.add_row(
-            titles[name],
-            f"{baseline.score:.{score_places}f}",
-            interval(baseline.behind, behind_places, "+"),
-            megabytes(baseline.bytes),
-            microseconds(baseline.seconds),
-        )
+        table.add_row(name, interval(baseline.score, score_places), interval(baseline.behind, behind_places, "+"))
     seeds = "; below, the value of each seed" if any(len(one.trainings) > 1 for one in final.finalists) else ""
+    table.caption = f"[95 %]: for other training seeds and test items{seeds}."
+    return table
+
+
+def cost_table(final: Final, system: System) -> Table:
+    """What each method of `final_table` costs: to keep, to call and to make."""
+    methods_of = [(finalist_name(one), one, one.number == final.winner) for one in final.finalists]
+    methods_of += [(title, one, False) for title, one in _baselines(final, system)]
+    table = new_table("What they cost", "", "MB", f"us/{system.item}", "data", "training")
+    for title, one, winner in methods_of:
+        table.add_row(title, *costs_of(one), style="bold" if winner else None)
     table.caption = (
-        f"[95 %]: for other training seeds and test items{seeds}. MB: what must be kept. "
-        f"us/{system.item}: on the CPU, a model on one thread."
+        f"MB: what must be kept. us/{system.item}: on the CPU, a model on one thread. data: CPU time of making what it is made "
+        "of; training: wall-clock time of one."
     )
     return table
+
+
+def costs_of(one: Cost) -> list[str]:
+    """Cells: MB, microseconds per item, time of its data and of its training."""
+    data = duration(one.data_seconds) if one.data_seconds is not None else "-"
+    training = duration(one.training_seconds) if one.training_seconds else "-"
+    return [megabytes(one.bytes), microseconds(one.seconds), data, training]
+
+
+def _baselines(final: Final, system: System) -> list[tuple[str, BaselineResult]]:
+    """What does without a model, with its title."""
+    return [(title, final.baselines[name]) for name, title in methods(system).items() if name in final.baselines]
 
 
 def finalist_name(one: FinalistResult) -> str:
@@ -140,11 +154,45 @@ def final_sentences(final: Final, standings: Sequence[Standing], system: System)
             text = f"the winner and {name} are not told apart: {interval(ahead, decimals([ahead]), '+')}"
         sentences.append(_sentence(f"{text} in {title}"))
     for better, text in (("method", "better than the winner"), (None, "not told apart from the winner")):
-        listed = [titles[one.method] for one in others if one.better == better]
-        also = "also " if listed and yardstick is not None and yardstick.better == better else ""
-        if listed:
-            sentences.append(_sentence(f"{also}{text}: {', '.join(listed)}"))
+        named = [titles[one.method] for one in others if one.better == better]
+        also = "also " if named and yardstick is not None and yardstick.better == better else ""
+        if named:
+            sentences.append(_sentence(f"{also}{text}: {', '.join(named)}"))
+    if final.baselines:
+        sentences.append(_advice(final, system))
     return sentences
+
+
+def _advice(final: Final, system: System) -> str:
+    """Which method to take for what, of those whose error is at most twice the winner's or not told apart from it."""
+    metric = system.metrics[SEALED + final.metric]
+    toward = sign(_mode(metric))
+    winner = next(one for one in final.finalists if one.number == final.winner)
+
+    def loss(named: tuple[str, FinalistResult | BaselineResult]) -> float:
+        return toward * named[1].score.mean
+
+    def good(one: BaselineResult) -> bool:
+        alike = min(toward * one.behind.low, toward * one.behind.high) <= 0
+        return alike or (metric.ratio and toward * one.score.mean <= 2 * toward * winner.score.mean)
+
+    asking = {one.title for one in system.baselines if one.asks_the_source}
+    without = [(title, one) for title, one in _baselines(final, system) if good(one)]
+    of_data = [named for named in without if named[0] not in asking]
+    ours = ("the winner", winner)
+    purposes = {
+        f"the best {metric.short}": min([ours, *without], key=loss),
+        f"the best within {megabytes(winner.bytes)} MB": min(
+            [ours, *(named for named in of_data if named[1].bytes <= winner.bytes)], key=loss
+        ),
+        f"the shortest time per {system.item}": min([ours, *without], key=lambda named: named[1].seconds),
+    }
+    if untrained := [named for named in of_data if not named[1].training_seconds]:
+        purposes["the best without training"] = min(untrained, key=loss)
+    chosen: dict[str, list[str]] = {}
+    for purpose, (title, _) in purposes.items():
+        chosen.setdefault(title, []).append(purpose)
+    return _sentence("take " + "; ".join(f"{title} for {listed(of)}" for title, of in chosen.items()))
 
 
 def _sentence(text: str) -> str:

@@ -57,7 +57,9 @@ def decimals(intervals: Iterable[Interval]) -> int:
 
 
 def interval(one: Interval, places: int, sign: str = "") -> str:
-    """`0.0101 [0.0098, 0.0104]`; with the sign "+" also positive numbers have theirs."""
+    """`0.0101 [0.0098, 0.0104]`, the mean alone where the interval is none; with the sign "+" also positive numbers have theirs."""
+    if one.low == one.high:
+        return f"{one.mean:{sign}.{places}f}"
     return f"{one.mean:{sign}.{places}f} [{one.low:{sign}.{places}f}, {one.high:{sign}.{places}f}]"
 
 

@@ -14,9 +14,9 @@ def run_record(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
-    """`summary.json`."""
+    """`summary.json`; a baseline had no interval of its own."""
     if "rays_traced" not in found:
-        return found
+        return found | {"final": _with_intervals(found["final"])}
     found = {name: value for name, value in found.items() if name != "rays_traced"} | {
         "prepared": {"rays traced": found["rays_traced"]},
         "test": _renamed(found["test"], {"document": "reference"}),
@@ -24,7 +24,15 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     final, seconds = found["final"], {"seconds_per_psf": "seconds"}
     finalists = [{"rival": True} | _renamed(one, seconds) for one in final["finalists"]]
     baselines = {name: _renamed(one, seconds) for name, one in final["baselines"].items()}
-    return found | {"final": final | {"finalists": finalists, "baselines": baselines}}
+    return found | {"final": _with_intervals(final | {"finalists": finalists, "baselines": baselines})}
+
+
+def _with_intervals(final: dict[str, Any]) -> dict[str, Any]:
+    def interval(score: Any) -> Any:
+        return score if isinstance(score, dict) else dict.fromkeys(("mean", "low", "high"), score)
+
+    baselines = {name: one | {"score": interval(one["score"])} for name, one in final["baselines"].items()}
+    return final | {"baselines": baselines}
 
 
 def _renamed(found: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

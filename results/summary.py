@@ -31,11 +31,24 @@ class Training(Frozen):
     test: float
 
 
-class FinalistResult(Frozen):
+class Cost(Frozen):
+    """What a method costs: `bytes` that must be kept, `seconds` per item on the CPU (a model's on one thread).
+
+    `data_seconds` of CPU went into the set that it is made of (None: not known), `training_seconds` of wall-clock time into
+    training it (a finalist's: in the search).
+    """
+
+    bytes: int
+    seconds: float
+    data_seconds: float | None = None
+    training_seconds: float = 0.0
+
+
+class FinalistResult(Cost):
     """A trial that was trained again with fresh seeds and judged at the sealed test set.
 
     `score` is that of `Final.metric`; `behind` the paired difference from the winner's (positive: a larger value), None
-    for the winner itself. A `rival` might have won; another, the reference, is only compared with. `bytes` is the model's size, `seconds` its time per item on one CPU thread.
+    for the winner itself. A `rival` might have won; another, the reference, is only compared with.
     """
 
     number: int
@@ -45,17 +58,13 @@ class FinalistResult(Frozen):
     trainings: tuple[Training, ...]
     score: Interval
     behind: Interval | None
-    bytes: int
-    seconds: float
 
 
-class BaselineResult(Frozen):
-    """What a user would do without a model; `behind` as for finalists."""
+class BaselineResult(Cost):
+    """What a user would do without a model; `score` and `behind` as for finalists."""
 
-    score: float
+    score: Interval
     behind: Interval
-    bytes: int
-    seconds: float
 
 
 class Final(Frozen):

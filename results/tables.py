@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.analysis import Analysis, analyze
-from results.final_tables import comparison_table, final_sentences, final_table
+from results.final_tables import comparison_table, cost_table, final_sentences, final_table
 from results.formatting import duration, new_table, number
 from results.importance import CLEAR, SHUFFLES, Importance
 from results.records import TrialRecord
@@ -41,7 +41,11 @@ def analysis_tables(analysis: Analysis) -> RenderableType:
     if analysis.summary is not None:
         final = analysis.summary.final
         system = analysis.study.system
-        parts += [comparison_table(analysis.summary.test, final, system), final_table(final, system)]
+        parts += [
+            comparison_table(analysis.summary.test, final, system),
+            final_table(final, system),
+            cost_table(final, system),
+        ]
         parts.append(Text("\n".join(final_sentences(final, analysis.standings, system))))
     parts.append(importance_table(analysis.importance, analysis))
     if said := notes(analysis):

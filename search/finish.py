@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
             seed=winner.seeds[best],
         ),
         test=means,
-        final=_final(job, said, judged, winner, baselines, against),
+        final=_final(job, said, judged, winner, baselines, against, data.cpu_seconds),
         ended=ended,
         prepared=data.work,
         steps=sum(trial.step for trial in trials),
@@ -152,6 +152,7 @@ def _final(
     winner: _Finalist,
     baselines: dict[str, Judged],
     errors: dict[str, Errors],
+    made: Mapping[str, float],
 ) -> Final:
     metric = job.study.system.metrics[job.study.objective.metric].measure
 
@@ -172,21 +173,32 @@ def _final(
             behind=None if one is winner else behind(one.errors[metric]),
             bytes=one.bytes,
             seconds=one.seconds,
+            data_seconds=made.get("train"),
+            training_seconds=one.candidate.trial.seconds,
         )
         for one in judged
     )
     against = {
         name: BaselineResult(
-            score=float(errors[name][metric].mean()),
+            score=comparison.estimate(errors[name][metric]),
             behind=behind(errors[name][metric]),
             bytes=one.bytes,
             seconds=one.seconds,
+            data_seconds=_of_data(one, made),
+            training_seconds=one.training,
         )
         for name, one in baselines.items()
     }
     return Final(
         metric=metric, finalists=finalists, winner=said.winner, tied=said.tied, verdict=said.text, baselines=against
     )
+
+
+def _of_data(one: Judged, made: Mapping[str, float]) -> float | None:
+    """CPU seconds of the data that something is made of; None: not known."""
+    if one.data is None:
+        return 0.0
+    return one.share * made[one.data] if one.data in made else None
 
 
 def _as_arrays(trainings: Sequence[Judged]) -> Errors:

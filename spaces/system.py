@@ -69,12 +69,14 @@ class Prepared:
     """A data set that is there.
 
     `sets` maps train, validation and test to absolute directories, and may have more for the learner. `work` says what was
-    done for it, by name, such as rays traced: nothing if all was there. `warnings` are sentences for the user.
+    done for it, by name, such as rays traced: nothing if all was there. `warnings` are sentences for the user. `cpu_seconds` is
+    what making each set took, whenever that was, of those of which it is known.
     """
 
     sets: dict[str, str]
     work: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class Supply:
@@ -132,10 +134,14 @@ class Preparation[D: DataSection](ABC):
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a user would do without a model: its name, and what tables call it."""
+    """What a user would do without a model: its name, and what tables call it.
+
+    One that `asks_the_source` needs at hand what the data is made of, such as the lens.
+    """
 
     name: str
     title: str
+    asks_the_source: bool = False
 
 
 @dataclass(frozen=True)

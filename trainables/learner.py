@@ -39,12 +39,16 @@ class Judged:
     """A model or a baseline at the sealed test set.
 
     `errors` [items] of each per-item metric by its name without prefix; `bytes` is what must be kept of it, `seconds` its time per
-    item on the CPU, of a model on one thread.
+    item on the CPU, of a model on one thread. `data` names the set that it is made of, if it is made of one, or of a
+    `share` of it; `training` is wall-clock seconds in which it was trained just now.
     """
 
     errors: dict[str, Tensor]
     bytes: int
     seconds: float
+    data: str | None = "train"
+    share: float = 1.0
+    training: float = 0.0
 
 
 class Learner[T: Trial, D, N: Network, H](ABC):

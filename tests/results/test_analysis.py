@@ -148,7 +148,7 @@ def test_efficiency_of_a_run(make_run: RunMaker, trials):
     ],
 )
 def test_standing_follows_the_metrics_direction(metric, behind, better, ahead):
-    baseline = BaselineResult(score=1.0, behind=behind, bytes=1, seconds=1.0)
+    baseline = BaselineResult(score=around(1.0, 0.1), behind=behind, bytes=1, seconds=1.0)
     final = final_of().model_copy(update={"metric": metric, "baselines": {"rbf_cubic": baseline}})
     (found,) = standings(final, load("cvae_psf").system)
     assert found.better == better

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from results.analysis import standings
-from results.final_tables import comparison_table, final_sentences, final_table
+from results.final_tables import comparison_table, cost_table, final_sentences, final_table
 from results.summary import BaselineResult, Final
 from tests.results.conftest import around, final_of, summary_of
 from tests.results.test_tables import drawn
@@ -28,12 +29,25 @@ def test_the_comparison_has_every_method_and_the_best_values():
 def test_finalists_and_baselines_stand_side_by_side():
     table = final_table(final_of(), SYSTEM)
     lines = drawn(table).splitlines()
-    assert "#2        0.0200 [0.0188, 0.0212]                             - 1.23   45.1" in lines
+    assert "#2        0.0200 [0.0188, 0.0212]                             -" in [line.rstrip() for line in lines]
     assert "          0.0196, 0.0204" in [line.rstrip() for line in lines]  # each seed's value
-    assert "#4        0.0199 [0.0188, 0.0210] -0.00010 [-0.00060, +0.00040] 4.56   45.1" in lines
-    assert "reference 0.4000 [0.3800, 0.4200] +0.38000 [+0.36100, +0.39900] 3.30   45.1" in lines
-    assert "cubic RBF 0.0150                  -0.00500 [-0.00580, -0.00420] 1.08    3.2" in lines
+    assert "#4        0.0199 [0.0188, 0.0210] -0.00010 [-0.00060, +0.00040]" in lines
+    assert "reference 0.4000 [0.3800, 0.4200] +0.38000 [+0.36100, +0.39900]" in lines
+    assert "cubic RBF 0.0150 [0.0142, 0.0158] -0.00500 [-0.00580, -0.00420]" in lines
     assert [row.style for row in table.rows][:3] == ["bold", None, None]
+
+
+def test_each_method_has_its_costs():
+    final = final_of()
+    trained = final.finalists[0].model_copy(update={"data_seconds": 61.0, "training_seconds": 20.0})
+    lines = drawn(cost_table(of(final, finalists=(trained, *final.finalists[1:])), SYSTEM)).splitlines()
+    rows = {
+        " ".join(words[:-4]): words[-4:]
+        for words in (line.replace(" min ", "min").replace(" s", "s").split() for line in lines)
+    }
+    assert rows["#2"] == ["1.23", "45.1", "1min01s", "20.0s"]
+    assert rows["reference"] == ["3.30", "45.1", "-", "-"]
+    assert rows["cubic RBF"] == ["1.08", "3.2", "5.0s", "-"]
 
 
 @pytest.mark.parametrize(("metric", "scale"), [("prior_rel_l2", 0.01), ("prior_psnr", 2000.0), ("prior_psnr", 1e4)])
@@ -53,7 +67,8 @@ def test_the_widest_finalists_table_fits(metric, scale, seeds):
         )
         for one in final.finalists
     )
-    drawn(final_table(of(final, metric=metric, finalists=finalists), SYSTEM))
+    for table in (final_table, cost_table):
+        drawn(table(of(final, metric=metric, finalists=finalists), SYSTEM))
 
 
 def test_one_training_is_not_listed_twice():
@@ -65,16 +80,16 @@ def test_one_training_is_not_listed_twice():
 
 def against(metric: str, **behind: float) -> list[str]:
     baselines = {
-        method: BaselineResult(score=1.0, behind=around(mean, 0.5), bytes=1, seconds=1e-6)
+        method: BaselineResult(score=around(1.0, 0.1), behind=around(mean, 0.5), bytes=1, seconds=1e-6)
         for method, mean in behind.items()
     }
     final = of(final_of(), metric=metric, baselines=baselines)
-    return final_sentences(final, standings(final, SYSTEM), SYSTEM)[1:]
+    return final_sentences(final, standings(final, SYSTEM), SYSTEM)[1:-1]
 
 
 def test_the_verdict_comes_first_and_then_cubic_rbf():
     final = final_of()
-    assert final_sentences(final, standings(final, SYSTEM), SYSTEM) == [
+    assert final_sentences(final, standings(final, SYSTEM), SYSTEM)[:-1] == [
         "Trials 2 and 4 are tied within noise: take the smaller, 2 (1.23 MB against 4.56 MB).",
         "Cubic RBF is better than the winner by 0.00500 [0.00420, 0.00580] in rel. L2.",
         "Also better than the winner: bicubic.",
@@ -96,3 +111,40 @@ def test_which_one_is_better_follows_the_metrics_direction():
         "Better than the winner: PCA + RBF.",
         "Also not told apart from the winner: bicubic.",
     ]
+
+
+def advice(**baselines: dict[str, float]) -> dict[str, str]:
+    """Purpose -> method, of a winner with an error of 0.02, 1.23 MB and 45 us."""
+    made = {
+        name: BaselineResult(
+            score=around(one["error"], 1e-4),
+            behind=around(one["error"] - 0.02, 1e-4),
+            bytes=int(one.get("bytes", 1e6)),
+            seconds=one.get("seconds", 1e-3),
+            training_seconds=one.get("training", 0.0),
+        )
+        for name, one in baselines.items()
+    }
+    final = of(final_of(), baselines=made)
+    sentence = final_sentences(final, standings(final, SYSTEM), SYSTEM)[-1]
+    chosen = (part.split(" for ") for part in sentence.removeprefix("Take ").rstrip(".").split("; "))
+    return {purpose: method for method, purposes in chosen for purpose in re.split(", | and ", purposes)}
+
+
+def test_the_last_sentence_says_which_to_take_for_what():
+    assert advice(rbf_cubic={"error": 0.05}) == dict.fromkeys(
+        ["the best rel. L2", "the best within 1.23 MB", "the shortest time per PSF"], "the winner"
+    )
+    found = advice(
+        renderer={"error": 0.001, "bytes": 1},
+        psfnet={"error": 0.03, "training": 9.0},
+        bicubic={"error": 0.03, "seconds": 1e-6},
+        turned={"error": 0.01, "bytes": 1e9},
+        components_small={"error": 0.021},
+    )
+    assert found == {
+        "the best rel. L2": "ray tracing itself",
+        "the best within 1.23 MB": "the winner",
+        "the shortest time per PSF": "bicubic",
+        "the best without training": "turned spline",
+    }

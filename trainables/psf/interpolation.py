@@ -50,6 +50,9 @@ class Baseline:
     """Size in float32 of what must be kept, to compare with a model's weights."""
     seconds_per_psf: float
     """Wall-clock time on the CPU of predicting all points in one call, over their number; without the fit."""
+    data: str = "grid"
+    """The set that it is made of, or of a `share` of it."""
+    share: float = 1.0
 
 
 def _on_grid(method: str, grid: Array, kernels: Array) -> Interpolant:

@@ -127,7 +127,13 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
             if not winner.config.diopter_ranges:  # in the field alone, a table needs no axes
                 found = predict_baselines(grid, test.points) | found
         return {
-            name: Judged(kernel_errors(one.kernels, test.kernels), one.bytes, one.seconds_per_psf)
+            name: Judged(
+                kernel_errors(one.kernels, test.kernels),
+                one.bytes,
+                one.seconds_per_psf,
+                data=one.data if one.data in sets else "train",
+                share=one.share,
+            )
             for name, one in found.items()
         }
 
@@ -139,7 +145,13 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
 
         points = np.load(Path(sets["test"]) / "points.npy")
         return {
-            name: Judged(kernel_errors(torch.from_numpy(one.kernels), test.kernels), one.bytes, one.seconds_per_psf)
+            name: Judged(
+                kernel_errors(torch.from_numpy(one.kernels), test.kernels),
+                one.bytes,
+                one.seconds_per_psf,
+                data=None,  # traced while it trains, if at all
+                training=one.training,
+            )
             for name, one in answers(study.data, source, points, seconds).items()
         }
 

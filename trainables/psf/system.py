@@ -70,7 +70,7 @@ SYSTEM = System(
     data=PsfData,
     metrics=METRICS,
     baselines=(
-        Baseline("renderer", "ray tracing itself"),
+        Baseline("renderer", "ray tracing itself", asks_the_source=True),
         Baseline("psfnet", "DeepLens' PSFNetLens"),
         Baseline("nearest", "nearest"),
         Baseline("bilinear", "bilinear"),

@@ -154,16 +154,19 @@ def judged_tables(
     fitted = Components.fit(axis.kernels, mirrored=True)
     ranks = [rank for rank in RANKS if rank <= len(fitted.components)] or [len(fitted.components)]
     kinds = {
-        "bicubic": [on_sensor(grid)],
-        "turned": [meridional(axis, turned, turn)],
-        "components": of_components(axis, turned, turn, fitted, ranks),
+        "bicubic": ("grid", [on_sensor(grid)]),
+        "turned": ("turned", [meridional(axis, turned, turn)]),
+        "components": ("turned", of_components(axis, turned, turn, fitted, ranks)),
     }
     found = {}
-    for name, tables in kinds.items():
+    for name, (data, tables) in kinds.items():
+        whole = len(tables[-1].values)
         small = [table for one in tables for table in one.thinned(size)]
         guesses = [one.predict(validation.points).kernels for one in small]
         errors = [float(relative_l2(one, validation.kernels).mean()) for one in guesses]
-        found[name] = tables[-1].predict(points)
+        found[name] = replace(tables[-1].predict(points), data=data)
         if small:
-            found[f"{name}_small"] = small[int(np.argmin(errors))].predict(points)
+            best = small[int(np.argmin(errors))]
+            share = len(best.values) / whole
+            found[f"{name}_small"] = replace(best.predict(points), data=data, share=share)
     return found

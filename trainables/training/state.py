@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
@@ -99,7 +100,10 @@ class TrainingState:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> Self:
-        """Put `tensors` back: the steps that follow are those that would have followed."""
+        """Put `tensors` back: the steps that follow are those that would have followed.
+
+        Of another kind of device, all but the random numbers go on: those are other ones.
+        """
         self.model.load_state_dict(without_prefix("model.", tensors))
         if self._average is not None:
             self._average.load_state_dict(without_prefix("average.", tensors))
@@ -111,7 +115,12 @@ class TrainingState:
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         if self._log_kl_factor is not None:
             self._log_kl_factor.copy_(tensors["log_kl_factor"])
-        self.generator.set_state(tensors["generator"])
+        drawn = tensors["generator"]
+        if drawn.shape == self.generator.get_state().shape:
+            self.generator.set_state(drawn)
+        else:
+            # A CPU's and a GPU's generator have nothing in common: neither can go on with the other's numbers.
+            self.generator.manual_seed(named_seed(zlib.crc32(drawn.numpy().tobytes()), "batches"))
         return self
 
 
