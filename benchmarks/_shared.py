@@ -10,6 +10,7 @@ from spaces.loading import load
 from spaces.study import Study
 from spaces.system import Source
 
+TINY_POINTS = ("data.train_points=64", "data.test_points=3")
 TINY_DATA = ("data.grid=[4, 4]", "data.rays=64", "data.held_out_rays=512", "data.validation_points=8")
 
 
@@ -36,9 +37,10 @@ class Options(argparse.ArgumentParser):
         return self.parse_args()
 
 
-def the_study(tiny: bool, *overrides: str) -> tuple[Study, Source]:
-    """The main job, with what its data set takes from the lens file, and the lens."""
-    study = load("cvae_psf", [*overrides, *(TINY_DATA if tiny else ())])
+def the_study(tiny: bool, *overrides: str, space: str = "cvae_psf") -> tuple[Study, Source]:
+    """The main job or another space, with what its data set takes from the lens file, and the lens."""
+    tiny_data = (*TINY_DATA, *(TINY_POINTS if space == "vae_psf" else ()))
+    study = load(space, [*overrides, *(tiny_data if tiny else ())])
     preparation = study.system.make_preparation()
     source = preparation.find(study.data)
     return study.model_copy(update={"data": preparation.resolved(study.data, source)}), source

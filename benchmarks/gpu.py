@@ -17,29 +17,23 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
 
-from benchmarks._shared import Options, prepared
+from benchmarks._shared import Options, prepared, the_study
 from benchmarks.train import LaneTraining
 from search.machine import machine
 from search.process import start_ray
-from spaces.loading import load
 from spaces.study import Study
 from trainables.lanes.lanes import Lanes
 from trainables.learner import Learner
+from trainables.psf.trial import CvaePsfTrial
 from trainables.training.loop import train
 from trainables.training.step import multiplies_bfloat16
 from trainables.training.task import TrainingTask
 
-TINY = (
-    "data.train_points=64",
-    "data.rays=64",
-    "data.held_out_rays=512",
-    "data.grid=[3, 3]",
-    "data.validation_points=3",
-)
 FULL = ("data.train_points=1000", "data.rays=1024", "data.held_out_rays=8192", "data.grid=[3, 3]")
 CASES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     # name -> hyperparameters beside the recommended ones, and changes of the data
@@ -72,7 +66,9 @@ def task_of(study: Study, changes: dict[str, object], steps: int, directory: Pat
     )
 
 
-def speed(learner: Learner, task: TrainingTask, sets: dict[str, str], device: str) -> tuple[float, float]:
+def speed(
+    learner: Learner[Any, Any, Any, Any], task: TrainingTask, sets: dict[str, str], device: str
+) -> tuple[float, float]:
     """Steps per second after the first ones, and the most MiB that torch held on the device (on a CPU, 0)."""
     data = learner.open(sets, device)
     if device == "cuda":
@@ -128,13 +124,9 @@ def main() -> None:
 def alone(arguments: argparse.Namespace, devices: list[str], folder: Path) -> None:
     """Each case alone in this process, on each device."""
     torch.set_num_threads(machine().cpus)
-    sizes = TINY if arguments.tiny else FULL
     print(f"{'alone, steps/s':28}{''.join(f'{device:>10}' for device in devices)}{'GPU MiB':>10}")
     for name, (changes, data) in CASES.items():
-        study = load("vae_psf", [*sizes, *data])
-        preparation = study.system.make_preparation()
-        source = preparation.find(study.data)
-        study = study.model_copy(update={"data": preparation.resolved(study.data, source)})
+        study, source = the_study(arguments.tiny, *(() if arguments.tiny else FULL), *data, space="vae_psf")
         sets = prepared(study, source, arguments.cache, actors=machine().cpus)
         row, peak = [], 0.0
         for device in devices:
@@ -149,11 +141,9 @@ def alone(arguments: argparse.Namespace, devices: list[str], folder: Path) -> No
 
 def together(arguments: argparse.Namespace, device: str, folder: Path) -> None:
     """Lanes of one worker that share the device, all training at once."""
-    study = load("cvae_psf", [*TINY[1:]] if arguments.tiny else ["data.grid=[10, 10]", "data.rays=1024"])
-    preparation = study.system.make_preparation()
-    source = preparation.find(study.data)
-    study = study.model_copy(update={"data": preparation.resolved(study.data, source)})
-    trial = study.trial({**study.first_trials()[1]})
+    study, source = the_study(arguments.tiny)
+    trial = study.trial(study.first_trials()[1])
+    assert isinstance(trial, CvaePsfTrial)
     sets = prepared(study, source, arguments.cache, actors=machine().cpus)
     training = LaneTraining(trial, sets, folder, max(60, 5 * arguments.steps))
     print(f"{'lanes of one worker':28}{'steps/s of all':>16}")

@@ -1,14 +1,20 @@
-"""Training on a stream of fresh kernels: does any step wait for a renderer?
+"""Training on a stream of fresh kernels: does any step wait for a renderer, and what is a kernel worth that is turned?
 
     python -m benchmarks.stream
 
-Two lanes train the corrected CVAE of the Cooke triplet, side by side as in a search; first on the grid, then on a stream
-that two renderers fill beside them. A step waits if taking in fresh kernels costs it more than a tenth of a grid step. The same
-lanes without Ray Train: two Ray tasks that iterate over `train`.
+Two lanes train on the Cooke triplet, side by side as in a search; first on a set that stays, then on a stream that two
+renderers fill beside them: the corrected CVAE of the field, then the network of field, depth and focus that steps fastest. A
+step waits if taking in fresh kernels costs it more than a tenth of a step without. The same lanes without Ray Train: two Ray
+tasks that iterate over `train`.
+
+Then kernels at random positions in field, depth and focus: how many a core renders on the sensor and on one meridian, and the
+error of the same network after as many steps on so many of the one and, turned anew at every draw, of the other.
 """
 
 from __future__ import annotations
 
+import argparse
+import math
 import tempfile
 import time
 from dataclasses import replace
@@ -19,6 +25,7 @@ import numpy as np
 import ray
 
 from benchmarks._shared import Options, prepared, the_study
+from deeplens_workers.cache import cpu_seconds
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.stream import STREAM, streaming
@@ -28,6 +35,15 @@ from trainables.psf.data import Refresher
 
 LANES = 2
 WARM_UP = 50  # steps
+MLP = {
+    "network": "mlp",
+    "hidden_dim": 512,
+    "num_layers": 4,
+    "batch_size": 64,
+    "recon_scale": 1e3,
+    "learning_rate": 2e-3,
+}
+TINY_SIZES = ("data.grid=[3, 3]", "data.rays=64", "data.held_out_rays=512", "data.validation_points=3")
 TINY_STREAM = "{kernels: 512, reuse: 2}"
 
 
@@ -48,8 +64,10 @@ class Timed:
         return None
 
 
-def training(study: Study, sets: dict[str, str], seed: int, steps: int) -> dict[str, Any]:
-    """One trial; seconds of every step and of taking in fresh kernels after it."""
+def training(
+    study: Study, sets: dict[str, str], seed: int, steps: int, changes: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The trial that a space gives beside its recommended one; seconds of every step and of taking in fresh kernels after it."""
     import torch
 
     from trainables.psf.learner import CvaePsfLearner
@@ -61,7 +79,7 @@ def training(study: Study, sets: dict[str, str], seed: int, steps: int) -> dict[
     data = learner.open(sets)
     reader: Any = data.fresh
     timed = Timed(reader)
-    trial: Any = study.trial(study.first_trials()[1])
+    trial: Any = study.trial(study.first_trials()[1] | (changes or {}))
     with tempfile.TemporaryDirectory() as directory:
         task = TrainingTask(
             study.model, trial, seed, steps, (steps,), directory, metric=objective.metric, mode=objective.mode
@@ -80,10 +98,21 @@ def training(study: Study, sets: dict[str, str], seed: int, steps: int) -> dict[
 def main() -> None:
     options = Options(__doc__)
     options.add_size("--steps", 1500, 2 * WARM_UP, "steps of each lane")
+    options.add_size("--points", (500, 2000, 4000), (64, 64, 64), "kernels to train on, on the sensor and turned")
+    options.add_size("--turned-steps", 1500, 2 * WARM_UP, "steps of a training on them")
     options.add_argument("--cache", type=Path, default=Path("results/cache"))
     arguments = options.parse()
-    study, lens = the_study(arguments.tiny, f"data.stream={TINY_STREAM if arguments.tiny else '{}'}")
     start_ray(num_cpus=2 * LANES, include_dashboard=False)
+    waited = [streamed(space, arguments) for space in ("cvae_psf", "vae_psf")]
+    turned(arguments)
+    ray.shutdown()
+    print(f"waited={max(waited):.4f}")
+
+
+def streamed(space: str, arguments: argparse.Namespace) -> float:
+    """Two lanes of a space without and with its stream; the share of the stream's steps that waited."""
+    stream = TINY_STREAM if arguments.tiny else "{}"
+    study, lens = the_study(arguments.tiny, f"data.stream={stream}", space=space)
     data = study.data
     assert isinstance(data, PsfData)
     assert data.stream is not None
@@ -100,9 +129,8 @@ def main() -> None:
         began, before = time.perf_counter(), ray.get(actor.state.remote()).arrived
         runs["stream"] = both({**sets, "stream": STREAM})
         rate = (ray.get(actor.state.remote()).arrived - before) / (time.perf_counter() - began)
-    ray.shutdown()
 
-    print(f"{'':8}{'steps/s per lane':>18}{'rel. L2 off the grid':>22}{'uses of a kernel':>18}")
+    print(f"{space:8}{'steps/s per lane':>18}{'rel. L2 off the grid':>22}{'uses of a kernel':>18}")
     for name, lanes in runs.items():
         speed, error = (float(np.mean([lane[key] for lane in lanes])) for key in ("steps_per_second", "error"))
         uses = np.mean([lane["drawn"] / lane["fresh"] if lane["fresh"] else np.nan for lane in lanes])
@@ -115,7 +143,31 @@ def main() -> None:
     )
     print(f"renderers: {rate:.2f} chunks/s; uses asked for: {data.stream.reuse}")
     print(f"stream_to_grid={np.mean([lane['steps_per_second'] for lane in runs['stream']]) * grid_step:.2f}")
-    print(f"waited={(refreshing > 0.1 * grid_step).mean():.4f}")
+    waits = float((refreshing > 0.1 * grid_step).mean())
+    print(f"steps that waited: {waits:.4f}", flush=True)
+    return waits
+
+
+def turned(arguments: argparse.Namespace) -> None:
+    """Kernels per second of a core on the sensor and on one meridian, and what as many of either teach a network."""
+    rates, errors = {}, {}
+    for frame in ("sensor", "meridional"):
+        for count in arguments.points:
+            changes = (f"data.frame={frame}", f"data.train_points={count}", "data.test_points=1")
+            study, lens = the_study(False, *changes, *(TINY_SIZES if arguments.tiny else ()), space="vae_psf")
+            sets = prepared(study, lens, arguments.cache, actors=2)
+            seconds = cpu_seconds(Path(sets["train"]))
+            rates[frame] = count / seconds if seconds else math.nan
+            run = ray.remote(num_cpus=1)(training)
+            errors[frame, count] = ray.get(run.remote(study, sets, 0, arguments.turned_steps, MLP))["error"]
+    print(
+        f"{'kernels':12}{'per s of a core':>16}{''.join(f'{f"error of {count:,}":>18}' for count in arguments.points)}"
+    )
+    for frame, rate in rates.items():
+        print(f"{frame:12}{rate:16.1f}{''.join(f'{errors[frame, count]:18.4f}' for count in arguments.points)}")
+    most = arguments.points[-1]
+    print(f"kernels_per_second={rates['meridional']:.1f} before={rates['sensor']:.1f}")
+    print(f"turned_to_independent={errors['meridional', most] / errors['sensor', most]:.3f}", flush=True)
 
 
 if __name__ == "__main__":

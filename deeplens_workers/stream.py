@@ -170,7 +170,7 @@ class KernelStream:
         self._actors.delivered()
         self._arrived += 1
         self._rays += unit.rays_traced
-        self._buffer.append(Chunk(self._arrived, points, unit.kernels))
+        self._buffer.append(Chunk(self._arrived, points, unit.kernels.kernels))
 
     async def _notify(self) -> None:
         async with self._changed:

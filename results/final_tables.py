@@ -82,8 +82,8 @@ def final_table(final: Final, system: System) -> Table:
     table.padding = (0, 1, 0, 0)
     table.columns[1].justify = "left"
     # More seeds than fit beside each other go below each other.
-    shown = [*final.finalists, *(one for _, one in baselines)]
-    table.columns[1].width = max(len(interval(one.score, score_places)) for one in shown)
+    scores = [one.score for one in final.finalists] + [one.score for _, one in baselines]
+    table.columns[1].width = max(len(interval(score, score_places)) for score in scores)
     for one in final.finalists:
         score = Text(interval(one.score, score_places))
         if len(one.trainings) > 1:
@@ -106,10 +106,12 @@ def final_table(final: Final, system: System) -> Table:
 
 def cost_table(final: Final, system: System) -> Table:
     """What each method of `final_table` costs: to keep, to call and to make."""
-    methods_of = [(finalist_name(one), one, one.number == final.winner) for one in final.finalists]
-    methods_of += [(title, one, False) for title, one in _baselines(final, system)]
+    judged: list[tuple[str, Cost, bool]] = [
+        *((finalist_name(one), one, one.number == final.winner) for one in final.finalists),
+        *((title, one, False) for title, one in _baselines(final, system)),
+    ]
     table = new_table("What they cost", "", "MB", f"us/{system.item}", "data", "training")
-    for title, one, winner in methods_of:
+    for title, one, winner in judged:
         table.add_row(title, *costs_of(one), style="bold" if winner else None)
     table.caption = (
         f"MB: what must be kept. us/{system.item}: on the CPU, a model on one thread. data: CPU time of making what it is made "
@@ -163,13 +165,16 @@ def final_sentences(final: Final, standings: Sequence[Standing], system: System)
     return sentences
 
 
+type Named = tuple[str, FinalistResult | BaselineResult]
+
+
 def _advice(final: Final, system: System) -> str:
     """Which method to take for what, of those whose error is at most twice the winner's or not told apart from it."""
     metric = system.metrics[SEALED + final.metric]
     toward = sign(_mode(metric))
     winner = next(one for one in final.finalists if one.number == final.winner)
 
-    def loss(named: tuple[str, FinalistResult | BaselineResult]) -> float:
+    def loss(named: Named) -> float:
         return toward * named[1].score.mean
 
     def good(one: BaselineResult) -> bool:
@@ -177,9 +182,9 @@ def _advice(final: Final, system: System) -> str:
         return alike or (metric.ratio and toward * one.score.mean <= 2 * toward * winner.score.mean)
 
     asking = {one.title for one in system.baselines if one.asks_the_source}
-    without = [(title, one) for title, one in _baselines(final, system) if good(one)]
+    without: list[Named] = [(title, one) for title, one in _baselines(final, system) if good(one)]
     of_data = [named for named in without if named[0] not in asking]
-    ours = ("the winner", winner)
+    ours: Named = ("the winner", winner)
     purposes = {
         f"the best {metric.short}": min([ours, *without], key=loss),
         f"the best within {megabytes(winner.bytes)} MB": min(
