@@ -1,4 +1,4 @@
-"""What .zmx and .seq files mean: each against a tracer that never saw the file, or refused in one line."""
+"""What .zmx and .seq files mean: each against a tracer that never saw the file."""
 
 from __future__ import annotations
 
@@ -6,68 +6,26 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from deeplens_workers.lens_file import LensFile, find_lens
 from spaces.errors import SpaceError
-from tests.deeplens_workers.conftest import at_depth, tracing
 from tests.deeplens_workers.lens_writers import SINGLET, Design, S, changed, codev, write, zemax
+from tests.deeplens_workers.reading import (
+    WRITERS,
+    F,
+    N,
+    direction,
+    found,
+    lens_surfaces,
+    refused,
+    rendered_rms_um,
+    stop_radius,
+    thick_lens,
+)
 from tests.deeplens_workers.reference import bk7, rms_um
-
-WRITERS = {".zmx": zemax, ".seq": codev}
-N = bk7(0.5875618)
-
-
-def thick_lens(r1: float, r2: float, thickness: float, n: float) -> float:
-    """Focal length by the lensmaker's equation."""
-    return 1 / ((n - 1) * (1 / r1 - 1 / r2 + (n - 1) * thickness / (n * r1 * r2)))
-
-
-F = thick_lens(50.0, -50.0, 4.0, N)
-
-
-def found(folder, design: Design, suffix: str, **options) -> LensFile:
-    return find_lens(write(folder, f"mine{suffix}", WRITERS[suffix](design)), **options)
-
-
-def refused(folder, name: str, text: str | bytes, **options) -> str:
-    path = write(folder, name, text)
-    with pytest.raises(SpaceError) as caught:
-        find_lens(path, **options)
-    message = str(caught.value)
-    assert message.startswith(f"lens {path}: ")
-    assert "\n" not in message
-    return message.removeprefix(f"lens {path}: ")
-
-
-def rendered_rms_um(lens: LensFile, field: tuple[float, float]) -> float:
-    """RMS spot radius by the renderer, from the lens' JSON."""
-    from deeplens_workers.render import load
-
-    pitch = 20.0
-    points = at_depth(np.array([field]), lens.conditions.depth_mm)
-    made = load(lens, pitch).render(points, tracing(4096, (lens.conditions.primary_um,), px=(192, 64)))
-    return float(made.rms_radius_px[0, 0]) * pitch
-
-
-def lens_surfaces(lens: LensFile) -> list[dict[str, Any]]:
-    """The surfaces of the file: without the flat stop that stands in front of a curved one."""
-    return [surface for surface in json.loads(lens.text)["surfaces"] if surface["type"] != "Aperture"]
-
-
-def stop_radius(lens: LensFile) -> float:
-    """Semi-diameter of the stop in mm."""
-    return next(float(surface["r"]) for surface in json.loads(lens.text)["surfaces"] if surface.get("is_aperture"))
-
-
-def direction(lens: LensFile, field: tuple[float, float]) -> float:
-    """Tangent of a field point's angle: pinhole projection."""
-    half = np.array(lens.conditions.sensor_mm) / 2
-    assert lens.conditions.focal_length_mm is not None
-    return float(np.hypot(*(half * field))) / lens.conditions.focal_length_mm
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
@@ -617,229 +575,6 @@ def test_circles_with_words_and_labels(tmp_path):
         ("CIR XYZ 4", "CLR"),
     ):
         assert why in refused(tmp_path, "mine.seq", codev(changed(0, lines=circle)))
-
-
-def test_a_private_glass_by_a_power_series(tmp_path):
-    own = "PRV\n  'MINE' {}\nEND"
-    schott = "LAU 2.2718929 -1.0108077E-02 1.0592509E-02 2.0816965E-04 -7.6472538E-06 4.9240991E-07"  # BK7's, of old
-    design = replace(changed(0, glass="'MINE'"), waves_nm=(486.1, 587.6, 656.3), primary=2)
-    lens = found(tmp_path, replace(design, head={"LATE": own.format(schott)}), ".seq")
-    assert lens.conditions.focal_length_mm == pytest.approx(thick_lens(50, -50, 4, bk7(0.5876)), rel=1e-3)
-    for formula, why in (
-        ("SEL 1 2", "SEL 1 2: of formulas only LAU"),
-        ("LAU", "coefficients"),
-        ("LAU 0.5", "at least 1"),
-    ):
-        text = codev(replace(design, head={"LATE": own.format(formula)}))
-        assert why in refused(tmp_path, "own.seq", text)
-
-
-def test_glasses_by_every_kind_of_name(tmp_path):
-    for word, glass in (
-        ("N-BK7", "n-bk7"),
-        ("NBK7_SCHOTT", "n-bk7"),
-        ("BK7", "bk7"),
-        ("517.642", "1.517/64.2"),
-        ("517642", "1.517/64.2"),
-        ("516800.641700", "1.516800/64.17"),
-        ("SBSL7_OHARA", "s-bsl7"),
-    ):
-        assert lens_surfaces(found(tmp_path, changed(0, glass=word), ".seq"))[0]["mat2"] == glass
-    for line, glass, note in (
-        ("___BLANK 1 0 1.62 36.4", "1.62/36.4", ""),
-        ("n-bk7 0 0 1.5168 64.17", "n-bk7", ""),
-        ("MINE 0 0 1.62 36.4 0 0", "1.62/36.4", "MINE"),
-    ):
-        text = zemax(SINGLET).replace("GLAS N-BK7 0 0 1.5 40", f"GLAS {line}")
-        lens = find_lens(write(tmp_path, "glass.zmx", text))
-        assert lens_surfaces(lens)[0]["mat2"] == glass
-        assert bool(note) == bool(lens.notes)
-        assert all(note in one for one in lens.notes)
-
-
-def glass_line(line: str, catalogues: str = "GCAT SCHOTT") -> str:
-    """SINGLET as a .zmx file with another GLAS line and other catalogues."""
-    text = zemax(SINGLET).replace("GLAS N-BK7 0 0 1.5 40 0 0 0 0 0 0", f"GLAS {line}")
-    return text.replace("GCAT SCHOTT", catalogues)
-
-
-@pytest.mark.parametrize(
-    ("catalogues", "line", "glass"),
-    [
-        ("GCAT LZOS", "BK10 0 0 1.5 40", "glass BK10 is SCHOTT's in DeepLens; the file's catalogues are LZOS"),
-        ("GCAT CDGM", "F4 0 0 0 0", "glass F4 is SCHOTT's in DeepLens; the file's catalogues are CDGM"),
-        ("GCAT CDGM", "F4 0 0 1.6166 36.63", "f4"),
-        ("GCAT CDGM", "F4 0 0 1.62005 36.36", "1.62005"),
-        ("GCAT UNHEARD_OF", "N-BK7 0 0 1.5 40", "is SCHOTT's"),
-        ("GCAT CDGM\nGCAT SCHOTT_2017", "F4 0 0 1.5 40", "f4"),
-        ("GCAT NIKON-HIKARI", "BAF3 0 0 1.5 40", "baf3"),
-        ("GCAT INFRARED", "CAF2 0 0 1.5 40", "caf2"),
-        ("", "F4 0 0 1.5 40", "f4"),
-        ("GCAT SCHOTT", "F4 1 0 1.6166 36.63", "f4"),
-        ("GCAT SCHOTT", "F4 1 0 1.6166 38", "1.6166/38"),
-        ("GCAT SCHOTT", "F4 1 0 1.5 40", "1.5/40"),
-        ("GCAT SCHOTT", "F4 1 0 0 0", "model glass"),
-    ],
-)
-def test_a_glass_is_of_a_maker_that_the_file_names(tmp_path, catalogues, line, glass):
-    text = glass_line(line, catalogues)
-    if " " in glass or glass == "1.62005":
-        assert glass in refused(tmp_path, "glass.zmx", text)
-    else:
-        assert lens_surfaces(find_lens(write(tmp_path, "glass.zmx", text)))[0]["mat2"] == glass
-
-
-def test_notes_on_glasses(tmp_path):
-    for line, note in (
-        ("F4 1 0 1.6166 38", "glass F4 is a model: its own nd 1.6166 and Vd 38 are used"),
-        ("___BLANK 1 0 1.62 36.4 0.01", "dPgF 0.01 is not used"),
-    ):
-        assert note in find_lens(write(tmp_path, "glass.zmx", glass_line(line))).notes[0]
-    taken = found(tmp_path, changed(0, glass="SBSL7"), ".seq")
-    assert taken.notes == ("glass SBSL7 is taken to be OHARA's",)
-    assert found(tmp_path, changed(0, glass="NBK7"), ".seq").notes == ()
-    assert lens_surfaces(found(tmp_path, changed(0, glass="PMMA_SPECIAL"), ".seq"))[0]["mat2"] == "pmma"
-    for word, why in (
-        ("STIL6_UNHEARD", "no catalogue"),
-        ("003.291", "a code below 300 may mean an index above 2: write nd/Vd"),
-        ("003291", "write nd/Vd"),
-        ("5168000.642", "no catalogue"),
-    ):
-        assert why in refused(tmp_path, "glass.seq", codev(changed(0, glass=word)))
-
-
-def test_an_index_and_an_abbe_number_say_nothing_of_the_infrared(tmp_path):
-    infrared = replace(changed(0, glass="517.642"), waves_nm=(1550.0,))
-    assert "517.642: its nd and Vd give no index at 1.55 um" in refused(tmp_path, "mine.seq", codev(infrared))
-    for glass in ("___BLANK 1 0 1.62 36.4", "MINE 0 0 1.62 36.4"):
-        text = zemax(replace(SINGLET, waves_nm=(1550.0,))).replace("GLAS N-BK7 0 0 1.5 40", f"GLAS {glass}")
-        assert "no index at 1.55 um" in refused(tmp_path, "mine.zmx", text)
-
-
-def test_a_private_glass_is_fitted_where_the_lens_uses_it(tmp_path):
-    waves = (400.0, 486.1, 587.6, 656.3, 1000.0)
-    table = " ".join(f"{bk7(wave / 1000):.7f}" for wave in waves)
-    own = f"PRV\n  PWL {' '.join(map(str, waves))}\n  'MINE' {table}\nEND"
-    design = replace(changed(0, glass="'MINE'"), waves_nm=(486.1, 587.6, 656.3), primary=2, head={"LATE": own})
-    lens = found(tmp_path, design, ".seq")
-    assert lens.conditions.focal_length_mm == pytest.approx(thick_lens(50, -50, 4, bk7(0.5876)), rel=1e-3)
-    assert "MINE is fitted" in lens.notes[0]
-    wrong = codev(design).replace(table, table.replace(table.split()[2], "1.53"))
-    assert "misses its indices" in refused(tmp_path, "own.seq", wrong)
-    assert "4 indices at 5" in refused(tmp_path, "own.seq", codev(design).replace(table, table[9:].strip()))
-    assert "from 0.4 to 1 um" in refused(tmp_path, "own.seq", codev(replace(design, waves_nm=(1100.0,), primary=1)))
-    assert "END is missing" in refused(tmp_path, "own.seq", codev(design).replace("END\n", ""))
-
-
-ZMX_REFUSALS = {  # what is put in place of what -> words of the message
-    "annular": ("  DISZ 4.0", "  DISZ 4.0\n  CLAP 3 6 0", ["CLAP 3 6 0", "an annular aperture", "full circular"]),
-    "obscured": ("  DISZ 4.0", "  DISZ 4.0\n  OBSC 0 1 0", ["OBSC", "obscuration"]),
-    "rectangular": ("  DISZ 4.0", "  DISZ 4.0\n  SQAP 3 6", ["SQAP", "rectangular"]),
-    "decentred opening": ("  DISZ 4.0", "  DISZ 4.0\n  OBDC 0 1.5", ["OBDC", "decentred"]),
-    "mirror": ("GLAS N-BK7", "GLAS MIRROR", ["GLAS MIRROR", "mirror"]),
-    "unknown glass": ("GLAS N-BK7", "GLAS N-BK8", ["N-BK8", "did you mean 'n-bk"]),
-    "other index": ("N-BK7 0 0 1.5 40", "N-BK7 0 0 1.52 64.1", ["N-BK7", "1.52", "1.5168"]),
-    "offset": ("N-BK7 0 0", "N-BK7 4 0", ["offset"]),
-    "model": ("N-BK7 0 0 1.5 40", "___BLANK 1 0 1.5 0", ["model glass"]),
-    "tilt": ("SURF 2\n  TYPE STANDARD", "SURF 2\n  PARM 3 5.0\n  TYPE COORDBRK", ["PARM 3 5.0", "tilt"]),
-    "toroid": ("TYPE STANDARD\n  CURV 0.02", "TYPE TOROIDAL\n  CURV 0.02", ["TYPE TOROIDAL", "EVENASPH"]),
-    "extended": ("TYPE STANDARD\n  CURV 0.02", "TYPE XASPHERE\n  CURV 0.02", ["TYPE XASPHERE"]),
-    "parameter": ("  DISZ 4.0", "  DISZ 4.0\n  PARM 2 1e-6", ["PARM 2 1e-6", "STANDARD"]),
-    "suffix": ("SURF 2\n", "SURF 2AS\n", ["line 23", "SURF 2AS", "whole number"]),
-    "gap": ("SURF 2\n", "SURF 4\n", ["SURF 4", "expected 2"]),
-    "two stops": ("SURF 2\n", "SURF 2\n  STOP\n", ["one aperture stop", "has 2"]),
-    "no stop": ("  STOP\n", "", ["one aperture stop", "has 0"]),
-    "no aperture": ("ENPD 10.0\n", "", ["how much light"]),
-    "two names": ("NAME mine", "NAME mine\nNAME yours", ["NAME yours", "said before"]),
-    "two modes": ("MODE SEQ", "MODE SEQ\nMODE seq", ["MODE seq", "said before"]),
-    "two units": ("ENPD", "UNIT IN\nENPD", ["UNIT IN", "said before, in line 4"]),
-    "two distances": ("  DISZ 4.0", "  DISZ 4.0\n  DISZ 5.0", ["DISZ 5.0", "said before"]),
-    "two apertures": ("ENPD 10.0\n", "ENPD 10.0\nFNUM 4\n", ["FNUM 4", "second"]),
-    "no units": ("UNIT MM X W X CM MR CPMM\n", "", ["no `UNIT` line"]),
-    "non-sequential": ("MODE SEQ", "MODE NSC", ["MODE NSC", "sequential"]),
-    "infinite inside": ("DISZ 4.0", "DISZ INFINITY", ["DISZ INFINITY", "object"]),
-    "not a number": ("DISZ 4.0", "DISZ nan", ["DISZ nan", "number"]),
-    "overflow": ("DISZ 4.0", "DISZ 1e999", ["DISZ 1e999", "number"]),
-    "comma": ("DISZ 4.0", "DISZ 4,0", ["DISZ 4,0", "number"]),
-    "empty": ("DISZ 4.0", "DISZ", ["DISZ", "expected 1 value"]),
-    "curved image": ("CURV 0.0\n  DISZ 0\n", "CURV 0.01\n  DISZ 0\n", ["curved image"]),
-    "unknown": ("ENPD", "XYZW 1\nENPD", ["XYZW 1", "unknown keyword"]),
-    "unknown of a surface": ("  DISZ 4.0", "  DISZ 4.0\n  QRST 1 2", ["QRST 1 2", "unknown keyword"]),
-    "no wavelength": ("WAVM 1 0.5875618 1\n", "", ["no wavelength"]),
-    "wavelength": ("WAVM 1 0.5875618", "WAVM 1 587.5618", ["587.562 um"]),
-    "immersed object": ("CURV 0.0\n  DISZ INFINITY", "GLAS N-BK7\n  CURV 0.0\n  DISZ INFINITY", ["object", "air"]),
-    "dark": ("SURF 2\n", "SURF 2\n  CLAP 0 1e-6\n", ["no light"]),
-    "afocal": ("  GLAS N-BK7 0 0 1.5 40 0 0 0 0 0 0\n", "", ["no focal length"]),
-    "operand": ("SURF 2\n", "MNUM 2 1\nCADX 1 1 2.0\nSURF 2\n", ["CADX", "unknown"]),
-    "changing parameter": ("SURF 2\n", "MNUM 2 1\nPRAM 1 1 2.0\nSURF 2\n", ["PRAM", "parameter"]),
-    "changing glass": ("SURF 2\n", "MNUM 2 1\nGLSS 1 1 SF6\nSURF 2\n", ["GLSS", "glass that changes"]),
-    "telecentric": ("FTYP 0 0", "FTYP 0 1", ["FTYP", "telecentric"]),
-    "afocal image": ("3 1 0 0 0", "3 1 0 0 1", ["FTYP", "afocal"]),
-    "too many wavelengths": ("3 1 0 0 0", "3 2 0 0 0", ["FTYP counts 2", "1 are listed"]),
-    "unsaid wavelengths": (
-        "FTYP 0 0 3 1 0 0 0\n", "".join(f"WAVM {i} 0.55 1\n" for i in range(2, 25)),
-        ["FTYP does not say how many of the 24"],
-    ),
-    "operand of no value": ("SURF 2\n", "MNUM 2 1\nTHIC 2 2 40.0\nSURF 2\n", ["THIC", "configuration 1"]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", ZMX_REFUSALS)
-def test_zemax_lines_that_are_refused(tmp_path, case):
-    before, after, words = ZMX_REFUSALS[case]
-    text = zemax(SINGLET)
-    assert before in text
-    message = refused(
-        tmp_path, "mine.zmx", text.replace(before, after, 1) if case != "curved image" else text.replace(before, after)
-    )
-    for word in words:
-        assert word in message
-
-
-SEQ_REFUSALS = {
-    "tilt": ("  STO\n", "  STO\n  ADE 5.0\n", ["ADE 5.0", "tilt"]),
-    "decentre": ("  STO\n", "  STO\n  XDE 0; YDE 1.0\n", ["YDE 1.0", "decentre"]),
-    "mirror": ("4.0 N-BK7", "4.0 REFL", ["mirror"]),
-    "mirror by mode": ("4.0 N-BK7", "4.0 N-BK7 REFL", ["mirror"]),
-    "unknown glass": ("N-BK7", "NBK9_SCHOTT", ["NBK9_SCHOTT"]),
-    "other maker": ("N-BK7", "NBK7_HOYA", ["NBK7_HOYA"]),
-    "rectangular": ("  STO\n", "  STO\n  REX 4\n", ["REX 4", "rectangular"]),
-    "obscured": ("  STO\n", "  STO\n  CIR OBS 2\n", ["CIR OBS 2", "obscuration"]),
-    "diffractive": ("  STO\n", "  STO\n  DIF DOE\n", ["DIF DOE", "diffractive"]),
-    "special": ("  STO\n", "  STO\n  SPS XYP\n", ["SPS XYP"]),
-    "conic of a sphere": ("  STO\n", "  STO\n  K -1\n", ["CON", "ASP"]),
-    "terms of a conic": ("  STO\n", "  STO\n  CON\n  A 1e-6\n", ["CON"]),
-    "two stops": ("SI 0.0", "STO S2\nSI 0.0", ["STO S2", "one stop"]),
-    "no stop": ("  STO\n", "", ["one aperture stop"]),
-    "after the image": ("GO", "S 0 1\nGO", ["S 0 1", "after the image"]),
-    "no image": ("SI 0.0 0.0", "S 0.0 0.0", ["`SI` line"]),
-    "no object": ("SO 0.0 10000000000000.0\n", "", ["`SO` line"]),
-    "no mode": ("RDM;", "", ["RDM", "radius", "CODE V itself takes curvatures"]),
-    "unused apertures": ("SI 0.0", "CA NO\nSI 0.0", ["CA NO", "apertures are not used"]),
-    "no units": ("DIM M\n", "", ["no `DIM` line"]),
-    "unit": ("DIM M", "DIM F", ["DIM F", "I (inches)"]),
-    "gap": ("S -50.0", "S3 -50.0", ["S3 -50.0", "expected S2"]),
-    "no such surface": ("GO", "RDY S7 4\nGO", ["RDY S7 4", "surfaces 0 to 3"]),
-    "quote": ("SI 0.0", "SLB 'front\nSI 0.0", ["quote"]),
-    "unknown": ("SI 0.0", "QQQ 3\nSI 0.0", ["QQQ 3", "unknown command"]),
-    "infinite inside": ("4.0 N-BK7", "1e11 N-BK7", ["1e11", "object"]),
-    "curved image": ("SI 0.0", "SI 100.0", ["curved image"]),
-    "solve of nothing": ("SI 0.0", "S 0.0 47.0\nCUY UMY -0.1\nSI 0.0", ["CUY", "no value is written"]),
-    "paraxial image elsewhere": ("SI 0.0", "PIM\nSI 0.0", ["PIM", "47.7", "47 mm"]),
-    "weights": ("WTW 1", "WTW 1 1", ["weights"]),
-    "kinds of field": ("YAN", "XOB 0 1 2\nYAN", ["fields of more than one kind"]),
-    "zoom": ("GO", "ZOO 3\nZOO THI S2 1 2\nGO", ["ZOO THI S2 1 2", "2 values for 3"]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", SEQ_REFUSALS)
-def test_codev_commands_that_are_refused(tmp_path, case):
-    before, after, words = SEQ_REFUSALS[case]
-    text = codev(SINGLET)
-    assert before in text
-    message = refused(tmp_path, "mine.seq", text.replace(before, after, 1))
-    for word in words:
-        assert word in message
 
 
 def test_solves_keep_what_is_written(tmp_path):

@@ -127,8 +127,7 @@ class PsfTensors:
             turned: the train set is of the meridional frame.
         """
         points = np.load(Path(train) / "points.npy")
-        vergences = {name: 1000 / np.abs(column) for name, column in zip(COORDINATES[2:], points.T[2:], strict=False)}
-        ranges = {name: (float(v.min()), float(v.max())) for name, v in vergences.items() if np.ptp(v) > 0}
+        ranges = diopter_ranges(points)
         conditions = (*COORDINATES[:2], *ranges)
         grid = PsfSplit.load(train, conditions, device)
         return cls(
@@ -139,6 +138,12 @@ class PsfTensors:
             basis=Basis(grid.kernels, mirrored=turned is not None),
             turned=turned,
         )
+
+
+def diopter_ranges(points: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
+    """Lowest and highest vergence in 1/m of each distance that varies among points [N, 3 or 4]: conditions besides x and y."""
+    vergences = {name: 1000 / np.abs(column) for name, column in zip(COORDINATES[2:], points.T[2:], strict=False)}
+    return {name: (float(v.min()), float(v.max())) for name, v in vergences.items() if np.ptp(v) > 0}
 
 
 def select(points: NDArray[np.float32], conditions: Sequence[str]) -> NDArray[np.float32]:

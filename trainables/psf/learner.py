@@ -25,7 +25,7 @@ from spaces.system import Source
 from trainables.learner import Judged, Learner
 from trainables.psf.card import psf_card
 from trainables.psf.cvae import CVAE, CvaeConfig
-from trainables.psf.data import Basis, PsfSplit, PsfTensors
+from trainables.psf.data import COORDINATES, Basis, PsfSplit, PsfTensors, diopter_ranges
 from trainables.psf.figures import save_psf_grid, save_through_focus
 from trainables.psf.interpolation import predict_baselines
 from trainables.psf.losses import Terms, cvae_loss
@@ -107,9 +107,8 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
         return {} if share is None else {"train/fresh_share": share}
 
     def open_test(self, sets: Mapping[str, str]) -> PsfSplit:
-        return PsfSplit.load(
-            sets["test"], PsfTensors.load(sets["train"], sets["validation"], turned=turned(sets)).conditions
-        )
+        conditions = diopter_ranges(np.load(Path(sets["train"]) / "points.npy"))
+        return PsfSplit.load(sets["test"], (*COORDINATES[:2], *conditions))
 
     def judge(self, network: CVAE, test: PsfSplit) -> Judged:
         with one_thread():
