@@ -22,7 +22,15 @@ from torch import Tensor, nn
 
 from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, gaussian_kl
-from trainables.networks.mlp import MLP, FourierEncoding, GaussianMLP, LearnedVariance, constrain, scale_conditions
+from trainables.networks.mlp import (
+    MLP,
+    FourierEncoding,
+    GaussianMLP,
+    LearnedVariance,
+    constrain,
+    diopters,
+    scale_conditions,
+)
 from trainables.networks.vae import standard_normal
 from trainables.psf.convolutional import ConvDecoder, ConvEncoder, Norm, Upsampling
 from trainables.psf.losses import Terms
@@ -55,6 +63,8 @@ class CvaeConfig:
     """Numbers of a component."""
     turned: Turned | None = None
     """Of `basis`: its components are of kernels on the +x axis."""
+    defocus: bool = False
+    """The vergence of the depth minus that of the focus is a condition too."""
     base_width: int = 32
     norm: Norm = "batch"
     upsampling: Upsampling = "transposed3"
@@ -95,6 +105,7 @@ class CvaeConfig:
             base_width=trial.base_width,
             norm=trial.norm,
             upsampling=trial.upsampling,
+            defocus=trial.defocus and len(diopter_ranges) == 2,
             **of_basis,
         )
 
@@ -127,7 +138,7 @@ class CVAE(Network):
         self.config = config
         hidden, latent = config.hidden_dim, config.latent_dim
         shallow = config.encoder_layers or config.num_layers
-        coordinates = len(config.conditions) - (config.turned is not None)
+        coordinates = len(config.conditions) - (config.turned is not None) + config.defocus
         self.encoding = FourierEncoding(coordinates, config.fourier_bands)
         code = self.encoding.dim
         shape = (config.channels, config.kernel_px, config.base_width, config.norm)
@@ -184,8 +195,17 @@ class CVAE(Network):
             # hypot has no gradient on the axis, where every azimuth is alike.
             radius = (scaled[:, 0].square() + height.square() + 1e-12).sqrt()
             scaled = torch.cat([2 * radius[:, None] / turned.farthest - 1, scaled[:, 2:]], dim=1)
+        if self.config.defocus:
+            scaled = torch.cat([scaled, self._defocus(points)[:, None]], dim=1)
         code: Tensor = self.encoding(scaled)
         return code
+
+    def _defocus(self, points: Tensor) -> Tensor:
+        """[B] in [-1, 1], even in 1/m, of points [B, 4]."""
+        (low, high), (lowest, highest) = self.config.diopter_ranges.values()
+        least, most = low - highest, high - lowest
+        depth, focus = diopters(points[:, 2:]).unbind(-1)
+        return 2 * (depth - focus - least) / (most - least) - 1
 
     def encode(self, values: Tensor, points: Tensor) -> Gaussian:
         """Posterior q(z|K,c) of kernels' values, [B, C, K, K] or [B, R], at points [B, d]."""

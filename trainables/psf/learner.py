@@ -17,7 +17,7 @@ import ray
 import torch
 from torch import Tensor
 
-from deeplens_workers.psf_data import PsfData
+from deeplens_workers.psf_data import COORDINATES, PsfData
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
@@ -25,7 +25,7 @@ from spaces.system import Source
 from trainables.learner import Judged, Learner
 from trainables.psf.card import psf_card
 from trainables.psf.cvae import CVAE, CvaeConfig
-from trainables.psf.data import COORDINATES, Basis, PsfSplit, PsfTensors, diopter_ranges
+from trainables.psf.data import Basis, PsfSplit, PsfTensors, diopter_ranges
 from trainables.psf.figures import save_psf_grid, save_through_focus
 from trainables.psf.interpolation import predict_baselines
 from trainables.psf.losses import Terms, cvae_loss

@@ -42,6 +42,9 @@ class CvaePsfTrial(Trial):
     num_layers: int = Field(4, ge=1, description="hidden layers of encoder, prior and decoder each")
     encoder_layers: int = Field(0, ge=0, description="those of encoder and prior, if others; 0: num_layers")
     fourier_bands: int = Field(10, ge=0, le=16, description="sin/cos pairs per coordinate, frequencies 2^k pi")
+    defocus: bool = Field(
+        False, description="the vergence of the depth minus that of the focus is a condition too, where both vary"
+    )
     components: int = Field(128, ge=1, le=256, description="principal components of `basis`")
     base_width: int = Field(32, ge=1, description="channels of the first level of `conv`, which doubles three times")
     norm: Literal["batch", "group", "none"] = Field("batch", description="of `conv`")

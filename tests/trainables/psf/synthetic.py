@@ -28,11 +28,12 @@ def blobs(points: Array, kernel_px: int = 9, channels: int = 2) -> Array:
     return np.stack(kernels, axis=1).astype(np.float32)
 
 
-def grid(side: int, depths: tuple[float, ...] = (-10000.0,)) -> Array:
-    """Field points [N, 3] of a full grid, x fastest."""
+def grid(side: int, depths: tuple[float, ...] = (-10000.0,), focus: tuple[float, ...] = ()) -> Array:
+    """Field points [N, 3], with focus distances [N, 4], of a full grid, x fastest."""
     axis = np.linspace(-1, 1, side)
-    depth, y, x = np.meshgrid(depths, axis, axis, indexing="ij")
-    return np.stack([x, y, depth], axis=-1).reshape(-1, 3).astype(np.float32)
+    axes = [axis, axis, depths, *([focus] if focus else [])]
+    columns = np.meshgrid(*axes[::-1], indexing="ij")[::-1]
+    return np.stack(columns, axis=-1).reshape(-1, len(axes)).astype(np.float32)
 
 
 def write_set(directory: Path, points: Array, kernels: Array | None = None) -> Path:
@@ -44,12 +45,18 @@ def write_set(directory: Path, points: Array, kernels: Array | None = None) -> P
 
 
 def tensors(
-    directory: Path, side: int = 6, depths: tuple[float, ...] = (-10000.0,), held_out: int = 40, kernel_px: int = 9
+    directory: Path,
+    side: int = 6,
+    depths: tuple[float, ...] = (-10000.0,),
+    held_out: int = 40,
+    kernel_px: int = 9,
+    focus: tuple[float, ...] = (),
 ) -> PsfTensors:
     """A train grid and validation positions between its points, loaded."""
     random = np.random.default_rng(0)
-    points = np.column_stack([random.uniform(-1, 1, (held_out, 2)), random.choice(depths, held_out)])
-    sets = {"train": grid(side, depths), "validation": points.astype(np.float32)}
+    columns = [random.uniform(-1, 1, (held_out, 2)), random.choice(depths, held_out)]
+    points = np.column_stack([*columns, *([random.choice(focus, held_out)] if focus else [])])
+    sets = {"train": grid(side, depths, focus), "validation": points.astype(np.float32)}
     train, validation = (write_set(directory / name, at, blobs(at, kernel_px)) for name, at in sets.items())
     return PsfTensors.load(train, validation)
 

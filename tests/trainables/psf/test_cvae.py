@@ -63,6 +63,26 @@ def test_distances_enter_as_vergence_each_scaled_to_unit_range():
     torch.testing.assert_close(scaled[:2, :2], torch.tensor([[0.3, -0.7]] * 2))
 
 
+def test_defocus_is_a_condition_even_in_vergence():
+    """Of depths of 0.1 to 2 1/m and focus distances of 0.5 to 1: from -0.9 to 1.5."""
+    ranges = {"depth_mm": (0.1, 2.0), "focus_mm": (0.5, 1.0)}
+    sizes: dict[str, Any] = {"latent_dim": 5, "hidden_dim": 16, "num_layers": 2, "fourier_bands": 0}
+    plain, model = (CVAE(CvaeConfig(2, 7, ranges, **sizes, defocus=one)) for one in (False, True))
+    vergences = torch.tensor([[0.1, 1.0], [2.0, 0.5], [0.8, 0.5], [1.0, 0.7]])
+    points = torch.cat([torch.zeros(4, 2), -1000 / vergences], dim=1)
+    code = model.condition(points)
+    torch.testing.assert_close(code[:, :-1], plain.condition(points))
+    torch.testing.assert_close(code[:, -1], torch.tensor([-1.0, 1.0, 0.0, 0.0]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "counted"), [({}, False), ({"depth_mm": (0.1, 2.0)}, False), (DEEP.diopter_ranges, True)]
+)
+def test_there_is_defocus_only_where_both_distances_vary(ranges, counted):
+    trial = CvaePsfTrial(defocus=True)
+    assert CvaeConfig.of(trial, channels=2, kernel_px=7, diopter_ranges=ranges).defocus == counted
+
+
 def test_log_variances_are_clamped():
     model = CVAE(SMALL)
     with torch.no_grad():

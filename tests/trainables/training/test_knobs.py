@@ -34,6 +34,7 @@ KNOBS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "num_layers": ({}, [1]),
     "encoder_layers": ({}, [1]),
     "fourier_bands": ({}, [1]),
+    "defocus": ({}, [True]),
     "components": ({"network": "basis"}, [4]),
     "base_width": ({"network": "conv"}, [4]),
     "norm": ({"network": "conv", "base_width": 4}, ["group", "none"]),
@@ -66,6 +67,13 @@ def halvable(tmp_path_factory: pytest.TempPathFactory) -> PsfTensors:
     return tensors(tmp_path_factory.mktemp("halvable"), kernel_px=16)
 
 
+@pytest.fixture(scope="module")
+def focused(tmp_path_factory: pytest.TempPathFactory) -> PsfTensors:
+    """Over depth and focus distance."""
+    distances = (-10000.0, -2000.0)
+    return tensors(tmp_path_factory.mktemp("focused"), depths=distances, focus=distances)
+
+
 def outcome(directory: Path, data: PsfTensors, **changes: Any) -> tuple[list[int], dict[str, torch.Tensor]]:
     """Steps reported, and the weights of the evaluated model of the last report that was the best."""
     reports = trained(task(directory, **changes), data)
@@ -77,10 +85,12 @@ def test_every_hyperparameter_is_listed_here():
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in KNOBS.items() for value in values])
-def test_a_hyperparameter_changes_the_result(tmp_path, data, halvable, name, value):
+def test_a_hyperparameter_changes_the_result(tmp_path, data, halvable, focused, name, value):
     others = KNOBS[name][0]
     if "conv" in (value, others.get("network")):
         data = halvable
+    elif name == "defocus":
+        data = focused
     steps, before = outcome(tmp_path / "before", data, **others)
     changed_steps, after = outcome(tmp_path / "after", data, **others, **{name: value})
     shared = before.keys() & after.keys()
