@@ -65,7 +65,7 @@ def ours(lens: LensFile, data: PsfData, points: NDArray[np.float32], seconds: fl
 
     The speed of its steps is measured first, outside of that time, as that of the other network is.
     """
-    from deeplens_workers.dataset import aspect
+    from deeplens_workers.dataset import aspect, grid_points
     from deeplens_workers.render import load
     from deeplens_workers.threads import one_thread
     from trainables.psf.data import PsfTensors
@@ -91,8 +91,10 @@ def ours(lens: LensFile, data: PsfData, points: NDArray[np.float32], seconds: fl
             Path(directory, name).mkdir()
             np.save(Path(directory, name, "kernels.npy"), k)
             np.save(Path(directory, name, "points.npy"), p)
-        sets = Path(directory, "train"), Path(directory, "validation")
-        tensors = PsfTensors.load(*sets, turned=Turned(data.trace_px, aspect(data)))
+        Path(directory, "grid").mkdir()
+        np.save(Path(directory, "grid", "points.npy"), grid_points(data))
+        train_set, validation, grid = (Path(directory, name) for name in ("train", "validation", "grid"))
+        tensors = PsfTensors.load(train_set, validation, turned=Turned(data.trace_px, aspect(data)), grid=grid)
 
         def trained(steps: int) -> tuple[Any, float]:
             began = time.perf_counter()

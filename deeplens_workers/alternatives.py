@@ -38,7 +38,9 @@ def answers(data: DataSection, source: Source, points: NDArray[np.float32], seco
     """
     assert isinstance(data, PsfData)
     assert isinstance(source, LensFile)
-    found = {"renderer": _rendered(data, source, points)}
+    found = {}
+    if data.psf_model == "geometric":  # the others take seconds per kernel
+        found["renderer"] = _rendered(data, source, points)
     if data.focus_mm:
         try:
             net = train_psfnet(source, data, seconds, SEED)

@@ -92,15 +92,15 @@ def aspect(data: PsfData) -> float:
 
 
 def meridional_grid(data: PsfData) -> NDArray[np.float32]:
-    """About `train_points` points [N, 3 or 4] on the +x axis for an interpolation that turns kernels.
+    """About `data.axis_points` points [N, 3 or 4] on the +x axis: what an interpolation that turns kernels is given.
 
     Levels of the radius, of depth and of focus are even, in vergence where they are distances. There are three times as
     many of the radius: along it kernels change most.
     """
     ranges = [(1 / max(one), 1 / min(one)) for one in _distances(data)]
     varying = sum(low != high for low, high in ranges)
-    levels = max(2, round((data.train_points / 3) ** (1 / (1 + varying)))) if varying else 1
-    radii = np.linspace(0, np.hypot(1, aspect(data)), max(4, data.train_points // levels**varying))
+    levels = max(2, round((data.axis_points / 3) ** (1 / (1 + varying)))) if varying else 1
+    radii = np.linspace(0, np.hypot(1, aspect(data)), max(4, data.axis_points // levels**varying))
     distances = [1 / np.linspace(*ends, levels if ends[0] != ends[1] else 1) for ends in ranges]
     grid = np.meshgrid(*[radii, np.zeros(1), *distances][::-1], indexing="ij")[::-1]
     return np.stack(grid, axis=-1).reshape(-1, len(grid)).astype(np.float32)
@@ -109,21 +109,22 @@ def meridional_grid(data: PsfData) -> NDArray[np.float32]:
 def positions(data: PsfData, seed: int) -> dict[str, NDArray[np.float32]]:
     """Field points [N, 3 or 4] of each set.
 
-    grid: see `grid_points`. It does not depend on the seed. Without `train_points` it is what is trained on, `train`.
+    grid: see `grid_points`. It does not depend on the seed. Without random positions to train on it is `train`.
     train, validation, test: see `random_points`; between the grid's points, its depths and its focus distances. The seed and
         the set's name determine them, so the sets are disjoint and each is unmoved by the other's size.
-    turned: in the meridional frame, see `meridional_grid`.
+    axis: in the meridional frame, see `meridional_grid`.
     """
     counts = data.kernels()
     drawn = {
         name: random_points(data, count, np.random.default_rng(named_seed(seed, "positions", name)), FOCUS_SHARED)
         for name, count in counts.items()
-        if name in ("validation", "test") or (name == "train" and data.train_points)
+        if name in ("validation", "test") or (name == "train" and data.random_points)
     }
-    if not data.train_points:
-        return {"train": grid_points(data), **drawn}
-    found = {**drawn, "train": in_frame(data, drawn["train"]), "grid": grid_points(data)}
-    return found if data.frame == "sensor" else {**found, "turned": meridional_grid(data)}
+    if data.random_points:
+        found = {**drawn, "train": in_frame(data, drawn["train"]), "grid": grid_points(data)}
+    else:
+        found = {"train": grid_points(data), **drawn}
+    return {**found, "axis": meridional_grid(data)} if data.axis_points else found
 
 
 def tracings(data: PsfData) -> tuple[Tracing, Tracing]:
@@ -155,8 +156,8 @@ def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderReques
     """What to render for each set."""
     on_sensor, held_out = tracings(data)
     how = dict.fromkeys(("validation", "test"), (data.pixel_pitch_um, held_out))
-    how |= {"grid": (data.pixel_pitch_um, on_sensor), "train": training(data), "turned": training(data)}
-    if not data.train_points:  # the grid, beside a stream
+    how |= {"grid": (data.pixel_pitch_um, on_sensor), "train": training(data), "axis": training(data)}
+    if not data.random_points:  # the grid
         how["train"] = how["grid"]
     return {name: RenderRequest(lens, points, *how[name]) for name, points in positions(data, seed).items()}
 
@@ -200,8 +201,7 @@ def render_dataset(
             all_rays += int(kernels.rays.sum())
         rays_traced = renderer.rays_traced
     store.evict(cache, keep=entries.values())
-    on_sensor = entries["grid"] if data.train_points else entries["train"]
-    warnings += sampling_warnings(kernel_cache.read(on_sensor), data)
+    warnings += sampling_warnings(kernel_cache.read(entries.get("grid", entries["train"])), data)
     return PsfDataset(entries, rays_traced=rays_traced, warnings=warnings)
 
 

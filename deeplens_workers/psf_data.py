@@ -158,6 +158,8 @@ class PsfData(DataSection):
             raise ValueError("frame meridional needs `train_points >= 1` or `stream`: a grid is of the sensor")
         if self.frame == "meridional" and (self.psf_model != "geometric" or not self.recenter):
             raise ValueError("frame meridional goes with psf_model geometric and `recenter: true`")
+        if self.test_points * max(1, len(self.depths_mm)) * max(1, len(self.focus_mm)) < 2:
+            raise ValueError("`test_points >= 2` must hold at one depth and focus: one position has no interval")
         if self.held_out_rays < 8 * self.rays:
             raise ValueError(
                 "`held_out_rays >= 8 * rays` must hold, so that the held-out kernels' noise hides no difference, "
@@ -182,15 +184,27 @@ class PsfData(DataSection):
         several = {"depth_mm": len(self.depths_mm) > 1, "focus_mm": len(self.focus_mm) > 1}
         return tuple(name for name in COORDINATES if several.get(name, True))
 
+    @property
+    def random_points(self) -> int:
+        """Random positions that are rendered to train on: none beside a stream, which has its own."""
+        return 0 if self.stream is not None else self.train_points
+
+    @property
+    def axis_points(self) -> int:
+        """About how many points the meridional frame's grid has."""
+        if self.frame == "sensor":
+            return 0
+        return self.train_points or (self.stream.kernels if self.stream is not None else 0)
+
     def kernels(self) -> dict[str, int]:
-        """Number of field points in each set, all depths and focus distances."""
+        """Number of field points in each set but `axis`, all depths and focus distances."""
         each = len(self.depths_mm) * max(1, len(self.focus_mm))
         grid = self.grid[0] * self.grid[1] * each
         return {
-            "train": self.train_points or grid,
+            "train": self.random_points or grid,
             "validation": self.validation_points * each,
             "test": self.test_points * each,
-            **({"grid": grid} if self.train_points else {}),
+            **({"grid": grid} if self.random_points else {}),
         }
 
     def channels(self) -> tuple[tuple[tuple[float, float], ...], ...]:
@@ -205,6 +219,5 @@ class PsfData(DataSection):
         kernels = self.kernels()
         held_out = kernels["validation"] + kernels["test"]
         waves = sum(len(channel) for channel in self.channels())
-        turned = self.train_points if self.frame == "meridional" else 0
-        training = kernels["train"] + turned + kernels.get("grid", 0)
+        training = kernels["train"] + self.axis_points + kernels.get("grid", 0)
         return waves * (training * self.rays + held_out * self.held_out_rays)

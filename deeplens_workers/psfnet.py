@@ -85,7 +85,7 @@ class TrainedPsfNet:
         found = []
         with torch.inference_mode():
             for chunk in torch.from_numpy(points).split(CHUNK):
-                places = torch.cat([chunk[:, :2] * unit, chunk[:, 2:]], dim=1).to(self.net.device)
+                places = torch.cat([chunk[:, :2] * unit, chunk[:, 2:]], dim=1)
                 pooled = weights @ self.net.psf_rgb(places, ks=SIDE).cpu() @ weights.T
                 # Its network's kernels have unit sum; what its turn moves over the edge is gone.
                 found.append(pooled / pooled.sum(dim=(-2, -1), keepdim=True))
@@ -106,7 +106,8 @@ def train_psfnet(
     """Train DeepLens' network on the lens and ranges of a data section, in this process.
 
     Its learning rate falls to zero at its last step, whose number it must know beforehand: a few steps of another network
-    are timed first, outside of the training's time. It trains on a GPU if there is one, as DeepLens decides.
+    are timed first, outside of the training's time. It trains on a GPU if there is one, as DeepLens decides, and
+    answers on the CPU.
 
     Args:
         lens: of the data section.
@@ -136,6 +137,7 @@ def train_psfnet(
             net = _load(lens, data, disc)
             took = _train(net, steps, batch_size, learning_rate)
     net.eval()
+    net.psfnet.cpu()  # where it is compared
     return TrainedPsfNet(net, tracer.half_sensor, data.kernel_px, steps, took, net.tracing_seconds)
 
 

@@ -83,7 +83,8 @@ def model_card(run: RunDirectory, summary: Summary, card: Card) -> str:
         *_final_lines(summary, study.system),
         "",
         f"{card.remark} *Reference* is the same system with the source document's recommended hyperparameters, trained "
-        "for the same number of steps. Size: what must be kept. Time: on the CPU, a model's on one thread.".strip(),
+        "for the same number of steps. Size: what must be kept. Time: on the CPU, a model's on one thread. Data: CPU time of making what it "
+        "is made of. Training: wall-clock time of one.".strip(),
         "",
         "## Hyperparameters",
         "| name | value |",

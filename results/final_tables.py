@@ -181,8 +181,8 @@ def _advice(final: Final, system: System) -> str:
         alike = min(toward * one.behind.low, toward * one.behind.high) <= 0
         return alike or (metric.ratio and toward * one.score.mean <= 2 * toward * winner.score.mean)
 
-    asking = {one.title for one in system.baselines if one.asks_the_source}
     without: list[Named] = [(title, one) for title, one in _baselines(final, system) if good(one)]
+    asking = {one.title for one in system.baselines if one.asks_the_source}
     of_data = [named for named in without if named[0] not in asking]
     ours: Named = ("the winner", winner)
     purposes = {
@@ -192,7 +192,7 @@ def _advice(final: Final, system: System) -> str:
         ),
         f"the shortest time per {system.item}": min([ours, *without], key=lambda named: named[1].seconds),
     }
-    if untrained := [named for named in of_data if not named[1].training_seconds]:
+    if untrained := [named for named in of_data if named[1].training_seconds == 0]:
         purposes["the best without training"] = min(untrained, key=loss)
     chosen: dict[str, list[str]] = {}
     for purpose, (title, _) in purposes.items():

@@ -34,14 +34,14 @@ class Training(Frozen):
 class Cost(Frozen):
     """What a method costs: `bytes` that must be kept, `seconds` per item on the CPU (a model's on one thread).
 
-    `data_seconds` of CPU went into the set that it is made of (None: not known), `training_seconds` of wall-clock time into
-    training it (a finalist's: in the search).
+    `data_seconds` of CPU went into the set that it is made of, `training_seconds` of wall-clock time into training it (a
+    finalist's: in the search). None: not known.
     """
 
     bytes: int
     seconds: float
     data_seconds: float | None = None
-    training_seconds: float = 0.0
+    training_seconds: float | None = None
 
 
 class FinalistResult(Cost):

@@ -123,8 +123,6 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
                 found = candidates(read_trials(directory), config, job.budget)
                 train_finalists(found, settings, lanes, observer.say, quota.enforce)
                 data = replace(data, work=_sums(data.work, supply.work()))
-                if supply.sets:
-                    data = replace(data, cpu_seconds={})  # what went on beside the trials is not in it
                 if (failure := supply.failure()) is not None:
                     observer.say(f"warning: {failure}")
         return data, ended

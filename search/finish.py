@@ -173,7 +173,7 @@ def _final(
             behind=None if one is winner else behind(one.errors[metric]),
             bytes=one.bytes,
             seconds=one.seconds,
-            data_seconds=made.get("train"),
+            data_seconds=None if job.study.data.streams else made.get("train"),
             training_seconds=one.candidate.trial.seconds,
         )
         for one in judged

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 LEAST_CALLS, LONG = 3, 0.3
 """Calls that are timed, and seconds for which short ones go on."""
 
 
-def fastest[Result](call: Callable[[], Result]) -> tuple[Result, float]:
+class Timer(Protocol):
+    """Calls something; its result and its wall-clock seconds."""
+
+    def __call__[Result](self, call: Callable[[], Result], /) -> tuple[Result, float]: ...
+
+
+def once[Result](call: Callable[[], Result], /) -> tuple[Result, float]:
+    """What a call returns, and its seconds."""
+    began = time.perf_counter()
+    return call(), time.perf_counter() - began
+
+
+def fastest[Result](call: Callable[[], Result], /) -> tuple[Result, float]:
     """What a call returns, and wall-clock seconds of the fastest of several: the first allocates, others share the machine."""
     seconds: list[float] = []
     end = time.perf_counter() + LONG

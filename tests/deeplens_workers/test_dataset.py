@@ -137,7 +137,7 @@ def test_the_meridional_frame_has_its_points_on_the_axis_as_far_from_the_centre(
 @pytest.mark.parametrize("focus_mm", [(), (-5000,), (-10000, -3000)])
 def test_interpolation_that_turns_kernels_has_a_grid_of_radii_and_distances(focus_mm):
     data = on_a_wide_sensor(frame="meridional", focus_mm=focus_mm)
-    points = positions(data, 0)["turned"]
+    points = positions(data, 0)["axis"]
     levels = [np.unique(column) for column in points.T]
     assert len(points) == np.prod([len(one) for one in levels])
     assert 0.5 * data.train_points < len(points) <= 1.2 * data.train_points
@@ -155,8 +155,8 @@ def test_interpolation_that_turns_kernels_has_a_grid_of_radii_and_distances(focu
 def test_kernels_of_the_meridional_frame_have_half_the_pitch_and_those_that_judge_do_not():
     data = on_a_wide_sensor(frame="meridional", kernel_px=16)
     wanted = requests(data, find_lens(data.lens, None, data.sensor_mm), 0)
-    assert set(wanted) == {"train", "turned", "grid", "validation", "test"}
-    for name in ("train", "turned"):
+    assert set(wanted) == {"train", "axis", "grid", "validation", "test"}
+    for name in ("train", "axis"):
         tracing = wanted[name].tracing
         assert wanted[name].pixel_pitch_um == data.pixel_pitch_um / 2
         assert (tracing.trace_px, tracing.kernel_px, tracing.pooling) == (128, 128, "smooth")
@@ -166,16 +166,28 @@ def test_kernels_of_the_meridional_frame_have_half_the_pitch_and_those_that_judg
         assert wanted[name].pixel_pitch_um == data.pixel_pitch_um
         assert (tracing.trace_px, tracing.kernel_px, tracing.pooling) == (64, 16, "area")
     rays = sum(len(one.points) * one.tracing.rays * len(one.tracing.channels) for one in wanted.values())
-    assert data.rays_total() == pytest.approx(rays, rel=0.05)  # of `turned` there are nearly as many
+    assert data.rays_total() == pytest.approx(rays, rel=0.05)  # of `axis` there are nearly as many
     assert len({cache.key(one) for one in wanted.values()}) == len(wanted)
 
 
 def test_beside_a_stream_of_the_meridional_frame_the_grid_stays_on_the_sensor():
-    data = small(frame="meridional", stream={"kernels": 10})
-    wanted = requests(data, find_lens(data.lens), 0)
-    assert set(wanted) == {"train", "validation", "test"}
-    assert wanted["train"].tracing.pooling == "area"
+    lens = find_lens("cooke_triplet_50mm")
+    data = fill_in(small(frame="meridional", stream={"kernels": 10}), lens)
+    wanted = requests(data, lens, 0)
+    assert set(wanted) == {"train", "axis", "validation", "test"}
+    assert (wanted["train"].tracing.pooling, wanted["axis"].tracing.pooling) == ("area", "smooth")
+    assert len(wanted["axis"].points) == 10
     assert data.rays_total() == sum(len(one.points) * one.tracing.rays * 3 for one in wanted.values())
+
+
+def test_beside_a_stream_no_random_points_are_rendered():
+    with_points = on_a_wide_sensor(frame="meridional", stream={"kernels": 10})
+    points = positions(with_points, 0)
+    assert {name: len(points[name]) for name in with_points.kernels()} == with_points.kernels()
+    np.testing.assert_array_equal(
+        points["train"], positions(with_points.model_copy(update={"train_points": 0}), 0)["train"]
+    )
+    assert len(points["axis"]) == pytest.approx(70, rel=0.5)
 
 
 def test_a_set_of_the_meridional_frame_is_rendered_and_found_again(tmp_path):

@@ -39,12 +39,12 @@ def test_a_set_of_the_meridional_frame_comes_with_how_to_turn_it(tmp_path):
     data = preparation.resolved(data, lens)
     prepared = preparation.prepare(data, lens, 0, tmp_path, actors=0)
     places = preparation.places(data, lens, 0, tmp_path)
-    assert set(places) == {"train", "validation", "test", "grid", "turned"}
+    assert set(places) == {"train", "validation", "test", "grid", "axis"}
     assert prepared.sets == {name: str(place) for name, place in places.items()} | {"turning": prepared.sets["turning"]}
     assert json.loads(prepared.sets["turning"]) == {"trace_px": 32, "aspect": pytest.approx(2 / 3)}
     line = preparation.describe(data, lens)["data set"]
     assert all(f"{count} {name}" in line for name, count in {"train": 6, "validation": 2, "test": 3, "grid": 6}.items())
-    assert "turned positions" in line
+    assert "axis positions" in line
 
 
 def test_a_run_records_a_shipped_lens_by_name_and_another_by_its_whole_path(tmp_path, monkeypatch):

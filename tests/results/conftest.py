@@ -178,6 +178,7 @@ def final_of() -> Final:
             bytes=1_080_000,
             seconds=3.2e-6,
             data_seconds=5.0,
+            training_seconds=0.0,
         )
 
     return Final(

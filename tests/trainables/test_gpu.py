@@ -1,4 +1,4 @@
-"""What only a GPU can show. Each test runs the same code on the CPU beside it."""
+"""What only a GPU can show."""
 
 import math
 from contextlib import closing

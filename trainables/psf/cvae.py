@@ -191,10 +191,7 @@ class CVAE(Network):
         points = points.to(self.decoder.head.weight.dtype)
         scaled = scale_conditions(points, [*self.config.diopter_ranges.values()])
         if (turned := self.config.turned) is not None:
-            height = turned.aspect * scaled[:, 1]
-            # hypot has no gradient on the axis, where every azimuth is alike.
-            radius = (scaled[:, 0].square() + height.square() + 1e-12).sqrt()
-            scaled = torch.cat([2 * radius[:, None] / turned.farthest - 1, scaled[:, 2:]], dim=1)
+            scaled = torch.cat([2 * turned.radius(scaled)[:, None] / turned.farthest - 1, scaled[:, 2:]], dim=1)
         if self.config.defocus:
             scaled = torch.cat([scaled, self._defocus(points)[:, None]], dim=1)
         code: Tensor = self.encoding(scaled)

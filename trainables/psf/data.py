@@ -17,7 +17,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from deeplens_workers.psf_data import COORDINATES
@@ -52,15 +51,23 @@ class PsfSplit:
 
 
 class Basis:
-    """Principal components of a train set's kernels, found when a trial first asks for them, and all its scores."""
+    """Principal components, found when a trial first asks for them, and the scores of a train set's kernels.
 
-    def __init__(self, kernels: Tensor, mirrored: bool) -> None:
+    Args:
+        kernels: the train set's.
+        mirrored: as `Components` has it.
+        found_from: kernels whose components they are, if not the train set's own: those of a stream are other ones in each
+            process and after each step, and a trial must find the same components again when it goes on.
+    """
+
+    def __init__(self, kernels: Tensor, mirrored: bool, found_from: Tensor | None = None) -> None:
         self._kernels, self._mirrored = kernels, mirrored
+        self._found_from = kernels if found_from is None else found_from
 
     @cached_property
     def components(self) -> Components:
-        """Of the kernels that there were at first, on the CPU."""
-        return Components.fit(self._kernels.cpu(), self._mirrored)
+        """On the CPU."""
+        return Components.fit(self._found_from.cpu(), self._mirrored)
 
     @cached_property
     def scores(self) -> Tensor:
@@ -90,7 +97,7 @@ class PsfTensors:
     train: PsfSplit
     validation: PsfSplit
     pairs: Tensor
-    """[P, 2, d] points of neighbours: on a grid, else each point's nearest."""
+    """[P, 2, d] points of neighbours on the sensor's grid."""
     diopter_ranges: dict[str, tuple[float, float]]
     """Lowest and highest vergence of the train set in 1/m, of each distance that varies."""
     basis: Basis
@@ -120,22 +127,25 @@ class PsfTensors:
         validation: str | Path,
         device: str | torch.device = "cpu",
         turned: Turned | None = None,
+        grid: str | Path | None = None,
     ) -> PsfTensors:
         """The train set and the validation positions, resident on `device`.
 
         Args:
             turned: the train set is of the meridional frame.
+            grid: the set of the sensor's grid, where that is not the train set.
         """
-        points = np.load(Path(train) / "points.npy")
+        points = np.load(Path(grid or train) / "points.npy")
         ranges = diopter_ranges(points)
         conditions = (*COORDINATES[:2], *ranges)
-        grid = PsfSplit.load(train, conditions, device)
+        trained_on = PsfSplit.load(train, conditions, device)
+        pairs = torch.from_numpy(select(points, conditions)[neighbour_pairs(points)])
         return cls(
-            train=grid,
+            train=trained_on,
             validation=PsfSplit.load(validation, conditions, device),
-            pairs=grid.points[torch.from_numpy(neighbour_pairs(points)).to(device)],
+            pairs=pairs.to(device),
             diopter_ranges=ranges,
-            basis=Basis(grid.kernels, mirrored=turned is not None),
+            basis=Basis(trained_on.kernels, mirrored=turned is not None),
             turned=turned,
         )
 
@@ -168,18 +178,12 @@ def grid_index(points: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def neighbour_pairs(points: NDArray[np.floating]) -> NDArray[np.int64]:
-    """[P, 2] indices of neighbours: on a grid along each axis, and along both diagonals of x and y; else each point's nearest.
+    """[P, 2] indices of neighbours on a grid of points [N, d]: along each axis, and along both diagonals of x and y.
 
-    Args:
-        points: [N, d], distances in mm.
+    Raises:
+        ValueError: the points are not a full grid.
     """
-    try:
-        index = grid_index(points)
-    except ValueError:
-        places = np.column_stack([points[:, :2], 1 / points[:, 2:]])
-        places = places / np.where(np.ptp(places, axis=0) > 0, np.ptp(places, axis=0), 1)
-        _, nearest = cKDTree(places).query(places, k=2)
-        return np.asarray(nearest, np.int64)
+    index = grid_index(points)
     across = np.eye(index.ndim, dtype=int)
     steps = [*across, across[-1] + across[-2], across[-2] - across[-1]]
     ends = [[_shifted(index, -step), _shifted(index, step)] for step in steps]

@@ -151,7 +151,7 @@ def save_through_focus(path: Path, model: CVAE, held_out: PsfSplit) -> None:
         [" / ".join(f"{distance:.0f}" for distance in one) + " mm" for one in points[shown, 2:]],
         [f"{value:+.3f} 1/m\nr = {r:.2f}" for value, r in zip(defocus[shown], radius[shown], strict=True)],
         f"relative L2 error; {'-' * (names[0] == 'focus')}{' - '.join(f'1/{name}' for name in names)}, of distances "
-        "as positive numbers; r, distance from the field's centre in half widths",
+        f"as positive numbers; r, {'distance from the centre in half widths' if turned else 'sqrt(x^2 + y^2)'}",
     )
     figure.savefig(path, dpi=150)
 

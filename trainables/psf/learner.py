@@ -44,11 +44,12 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
 
     def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> PsfTensors:
         """The grid, or the running stream whose actor `sets["stream"]` names, and what reads it."""
-        data = PsfTensors.load(sets["train"], sets["validation"], device, turned(sets))
+        data = PsfTensors.load(sets["train"], sets["validation"], device, frame_of(sets), sets.get("grid"))
         if "stream" not in sets:
             return data
         reader = StreamReader(ray.get_actor(sets["stream"]), data.conditions, device)
-        basis = Basis(reader.train.kernels, mirrored=data.turned is not None)
+        stays = PsfSplit.load(sets.get("axis", sets["train"]), data.conditions)
+        basis = Basis(reader.train.kernels, mirrored=data.turned is not None, found_from=stays.kernels)
         reader.on_change = basis.update
         return replace(data, train=reader.train, fresh=reader, basis=basis)
 
@@ -107,7 +108,7 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
         return {} if share is None else {"train/fresh_share": share}
 
     def open_test(self, sets: Mapping[str, str]) -> PsfSplit:
-        conditions = diopter_ranges(np.load(Path(sets["train"]) / "points.npy"))
+        conditions = diopter_ranges(np.load(Path(sets.get("grid", sets["train"])) / "points.npy"))
         return PsfSplit.load(sets["test"], (*COORDINATES[:2], *conditions))
 
     def judge(self, network: CVAE, test: PsfSplit) -> Judged:
@@ -118,11 +119,11 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
     def baselines(self, sets: Mapping[str, str], test: PsfSplit, winner: CVAE) -> dict[str, Judged]:
         conditions = winner.config.conditions
         grid = PsfSplit.load(sets.get("grid", sets["train"]), conditions)
-        if (how := turned(sets)) is None or "turned" not in sets:
+        if (frame := frame_of(sets)) is None:
             found = predict_baselines(grid, test.points)
         else:
-            axis, validation = (PsfSplit.load(sets[name], conditions) for name in ("turned", "validation"))
-            found = judged_tables(grid, axis, how, validation, test.points, size_of(winner))
+            axis, validation = (PsfSplit.load(sets[name], conditions) for name in ("axis", "validation"))
+            found = judged_tables(grid, axis, frame, validation, test.points, size_of(winner))
             if not winner.config.diopter_ranges:  # in the field alone, a table needs no axes
                 found = predict_baselines(grid, test.points) | found
         return {
@@ -169,6 +170,6 @@ def size_of(network: CVAE) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
-def turned(sets: Mapping[str, str]) -> Turned | None:
+def frame_of(sets: Mapping[str, str]) -> Turned | None:
     """How the train set's kernels become those of any azimuth; None: they are of the sensor."""
     return Turned(**json.loads(sets["turning"])) if "turning" in sets else None

@@ -120,16 +120,17 @@ def evaluate(model: CVAE, data: PsfTensors) -> dict[str, float]:
 
 
 def _evaluate(model: CVAE, data: PsfTensors) -> dict[str, float]:
-    posterior_errors, kls, shifts, split = [], [], [], data.validation
+    errors, prior_errors, kls, shifts, split = [], [], [], [], data.validation
     parts = (one.split(CHUNK) for one in known(model, data))
     for seen, kernels, points in zip(*parts, strict=True):
         posterior, prior = model.encode(seen, points), model.prior(points)
-        posterior_errors.append(relative_l2(model.decode(posterior.mu, points), kernels))
+        errors.append(relative_l2(model.decode(posterior.mu, points), kernels))
+        prior_errors.append(relative_l2(model.decode(prior.mu, points), kernels))
         kls.append(gaussian_kl(posterior, prior).sum(dim=1))
         shifts.append(posterior.mu - prior.mu)
     values = kernel_metrics(predict(model, split.points), split.kernels)
-    values["posterior_rel_l2"] = float(torch.cat(posterior_errors).mean())
-    values["prior_gap"] = values["prior_rel_l2"] - values["posterior_rel_l2"]
+    values["posterior_rel_l2"] = float(torch.cat(errors).mean())
+    values["prior_gap"] = float(torch.cat(prior_errors).mean()) - values["posterior_rel_l2"]
     values["kl"] = float(torch.cat(kls).mean())
     values["active_units"] = float((torch.cat(shifts).var(dim=0, correction=0) > ACTIVE_VARIANCE).sum())
     return {f"val/{name}": value for name, value in values.items()}

@@ -10,9 +10,9 @@ Shape legend: N = table points, M = held-out points, d = their coordinates, e = 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from trainables.networks.mlp import diopters
 from trainables.psf.data import PsfSplit, grid_index
 from trainables.psf.interpolation import Baseline, bicubic
 from trainables.psf.metrics import relative_l2
-from trainables.psf.principal import Components, expand, kept, unfolded
+from trainables.psf.principal import CHUNK, FITTED_KERNELS, Components, expand, kept, unfolded
 from trainables.psf.turning import Turned, Turning
+from trainables.timing import Timer, fastest, once
 
 RANKS = (64, 128, 192, 256)
 RATIOS = (0.5, 1, 2, 4)
@@ -40,7 +41,7 @@ class Table:
     """Values [N, F] at the points [N, e] of a full grid.
 
     `where` gives coordinates [M, e] of points [M, d] on the sensor, `kernels` the kernels [M, C, K, K] of values [M, F] there;
-    `besides` is bytes of what is kept once, for all points.
+    `besides` is bytes of what is kept once, for all points; `in_plane` of the coordinates are no distances to the object.
     """
 
     points: Array
@@ -48,31 +49,30 @@ class Table:
     where: Callable[[Tensor], Array]
     kernels: Callable[[Tensor, Tensor], Tensor]
     besides: int = 0
+    in_plane: int = 1
 
     @property
     def bytes(self) -> int:
         return self.values.numel() * self.values.element_size() + self.besides
 
-    def predict(self, points: Tensor) -> Baseline:
+    def predict(self, points: Tensor, timer: Timer = fastest) -> Baseline:
         """Kernels [M, C, K, K] at points [M, d], and what they cost; the splines' own fit is not in their time."""
         seconds, parts = 0.0, []
         at = self.where(points)
         for part in self.values.split(COLUMNS, dim=1):
             spline = bicubic(self.points, part.numpy())
-            began = time.perf_counter()
-            parts.append(spline.evaluate(at))
-            seconds += time.perf_counter() - began
-        began = time.perf_counter()
-        kernels = self.kernels(torch.from_numpy(np.concatenate(parts, axis=1)).float(), points)
-        seconds += time.perf_counter() - began
-        return Baseline(kernels, self.bytes, seconds / len(points))
+            found, took = timer(partial(spline.evaluate, at))
+            parts.append(found)
+            seconds += took
+        values = torch.from_numpy(np.concatenate(parts, axis=1)).float()
+        kernels, took = timer(lambda: self.kernels(values, points))
+        return Baseline(kernels, self.bytes, (seconds + took) / len(points))
 
     def thinned(self, size: int) -> Iterator[Table]:
         """Tables of at most `size` bytes, of some of the points: even along each coordinate, in several proportions."""
         nodes = (size - self.besides) // (self.values.shape[1] * self.values.element_size())
         index = grid_index(self.points)  # distances first, x or the radius last
-        in_plane = 2 if self.points.shape[1] > 2 and index.shape[-1] == index.shape[-2] else 1
-        seen = set()
+        in_plane, seen = self.in_plane, set()
         for ratio in RATIOS:
             each = max(nodes, 0) ** (1 / index.ndim)
             along = each * ratio ** ((index.ndim - in_plane) / index.ndim)
@@ -93,13 +93,15 @@ def on_sensor(grid: PsfSplit) -> Table:
     """Kernels of the sensor's grid, in x, y and vergences."""
     shape = grid.kernels.shape[1:]
     points = _in_vergence(grid.points)
-    return Table(points, grid.kernels.flatten(1), _in_vergence, lambda values, _: values.unflatten(1, shape))
+    return Table(
+        points, grid.kernels.flatten(1), _in_vergence, lambda values, _: values.unflatten(1, shape), in_plane=2
+    )
 
 
 def meridional(grid: PsfSplit, turned: Turned, turn: Turning) -> Table:
     """Kernels of the +x axis, in radius and vergences."""
     channels = grid.kernels.shape[1]
-    values = kept(grid.kernels, mirrored=True)
+    values = torch.cat([kept(part, mirrored=True) for part in grid.kernels.split(CHUNK)])  # the whole is gigabytes
     return _turned(grid, turned, turn, values, lambda values: unfolded(values, channels, mirrored=True))
 
 
@@ -125,7 +127,7 @@ def _turned(grid: PsfSplit, turned: Turned, turn: Turning, values: Tensor, smoot
     """Of values whose smoothed kernels are turned."""
 
     def where(points: Tensor) -> Array:
-        radius = torch.hypot(points[:, 0], turned.aspect * points[:, 1])
+        radius = turned.radius(points)
         return np.delete(_in_vergence(torch.cat([radius[:, None], points[:, 1:]], dim=1)), 1, axis=1)
 
     def kernels(values: Tensor, points: Tensor) -> Tensor:
@@ -155,18 +157,19 @@ def judged_tables(
     ranks = [rank for rank in RANKS if rank <= len(fitted.components)] or [len(fitted.components)]
     kinds = {
         "bicubic": ("grid", [on_sensor(grid)]),
-        "turned": ("turned", [meridional(axis, turned, turn)]),
-        "components": ("turned", of_components(axis, turned, turn, fitted, ranks)),
+        "turned": ("axis", [meridional(axis, turned, turn)]),
+        "components": ("axis", of_components(axis, turned, turn, fitted, ranks)),
     }
     found = {}
     for name, (data, tables) in kinds.items():
         whole = len(tables[-1].values)
+        least = FITTED_KERNELS if name == "components" else 0  # which its components are found from
         small = [table for one in tables for table in one.thinned(size)]
-        guesses = [one.predict(validation.points).kernels for one in small]
+        guesses = [one.predict(validation.points, once).kernels for one in small]
         errors = [float(relative_l2(one, validation.kernels).mean()) for one in guesses]
         found[name] = replace(tables[-1].predict(points), data=data)
         if small:
             best = small[int(np.argmin(errors))]
-            share = len(best.values) / whole
+            share = min(whole, max(least, len(best.values))) / whole
             found[f"{name}_small"] = replace(best.predict(points), data=data, share=share)
     return found

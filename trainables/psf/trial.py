@@ -35,7 +35,8 @@ class CvaePsfTrial(Trial):
         "mlp", description="of pixels by linear layers or by convolutions, or of principal components' scores"
     )
     prior: Literal["learned", "standard"] = Field(
-        "learned", description="p(z given c) of its own network, or N(0, I) and a decoder that is given c"
+        "learned",
+        description="p(z given c) of its own network, or N(0, I); a decoder of `conv` is given c beside z only with `standard`",
     )
     latent_dim: int = Field(128, ge=1)
     hidden_dim: int = Field(512, ge=1)

@@ -35,6 +35,11 @@ class Turned:
         """The corner's distance from the centre, in half widths of the sensor."""
         return float((1 + self.aspect**2) ** 0.5)
 
+    def radius(self, points: Tensor) -> Tensor:
+        """Of points [B, d] on the sensor, [B] half widths from its centre."""
+        # hypot has no gradient at the centre, where every azimuth is alike.
+        return (points[:, 0].square() + (self.aspect * points[:, 1]).square() + 1e-12).sqrt()
+
     def azimuth(self, points: Tensor) -> Tensor:
         """Of points [B, d] on the sensor, [B] radians from +x to +y."""
         return torch.atan2(self.aspect * points[:, 1], points[:, 0])

@@ -34,24 +34,12 @@ def test_points_that_are_no_grid_have_no_index():
         grid_index(grid(3)[:-1])
 
 
-def test_the_neighbour_of_a_random_point_is_its_nearest_in_field_and_vergence():
-    """Each in units of its range; one that does not vary tells nothing."""
-    random = np.random.default_rng(0)
-    vergence, focus = random.uniform(0.1, 2.0, 300), np.full(300, -2000.0)
-    points = np.column_stack([random.uniform(-1, 1, (300, 2)), -1000 / vergence, focus]).astype(np.float32)
-    places = np.column_stack([points[:, :2] / np.ptp(points[:, :2], axis=0), vergence / np.ptp(vergence)])
-    apart = np.linalg.norm(places[:, None] - places, axis=2)
-    np.fill_diagonal(apart, np.inf)
-    pairs = neighbour_pairs(points)
-    np.testing.assert_array_equal(pairs, np.stack([np.arange(300), apart.argmin(axis=1)], axis=1))
-
-
-def test_random_points_are_loaded_with_a_pair_for_each(tmp_path):
+def test_random_points_are_loaded_with_the_pairs_of_the_grid(tmp_path):
     points = np.column_stack([np.random.default_rng(0).uniform(-1, 1, (20, 2)), np.full(20, -1e4)]).astype(np.float32)
     train, validation = (write_set(tmp_path / name, points) for name in ("train", "validation"))
-    data = PsfTensors.load(train, validation)
-    assert data.pairs.shape == (20, 2, 2)
-    assert torch.equal(data.pairs[:, 0], data.train.points)
+    data = PsfTensors.load(train, validation, grid=write_set(tmp_path / "grid", grid(3)))
+    assert torch.equal(data.pairs, torch.from_numpy(grid(3)[neighbour_pairs(grid(3)), :2]))
+    assert len(data.train) == 20
 
 
 def test_scores_follow_kernels_that_change_and_components_stay():
