@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deeplens_workers.cache import cpu_seconds, key
-from deeplens_workers.dataset import aspect, positions, render_dataset, requests
+from deeplens_workers.dataset import aspect, meridional_grid, render_dataset, requests
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.lens_file import LENSES, LensFile, find_lens
 from deeplens_workers.lens_files.conditions import ASKED
@@ -68,7 +68,7 @@ class PsfPreparation(Preparation[PsfData]):
             yield _KernelSupply(stream)
 
     def describe(self, data: PsfData, source: Source) -> dict[str, str]:
-        sets = {name: len(points) for name, points in positions(data, 0).items()}
+        sets = data.kernels() | ({"axis": len(meridional_grid(data))} if data.axis_points else {})
         counts = ", ".join(f"{count} {name}" for name, count in sets.items())
         lens = _lens(source)
         facts = data.lens_facts

@@ -19,6 +19,8 @@ from spaces.system import DataSection
 
 # Side of the kernels that the convolutional networks can halve four times: a multiple of it.
 HALVED = 16
+# More positions than that are a mistake: their kernels, of which the driver holds a set at a time, would take tens of gigabytes.
+MOST_KERNELS = 1_000_000
 # DeepLens refuses fewer.
 COHERENT_RAYS = 1_000_000
 # Wavelengths that are a lens', not a mistake of units.
@@ -160,6 +162,8 @@ class PsfData(DataSection):
             raise ValueError("frame meridional goes with psf_model geometric and `recenter: true`")
         if self.test_points * max(1, len(self.depths_mm)) * max(1, len(self.focus_mm)) < 2:
             raise ValueError("`test_points >= 2` must hold at one depth and focus: one position has no interval")
+        if (count := sum(self.kernels().values()) + self.axis_points) > MOST_KERNELS:
+            raise ValueError(f"a data set has at most {MOST_KERNELS:,} positions, but these are {count:,}")
         if self.held_out_rays < 8 * self.rays:
             raise ValueError(
                 "`held_out_rays >= 8 * rays` must hold, so that the held-out kernels' noise hides no difference, "
@@ -198,7 +202,7 @@ class PsfData(DataSection):
 
     def kernels(self) -> dict[str, int]:
         """Number of field points in each set but `axis`, all depths and focus distances."""
-        each = len(self.depths_mm) * max(1, len(self.focus_mm))
+        each = max(1, len(self.depths_mm)) * max(1, len(self.focus_mm))
         grid = self.grid[0] * self.grid[1] * each
         return {
             "train": self.random_points or grid,

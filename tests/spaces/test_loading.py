@@ -74,6 +74,8 @@ RATE_LINE = "  learning_rate:\n    " + LEARNING_RATE
         ("kernel_px: 15", "depths_mm: [10000]", ["data.depths_mm", "negative"]),
         ("held_out_rays: 32768", "held_out_rays: 8192", ["data", "`held_out_rays >= 8 * rays` must hold"]),
         ("grid: [20, 20]", "grid: [20, no]", ["data.grid", "got 'no'"]),
+        ("grid: [20, 20]", "grid: [2000, 2000]", ["data", "at most 1,000,000 positions", "4,000,500"]),
+        ("test_points: 300", "test_points: 1", ["data", "`test_points >= 2` must hold"]),
         ("kernel_px: 15", "kernel_px: 65\n  trace_px: 64", ["`kernel_px <= trace_px` must hold"]),
         ("  grad_clip: 1.0", "  kl_weight: 1.0", ["fixed.kl_weight", "searched as well"]),
         ("fixed:\n", "fixed:\n  kl_warmup: 0.5\n", ["grace_steps >= kl_warmup * steps", "grace_steps=120"]),
