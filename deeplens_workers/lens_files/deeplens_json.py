@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any, Literal, Self, get_args
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from deeplens_workers.glasses import is_glass
@@ -32,6 +34,36 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "Spheric": ("roc|c", "mat2"),
     "ThinLens": ("f",),
 }
+# What deeplens reads of a surface, or writes for information; what else a file says would silently not count.
+OF_EVERY_TYPE = frozenset(
+    [
+        "idx",
+        "surf_idx",
+        "type",
+        "r",
+        "d",
+        "d_next",
+        "mat1",
+        "mat2",
+        "is_aperture",
+        "is_square",
+        "pos_xy",
+        "vec_local",
+        "device",
+    ]
+)
+OF_TYPE: dict[str, frozenset[str]] = {
+    "Aperture": frozenset(),
+    "Aspheric": frozenset({"roc", "c", "k", "ai", "ai2", "use_ai2"}),
+    "Cubic": frozenset({"b", "b3"}),
+    "Plane": frozenset({"l"}),
+    "Spheric": frozenset({"roc", "c"}),
+    "Stop": frozenset(),
+    "ThinLens": frozenset({"f"}),
+}
+SAME_CURVATURE = 1e-4
+# Of the lens; others are for information, unless they look like one of these.
+OF_LENS = ("surfaces", "r_sensor", "sensor_size", "sensor_res", "primary_wvln", "wvln_rgb", "obj_depth")
 # The types that the rays of `ray_optics` follow.
 CENTRED = ("Aperture", "Aspheric", "Plane", "Spheric", "Stop")
 # What deeplens takes where the file has none.
@@ -62,9 +94,20 @@ class JsonSurface(BaseModel):
         for need in (radius, *NEEDS.get(self.type, ())):
             if not any(key in given for key in need.split("|")):
                 raise ValueError(f"a {self.type} surface needs `{need.replace('|', '` or `')}`")
+        self._check_known(given)
         if self.mat2 is not None and not is_glass(self.mat2):
             raise ValueError(f"`mat2` names no glass deeplens knows: {self.mat2!r}; {nearest_glass(self.mat2)}")
         return self
+
+    def _check_known(self, given: dict[str, Any]) -> None:
+        known = OF_EVERY_TYPE | OF_TYPE.get(self.type, given.keys())
+        for key, value in given.items():
+            if key not in known and not key.startswith("(") and np.any(value):
+                raise ValueError(
+                    f"a {self.type} surface has no `{key}` (a note would be `({key})`); {nearest(key, sorted(known))}"
+                )
+        if {"roc", "c"} <= given.keys() and abs(given["roc"] * given["c"] - 1) > SAME_CURVATURE:
+            raise ValueError(f"`roc` and `c` contradict each other: {given['roc']:g} mm and {given['c']:g} 1/mm")
 
 
 class JsonLens(BaseModel):
@@ -84,6 +127,9 @@ class JsonLens(BaseModel):
     def _check(self) -> Self:
         if self.r_sensor is None and self.sensor_size is None and self._informed() is None:
             raise ValueError("missing `r_sensor` (sensor half-diagonal in mm) or `sensor_size`")
+        for key in self.model_extra or {}:
+            if not key.startswith("(") and (close := get_close_matches(key, OF_LENS, n=1, cutoff=0.8)):
+                raise ValueError(f"there is no `{key}`; did you mean `{close[0]}`?")
         if all(surface.type in ("Aperture", "Stop") for surface in self.surfaces):
             raise ValueError("`surfaces` holds no refracting surface")
         for wave in self.wvln_rgb:

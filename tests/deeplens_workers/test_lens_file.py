@@ -41,6 +41,11 @@ def edited(tmp_path, change) -> str:
         (lambda t: t["surfaces"][2].update(note=[float("inf")]), ["must be finite", "Infinity"]),
         (lambda t: t.update(primary_wvln=587), ["primary_wvln", "587"]),
         (lambda t: t.update(obj_depth=100), ["obj_depth", "100"]),
+        (lambda t: t.update(wvlnrgb=[0.6, 0.5, 0.4]), ["`wvlnrgb`", "did you mean `wvln_rgb`?"]),
+        (lambda t: t["surfaces"][2].update(pos_xyy=[0.2, 0.1]), ["surfaces.2", "`pos_xyy`", "did you mean 'pos_xy'?"]),
+        (lambda t: t["surfaces"][2].update(tilt=3), ["surfaces.2", "a Spheric surface has no `tilt`"]),
+        (lambda t: t["surfaces"][2].update(k=-1), ["surfaces.2", "a Spheric surface has no `k`"]),
+        (lambda t: t["surfaces"][2].update(c=0.5), ["surfaces.2", "`roc` and `c` contradict each other"]),
     ],
 )
 def test_a_malformed_lens_is_one_line_naming_file_key_and_remedy(tmp_path, change, words):
@@ -128,7 +133,7 @@ def message_of(path: str) -> str:
 
 
 def test_surfaces_that_are_not_followed_leave_first_order_open(tmp_path):
-    for change in ({"type": "ThinLens", "f": 50.0}, {"pos_xy": [0.1, 0.0]}, {"is_square": True}):
+    for change in ({"type": "ThinLens", "f": 50.0, "roc": 0}, {"pos_xy": [0.1, 0.0]}, {"is_square": True}):
         conditions = find_lens(
             edited(tmp_path, lambda tree, change=change: tree["surfaces"][0].update(change))
         ).conditions
