@@ -68,7 +68,10 @@ class PsfPreparation(Preparation[PsfData]):
             yield _KernelSupply(stream)
 
     def describe(self, data: PsfData, source: Source) -> dict[str, str]:
-        sets = data.kernels() | ({"axis": len(meridional_grid(data))} if data.axis_points else {})
+        kernels = data.kernels()
+        if data.stream is not None:  # which is trained on in its place
+            kernels = {"grid": kernels.pop("train"), **kernels}
+        sets = kernels | ({"axis": len(meridional_grid(data))} if data.axis_points else {})
         counts = ", ".join(f"{count} {name}" for name, count in sets.items())
         lens = _lens(source)
         facts = data.lens_facts
@@ -77,6 +80,9 @@ class PsfPreparation(Preparation[PsfData]):
             "lens": f"{lens.path} (sha256 {lens.sha256[:12]})",
             "optics": optics(facts),
             **_conditions(data, facts),
+            "focus": f"{', '.join(f'{focus:g}' for focus in data.focus_mm)} mm"
+            if data.focus_mm
+            else "as in the lens file",
             "data set": f"{counts} positions x {len(data.wavelengths_um)} channels, {data.rays_total():.3g} rays "
             "(those already in the cache are not traced again)",
         }
@@ -181,6 +187,11 @@ def _as_recorded(data: PsfData, lens: LensFile) -> PsfData:
 
 def _check_use(data: PsfData, lens: LensFile) -> None:
     width, height = lens.conditions.sensor_mm
+    focal = lens.conditions.focal_length_mm or 0.0
+    if near := [distance for distance in data.focus_mm if -distance <= focal]:
+        raise SpaceError(
+            f"data.focus_mm: lens {lens.name} cannot be focused at {near[0]:g} mm, within its focal length, {focal:.1f} mm"
+        )
     if data.frame == "meridional" and lens.conditions.focal_length_mm is None:  # only a centred lens' is known
         raise SpaceError(
             f"data.frame: meridional kernels are turned to every azimuth, but lens {lens.name} has a surface that is tilted, "

@@ -106,25 +106,27 @@ def final_table(final: Final, system: System) -> Table:
 
 def cost_table(final: Final, system: System) -> Table:
     """What each method of `final_table` costs: to keep, to call and to make."""
+    asking = {one.title for one in system.baselines if one.asks_the_source}
     judged: list[tuple[str, Cost, bool]] = [
         *((finalist_name(one), one, one.number == final.winner) for one in final.finalists),
         *((title, one, False) for title, one in _baselines(final, system)),
     ]
     table = new_table("What they cost", "", "MB", f"us/{system.item}", "data", "training")
     for title, one, winner in judged:
-        table.add_row(title, *costs_of(one), style="bold" if winner else None)
+        table.add_row(title, *costs_of(one, keeps=title not in asking), style="bold" if winner else None)
     table.caption = (
         f"MB: what must be kept. us/{system.item}: on the CPU, a model on one thread. data: CPU time of making what it is made "
-        "of; training: wall-clock time of one."
+        "of; training: wall-clock time of one. ?: not known."
     )
     return table
 
 
-def costs_of(one: Cost) -> list[str]:
-    """Cells: MB, microseconds per item, time of its data and of its training."""
-    data = duration(one.data_seconds) if one.data_seconds is not None else "-"
-    training = duration(one.training_seconds) if one.training_seconds else "-"
-    return [megabytes(one.bytes), microseconds(one.seconds), data, training]
+def costs_of(one: Cost, keeps: bool = True) -> list[str]:
+    """Cells: MB, unless there is nothing to keep, microseconds per item, time of its data and of its training."""
+    times = (
+        "?" if took is None else duration(took) if took else "-" for took in (one.data_seconds, one.training_seconds)
+    )
+    return [megabytes(one.bytes) if keeps else "-", microseconds(one.seconds), *times]
 
 
 def _baselines(final: Final, system: System) -> list[tuple[str, BaselineResult]]:
@@ -185,19 +187,21 @@ def _advice(final: Final, system: System) -> str:
     asking = {one.title for one in system.baselines if one.asks_the_source}
     of_data = [named for named in without if named[0] not in asking]
     ours: Named = ("the winner", winner)
+    alone, untaught = ("", "") if not asking else (f" without the {system.what}", f" or the {system.what}")
+    small = [ours, *(named for named in of_data if named[1].bytes <= winner.bytes)]
     purposes = {
         f"the best {metric.short}": min([ours, *without], key=loss),
-        f"the best within {megabytes(winner.bytes)} MB": min(
-            [ours, *(named for named in of_data if named[1].bytes <= winner.bytes)], key=loss
-        ),
+        f"the best within {megabytes(winner.bytes)} MB{alone}": min(small, key=loss),
         f"the shortest time per {system.item}": min([ours, *without], key=lambda named: named[1].seconds),
     }
     if untrained := [named for named in of_data if named[1].training_seconds == 0]:
-        purposes["the best without training"] = min(untrained, key=loss)
+        purposes[f"the best without training{untaught}"] = min(untrained, key=loss)
     chosen: dict[str, list[str]] = {}
     for purpose, (title, _) in purposes.items():
         chosen.setdefault(title, []).append(purpose)
-    return _sentence("take " + "; ".join(f"{title} for {listed(of)}" for title, of in chosen.items()))
+    limit = "has at most twice the winner's error" if metric.ratio else "is not worse than the winner"
+    taken = "; ".join(f"{title} for {listed(of)}" for title, of in chosen.items())
+    return _sentence(f"of what {limit}, take {taken}")
 
 
 def _sentence(text: str) -> str:

@@ -28,7 +28,7 @@ COVERED, OVERSIZED = 0.9, 1.25
 NARROWER = 1e-3
 LONGEST_FOCAL_MM = 1e6
 # Where a value came from that no file gave.
-ASKED = "as asked"
+ASKED = "as given"
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def test_the_sensor_of_a_json_lens(tmp_path):
     assert same.notes == ()
     asked = find_lens(edited(tmp_path, lambda tree: tree.update(r_sensor=18.2)), sensor_mm=(12.0, 8.0))
     assert asked.conditions.sensor_mm == (12.0, 8.0)
-    assert asked.conditions.sources["sensor"] == "as asked"
+    assert asked.conditions.sources["sensor"] == "as given"
 
 
 @pytest.mark.parametrize("name", available())

@@ -66,7 +66,7 @@ def test_the_plan_says_what_will_be_rendered():
     lens = preparation.find(data)
     lines = preparation.describe(preparation.resolved(data, lens), lens)
     assert "cooke_triplet_50mm.json (sha256 " in lines["lens"]
-    assert "12 train, 4 validation, 6 test positions x 3 channels" in lines["data set"]
+    assert "12 grid, 4 validation, 6 test positions x 3 channels" in lines["data set"]
     assert lines["stream"] == "512 fresh kernels, each drawn 3 times on average"
 
 

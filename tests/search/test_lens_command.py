@@ -129,7 +129,7 @@ def test_what_a_file_says_is_the_default_of_a_run_and_an_option_overrides_it(tmp
     assert left.value.code == 0
     plan = capsys.readouterr().out.split("\n\n")[-1]
     lines = dict(line.split(maxsplit=1) for line in plan.splitlines())
-    assert lines["object"].startswith("-500 mm (as asked)")
+    assert lines["object"].startswith("-500 mm (as given)")
     assert "the file" in lines["wavelengths"]
     assert "CIR" in lines["sensor"]
     assert "spots" in lines["pitch"]
