@@ -187,7 +187,7 @@ def _advice(final: Final, system: System) -> str:
     asking = {one.title for one in system.baselines if one.asks_the_source}
     of_data = [named for named in without if named[0] not in asking]
     ours: Named = ("the winner", winner)
-    alone, untaught = ("", "") if not asking else (f" without the {system.what}", f" or the {system.what}")
+    alone, either = (f" without the {system.what}", f" or the {system.what}") if asking else ("", "")
     small = [ours, *(named for named in of_data if named[1].bytes <= winner.bytes)]
     purposes = {
         f"the best {metric.short}": min([ours, *without], key=loss),
@@ -195,7 +195,7 @@ def _advice(final: Final, system: System) -> str:
         f"the shortest time per {system.item}": min([ours, *without], key=lambda named: named[1].seconds),
     }
     if untrained := [named for named in of_data if named[1].training_seconds == 0]:
-        purposes[f"the best without training{untaught}"] = min(untrained, key=loss)
+        purposes[f"the best without training{either}"] = min(untrained, key=loss)
     chosen: dict[str, list[str]] = {}
     for purpose, (title, _) in purposes.items():
         chosen.setdefault(title, []).append(purpose)
