@@ -242,7 +242,7 @@ def _check_data(study: Study) -> None:
             what = "with the recommended values: " if values is recommended else ""
             raise Problem(key, what + first_problem(error, study.system.trial).message) from None
         except ValueError as error:
-            raise Problem(key, str(error)) from None
+            raise Problem("data" if values is recommended else key, str(error)) from None
     places = [
         (f"search.{name}", {**recommended, name: choice})
         for name, parameter in study.search.items()

@@ -132,7 +132,10 @@ def save_psf_grid(path: Path, model: CVAE, held_out: PsfSplit) -> None:
     title = "PSFs from the centre of the field to its corner, at positions the model was not trained on"
     above = [f"({x:.2f}, {y:.2f})" for x, y in points[shown, :2]]
     true, generated = _pair(model, held_out, shown)
-    psf_grid_figure(true, generated, title, above).savefig(path, dpi=150)
+    # With other distances a kernel is another one, whatever its place.
+    names = _distance_names(model)
+    below, note = (_distances(points[shown]), f"relative L2 error; {names}") if names else (None, "relative L2 error")
+    psf_grid_figure(true, generated, title, above, below, note).savefig(path, dpi=150)
 
 
 def save_through_focus(path: Path, model: CVAE, held_out: PsfSplit) -> None:
@@ -147,13 +150,23 @@ def save_through_focus(path: Path, model: CVAE, held_out: PsfSplit) -> None:
     figure = psf_grid_figure(
         true,
         generated,
-        f"PSFs through focus, at positions the model was not trained on ({' / '.join(names)} above)",
-        [" / ".join(f"{distance:.0f}" for distance in one) + " mm" for one in points[shown, 2:]],
+        f"PSFs through focus, at positions the model was not trained on ({_distance_names(model)} above)",
+        _distances(points[shown]),
         [f"{value:+.3f} 1/m\nr = {r:.2f}" for value, r in zip(defocus[shown], radius[shown], strict=True)],
         f"relative L2 error; {'-' * (names[0] == 'focus')}{' - '.join(f'1/{name}' for name in names)}, of distances "
         f"as positive numbers; r, {'distance from the centre in half widths' if turned else 'sqrt(x^2 + y^2)'}",
     )
     figure.savefig(path, dpi=150)
+
+
+def _distance_names(model: CVAE) -> str:
+    """What else than x and y a model knows, as `_distances` has them."""
+    return " / ".join(name.removesuffix("_mm") for name in model.config.conditions[2:])
+
+
+def _distances(points: NDArray[np.floating]) -> list[str]:
+    """Distances of points [N, d] in mm."""
+    return [" / ".join(f"{distance:.0f}" for distance in one) + " mm" for one in points[:, 2:]]
 
 
 def defocus_of(points: NDArray[np.floating], conditions: Sequence[str]) -> Array:
