@@ -74,7 +74,8 @@ def unfolded(samples: Tensor, channels: int, mirrored: bool) -> Tensor:
 def kept(kernels: Tensor, mirrored: bool) -> Tensor:
     """What is kept of kernels, of unit norm: [N, C, M, M] -> [N, F]."""
     if mirrored:
-        kernels = ((kernels + kernels.flip(-2)) / 2)[..., : kernels.shape[-1] // 2, :]
+        half = kernels.shape[-2] // 2
+        kernels = (kernels[..., :half, :] + kernels[..., half:, :].flip(-2)) / 2
     samples = kernels.flatten(1)
     size: Tensor = torch.linalg.vector_norm(samples, dim=1, keepdim=True)
     return samples / size

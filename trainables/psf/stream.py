@@ -17,7 +17,7 @@ from trainables.psf.data import PsfSplit, select
 
 logger = logging.getLogger(__name__)
 
-POLL_STEPS = 8
+POLL_STEPS = 32
 """Steps from one question for fresh kernels to the next."""
 
 
@@ -82,12 +82,19 @@ class StreamReader:
     def _put(self, chunk: Chunk) -> None:
         size = len(chunk.points)
         place = slice(self._oldest * size, (self._oldest + 1) * size)
-        self.train.kernels[place] = self._to_device(chunk.kernels)
+        self._copy(chunk.kernels, self.train.kernels[place])
         self.train.points[place] = self._to_device(select(chunk.points, self._conditions))
         self.on_change(place)
         self._oldest = (self._oldest + 1) % self._slots
         self._newest = chunk.number
         self.fresh += size
+
+    def _copy(self, array: NDArray[np.float32], to: torch.Tensor) -> None:
+        """Of a chunk's many megabytes there is no second copy on the CPU."""
+        if to.device.type == "cpu":
+            np.copyto(to.numpy(), array)
+        else:
+            to.copy_(self._to_device(array))
 
     def _to_device(self, array: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(array.copy()).to(self._device)  # what Ray delivers is read-only
