@@ -106,7 +106,7 @@ def final_table(final: Final, system: System) -> Table:
 
 def cost_table(final: Final, system: System) -> Table:
     """What each method of `final_table` costs: to keep, to call and to make."""
-    asking = {one.title for one in system.baselines if one.asks_the_source}
+    asking = _asking(system)
     judged: list[tuple[str, Cost, bool]] = [
         *((finalist_name(one), one, one.number == final.winner) for one in final.finalists),
         *((title, one, False) for title, one in _baselines(final, system)),
@@ -127,6 +127,11 @@ def costs_of(one: Cost, keeps: bool = True) -> list[str]:
         "?" if took is None else duration(took) if took else "-" for took in (one.data_seconds, one.training_seconds)
     )
     return [megabytes(one.bytes) if keeps else "-", microseconds(one.seconds), *times]
+
+
+def _asking(system: System) -> set[str]:
+    """Titles of what needs at hand what the data is made of."""
+    return {one.title for one in system.baselines if one.asks_the_source}
 
 
 def _baselines(final: Final, system: System) -> list[tuple[str, BaselineResult]]:
@@ -184,7 +189,7 @@ def _advice(final: Final, system: System) -> str:
         return alike or (metric.ratio and toward * one.score.mean <= 2 * toward * winner.score.mean)
 
     without: list[Named] = [(title, one) for title, one in _baselines(final, system) if good(one)]
-    asking = {one.title for one in system.baselines if one.asks_the_source}
+    asking = _asking(system)
     of_data = [named for named in without if named[0] not in asking]
     ours: Named = ("the winner", winner)
     alone, either = (f" without the {system.what}", f" or the {system.what}") if asking else ("", "")

@@ -106,8 +106,11 @@ class JsonSurface(BaseModel):
                 raise ValueError(
                     f"a {self.type} surface has no `{key}` (a note would be `({key})`); {nearest(key, sorted(known))}"
                 )
-        if {"roc", "c"} <= given.keys() and abs(given["roc"] * given["c"] - 1) > SAME_CURVATURE:
-            raise ValueError(f"`roc` and `c` contradict each other: {given['roc']:g} mm and {given['c']:g} 1/mm")
+        roc, c = given.get("roc"), given.get("c")
+        if not (isinstance(roc, int | float) and isinstance(c, int | float)):
+            return
+        if not math.isclose(1 / roc if roc else 0.0, c, rel_tol=SAME_CURVATURE):  # a radius of 0 is a plane's
+            raise ValueError(f"`roc` and `c` contradict each other: {roc:g} mm and {c:g} 1/mm")
 
 
 class JsonLens(BaseModel):

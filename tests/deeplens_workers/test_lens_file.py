@@ -45,6 +45,7 @@ def edited(tmp_path, change) -> str:
         (lambda t: t["surfaces"][2].update(pos_xyy=[0.2, 0.1]), ["surfaces.2", "`pos_xyy`", "did you mean 'pos_xy'?"]),
         (lambda t: t["surfaces"][2].update(tilt=3), ["surfaces.2", "a Spheric surface has no `tilt`"]),
         (lambda t: t["surfaces"][2].update(k=-1), ["surfaces.2", "a Spheric surface has no `k`"]),
+        (lambda t: t["surfaces"][2].update(roc="x", c=0.5), ["`roc` must be a number"]),
         (lambda t: t["surfaces"][2].update(c=0.5), ["surfaces.2", "`roc` and `c` contradict each other"]),
     ],
 )
@@ -63,6 +64,8 @@ def test_legacy_and_informational_keys_are_accepted(tmp_path):
         tree["(sensor_size)"] = [25.7, 25.7]
         del tree["r_sensor"]
         tree["surfaces"][0]["mat2"] = "1.62/60.3"
+        tree["surfaces"][1] |= {"c": 1 / tree["surfaces"][1]["roc"]}
+        tree["surfaces"][2] |= {"roc": 0, "c": 0.0}
 
     assert find_lens(edited(tmp_path, change)).name == "mine"
 

@@ -99,7 +99,7 @@ class PsfTensors:
     pairs: Tensor
     """[P, 2, d] points of neighbours on the sensor's grid."""
     diopter_ranges: dict[str, tuple[float, float]]
-    """Lowest and highest vergence of the train set in 1/m, of each distance that varies."""
+    """Lowest and highest vergence of the sensor's grid in 1/m, of each distance that varies."""
     basis: Basis
     turned: Turned | None = None
     """The train set is of the meridional frame."""
