@@ -30,9 +30,9 @@ def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
             yield temporary
             sync(temporary)
             temporary.replace(path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-    sync(path.parent)
 
 
 def write(path: Path, data: bytes) -> None:

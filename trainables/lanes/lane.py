@@ -60,14 +60,15 @@ def serve(config: dict[str, Any]) -> None:
     where = f"{socket.gethostname()} (node {ray.get_runtime_context().get_node_id()[:8]})"
     logger.info("%s starts on %s, device %s, threads %d", lane, where, worker.device, torch.get_num_threads())
     try:
-        _serve(lane, ray.get_actor(BOARD, namespace=config["namespace"]), worker)
+        _serve(lane, ray.get_actor(BOARD, namespace=config["namespace"]), worker, Path(config["logs"] or "."))
     except Exception:
         logger.exception("%s ends with an error", lane)
         raise
     logger.info("%s ends", lane)
 
 
-def _serve(lane: str, board: Any, worker: Worker) -> None:
+def _serve(lane: str, board: Any, worker: Worker, home: Path) -> None:
+    """Take and train; `home` is on the disk that is taken for the full one where an error does not say which."""
     while True:
         taken = _asked(worker, lambda: ray.get(board.take.remote(lane, HEARTBEAT)))
         if taken == "close":
@@ -84,7 +85,7 @@ def _serve(lane: str, board: Any, worker: Worker) -> None:
             ending = f"failed: {failure}"
             _asked(worker, partial(_tell, board.fail, attempt, str(failure)))
         except Exception as error:
-            if (full := full_disk(error, Path.cwd())) is not None:
+            if (full := full_disk(error, home)) is not None:
                 _tell(board.fail, attempt, f"{NO_SPACE}: {full}")
             _tell(board.crashing, attempt, "".join(traceback.format_exception_only(error)).strip())
             if worker.world_size > 1:
