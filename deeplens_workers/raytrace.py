@@ -119,6 +119,7 @@ class RayTracer:
         self.half_sensor = np.array(lens.conditions.sensor_mm) / 2
         self._design = [lens.surfaces for lens in loaded]
         self._entrance: tuple[float, float] = self._exact.get_entrance_pupil(paraxial=True)
+        self._unit: tuple[AsBuilt, float] | None = None
         self._tilt = np.eye(3)
         self.mappable = len(self._lens.surfaces) < 32
         """Pupil maps have a bit for each surface."""
@@ -135,7 +136,7 @@ class RayTracer:
     def focus(self, focus_mm: float | None) -> None:
         """Move the sensor to where an object at that distance, negative, is sharp; None: to where the file has it.
 
-        DeepLens finds it with random rays; seeded, they are the same in every process.
+        DeepLens finds it with random rays; seeded, they are the same in every process. A unit is focused by its compensator.
 
         Raises:
             ValueError: DeepLens cannot focus so.
@@ -143,6 +144,11 @@ class RayTracer:
         if focus_mm == self.focus_mm:
             return
         self.focus_mm = math.nan
+        if self._unit is not None:
+            unit, as_built = self._unit
+            self._focus_unit(unit, as_built if focus_mm is None else focus_mm)
+            self.focus_mm = focus_mm
+            return
         # DeepLens moves a sensor by adding to where it is: always from the file's place, so that no history is in the bits.
         for lens, thickness in zip((self._lens, self._exact, self._beyond), self._thickness, strict=True):
             _behind_last(lens).copy_(thickness)
@@ -170,20 +176,26 @@ class RayTracer:
         """Take the surfaces and the sensor of a unit in place of the design's.
 
         Args:
-            focus_mm: object distance, negative, at which its compensator focuses it.
+            focus_mm: object distance, negative, that it is focused at if no other is asked for.
 
         Raises:
             ValueError: no light reaches its sensor.
         """
         self.focus_mm = math.nan
-        self._tilt = rotation(*unit.tilt)
-        for lens, design, reach in zip((self._lens, self._exact, self._beyond), self._design, (1, 1, BEYOND), strict=True):
+        self._unit, self._tilt = (unit, focus_mm), rotation(*unit.tilt)
+        lenses = zip((self._lens, self._exact, self._beyond), self._design, (1, 1, BEYOND), strict=True)
+        for lens, design, reach in lenses:
             lens.surfaces = assembled(design, unit, reach, lens.dtype)
         self.symmetric = self.mappable and not any(unit.tilt) and all(map(is_centred, self._lens.surfaces))
+        self.focus(None)
+
+    def _focus_unit(self, unit: AsBuilt, focus_mm: float) -> None:
         with torch.inference_mode(), one_thread():
-            behind = _behind_last(self._exact) + unit.focus_mm + self._compensation(unit.compensator, focus_mm)
+            before = unit.surfaces[-1]["d_next"]
+            _behind_last(self._exact).fill_(before)
+            behind = before + unit.focus_mm + self._compensation(unit.compensator, focus_mm)
         for lens in (self._lens, self._exact, self._beyond):
-            _behind_last(lens).copy_(behind)
+            _behind_last(lens).fill_(behind)
 
     def _compensation(self, compensator: str, focus_mm: float) -> float:
         """By how much to move the sensor, for the least mean square of the spots' RMS radii, primary wavelength."""
@@ -329,7 +341,7 @@ class RayTracer:
             probes = disc[:, None] + step * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
             stop, _ = self._at_stop(objects, pupils.place(probes), wavelengths_um)
             jacobian = np.stack([stop[:, 0] - stop[:, 1], stop[:, 2] - stop[:, 3]], axis=-1) / (2 * step)
-            newton = _solve(jacobian, stop.mean(1))
+            newton = solve(jacobian, stop.mean(1))
             disc = disc - np.where(np.isfinite(newton), newton, 0.0)  # no step where probes are blocked
         aimed = pupils.place(np.repeat(disc[:, None], 4, axis=1))
         ray, _ = self._exact.trace(self._rays(self._exact, objects, aimed, wavelengths_um))
@@ -448,7 +460,7 @@ def _zero_around(stop: Array, sensor: Array) -> tuple[Array, Array]:
         for _ in range(4):
             along = np.einsum("mkab,mb->mka", bends, t)
             value = middle + np.einsum("mka,ma->mk", linear + along / 2, t)
-            t = t - _solve((linear + along)[:, :2], value[:, :2])
+            t = t - solve((linear + along)[:, :2], value[:, :2])
         value = middle + np.einsum("mka,ma->mk", linear + np.einsum("mkab,mb->mka", bends, t) / 2, t)
     return value[:, 2:], np.nan_to_num(np.hypot(*t.T), nan=np.inf)
 
@@ -459,7 +471,7 @@ def _behind_last(lens: GeoLens) -> torch.Tensor:
     return thickness
 
 
-def _solve(jacobian: Array, value: Array) -> Array:
+def solve(jacobian: Array, value: Array) -> Array:
     """Solutions [n, 2] of 2 x 2 systems by Cramer's rule; a singular one gives a step that is not finite."""
     (a, b), (c, d) = jacobian[:, 0].T, jacobian[:, 1].T
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -20,7 +20,7 @@ from deeplens_workers.tolerances import ELEMENT, SENSOR, SURFACE, Deviation, Tol
 Array = NDArray[np.float64]
 
 # Surfaces that look the same when they are turned about their own axis: a tilted one is then told by its normal alone.
-TURNABLE = {"Aperture", "Aspheric", "Spheric"}
+TURNABLE = {"Aperture", "Aspheric", "Plane", "Spheric"}
 
 
 @dataclass(frozen=True)
