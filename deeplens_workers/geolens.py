@@ -15,7 +15,7 @@ import torch
 
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.import_cost import placeholders
-from deeplens_workers.psf_data import DEEPLENS_UM, LONGEST_UM
+from deeplens_workers.lens_data import DEEPLENS_UM, LONGEST_UM
 from deeplens_workers.threads import one_thread
 from deeplens_workers.units import AsBuilt, GlassChange
 

@@ -180,10 +180,10 @@ def trace_maps(
         hits = np.concatenate([hits[:, 1::-1] * [1, -1], hits], axis=1)
         heights = np.concatenate([heights[:, :, 1::-1], heights], axis=2)
         crossing = _zero_crossing(stop[..., 0])
-    hits = hits.astype(np.float32)
+    single = hits.astype(np.float32)
     flags, broken = _flags(heights, grid)
-    factors, fine_enough = _factors(hits, grid)
-    maps = PupilMaps(grid, hits, factors, heights, flags, ~broken & fine_enough, crossing)
+    factors, fine_enough = _factors(single, grid)
+    maps = PupilMaps(grid, single, factors, heights, flags, ~broken & fine_enough, crossing)
     maps.usable[:] &= _accurate(maps, positions[:, count:], squared[:, :, count:])
     return maps
 

@@ -172,8 +172,8 @@ class RayTracer:
                     lens.d_sensor = self._exact.d_sensor.to(lens.dtype)
         self.focus_mm = focus_mm
 
-    def build(self, unit: AsBuilt, focus_mm: float) -> None:
-        """Take the surfaces and the sensor of a unit in place of the design's.
+    def build(self, unit: AsBuilt | None, focus_mm: float = math.inf) -> None:
+        """Take the surfaces and the sensor of a unit in place of the design's; None: the design's again.
 
         Args:
             focus_mm: object distance, negative, that it is focused at if no other is asked for.
@@ -182,11 +182,17 @@ class RayTracer:
             ValueError: no light reaches its sensor.
         """
         self.focus_mm = math.nan
-        self._unit, self._tilt = (unit, focus_mm), rotation(*unit.tilt)
         lenses = zip((self._lens, self._exact, self._beyond), self._design, (1, 1, BEYOND), strict=True)
-        for lens, design, reach in lenses:
-            lens.surfaces = assembled(design, unit, reach, lens.dtype)
-        self.symmetric = self.mappable and not any(unit.tilt) and all(map(is_centred, self._lens.surfaces))
+        if unit is None:
+            self._unit, self._tilt = None, np.eye(3)
+            for lens, design, _ in lenses:
+                lens.surfaces = design
+        else:
+            self._unit, self._tilt = (unit, focus_mm), rotation(*unit.tilt)
+            for lens, design, reach in lenses:
+                lens.surfaces = assembled(design, unit, reach, lens.dtype)
+        straight = np.array_equal(self._tilt, np.eye(3))
+        self.symmetric = self.mappable and straight and all(map(is_centred, self._lens.surfaces))
         self.focus(None)
 
     def _focus_unit(self, unit: AsBuilt, focus_mm: float) -> None:

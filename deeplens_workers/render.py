@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeplens_workers.kernels import Kernels, Tracing
+from deeplens_workers.kernels import Kernels, Tracing, Units
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pooling import area_weights, smooth_weights
 from deeplens_workers.pupil import find_pupils
@@ -26,6 +26,7 @@ from deeplens_workers.raytrace import RAY_BLOCK, Pupils, RayTracer
 from deeplens_workers.sampling import PupilSamples, scramble
 from deeplens_workers.splat import MOMENTS, splat_hits, splat_map
 from deeplens_workers.threads import one_thread
+from deeplens_workers.units import Manufacture
 
 Array = NDArray[np.float64]
 
@@ -62,15 +63,16 @@ class _Bundles:
 
 
 class KernelRenderer:
-    """Renders kernels of one lens in this process.
+    """Renders kernels of one lens, and of its units, in this process.
 
     Args:
         tracer: the lens.
+        lens: its file, of which units are made.
         maps: use the lens' symmetry and pupil maps where they hold; False traces every ray.
     """
 
-    def __init__(self, tracer: RayTracer, maps: bool = True) -> None:
-        self.tracer = tracer
+    def __init__(self, tracer: RayTracer, lens: LensFile | None = None, maps: bool = True) -> None:
+        self.tracer, self._lens = tracer, lens
         self._maps = maps and tracer.mappable
         self.rays_traced = 0
         """Rays that DeepLens traced since the start, chief rays and the search of pupils apart."""
@@ -101,6 +103,23 @@ class KernelRenderer:
             order = chosen[np.lexsort((radius, places[chosen, 2]))]
             for block in np.split(order, range(BLOCK, len(order), BLOCK)):
                 rendered.put(block, self._block(places[block], tracing))
+        return rendered
+
+    def render_units(self, points: NDArray[np.floating], tracing: Tracing, units: Units) -> Kernels:
+        """Kernels of field points of units, as many of each, one unit after the other; see `render`.
+
+        Raises:
+            ValueError: also, no light reaches a unit's sensor, or the lens is not one that units are made of.
+        """
+        assert self._lens is not None
+        made = Manufacture(self._lens, units.tolerances)
+        rendered = Kernels.empty(len(points), len(tracing.channels), tracing.kernel_px)
+        try:
+            for values, indices in zip(units.values, np.split(np.arange(len(points)), len(units.values)), strict=True):
+                self.tracer.build(made.unit(values), units.focus_mm)
+                rendered.put(indices, self.render(points[indices], tracing))
+        finally:
+            self.tracer.build(None)
         return rendered
 
     def _block(self, places: Array, tracing: Tracing) -> Kernels:
@@ -339,4 +358,4 @@ def _pooled(kernel: NDArray[Any], weights: Array | None) -> NDArray[Any]:
 
 def load(lens: LensFile, pixel_pitch_um: float) -> KernelRenderer:
     """The renderer of a lens; see `RayTracer` for arguments and errors."""
-    return KernelRenderer(RayTracer(lens, pixel_pitch_um))
+    return KernelRenderer(RayTracer(lens, pixel_pitch_um), lens)

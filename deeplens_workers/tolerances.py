@@ -76,9 +76,12 @@ class Tolerances(Frozen):
     standard deviation that is given.
     """
 
-    grade: Grade = Field("precision", description="commercial, precision or high: what is not given here (docs/as-built.md)")
+    grade: Grade = Field(
+        "precision", description="commercial, precision or high: what is not given here (docs/as-built.md)"
+    )
     distribution: Literal["normal", "uniform", "bounded"] = Field(
-        "normal", description="of every deviation, with its standard deviation; bounded: normal, none beyond two of them"
+        "normal",
+        description="of every deviation, with its standard deviation; bounded: normal, none beyond two of them",
     )
     decentre_um: NonNegativeFloat | None = Field(None, description="of an element, along x and along y")
     tilt_arcmin: NonNegativeFloat | None = Field(None, description="of an element, about x and about y")
@@ -137,13 +140,17 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
         ValueError: an override is of an element or surface that the lens does not have.
     """
     parts = elements(surfaces)
-    for name, given, count in ((ELEMENT, tolerances.elements, len(parts)), (SURFACE, tolerances.surfaces, len(surfaces))):
+    for name, given, count in (
+        (ELEMENT, tolerances.elements, len(parts)),
+        (SURFACE, tolerances.surfaces, len(surfaces)),
+    ):
         if unknown := [number for number in given if not 1 <= number <= count]:
             raise ValueError(f"tolerances.{name}s: the lens has {name}s 1 to {count}, but got {unknown[0]}")
-    found = []
+    found: list[Deviation] = []
 
     def add(key: str, part: str, number: int, *names: str) -> None:
-        override = {ELEMENT: tolerances.elements, SURFACE: tolerances.surfaces}.get(part, {}).get(number)
+        given: dict[str, dict[int, Any]] = {ELEMENT: dict(tolerances.elements), SURFACE: dict(tolerances.surfaces)}
+        override = given.get(part, {}).get(number)
         choices = (getattr(override, key, None), getattr(tolerances, key), GRADES[tolerances.grade][key])
         sigma = next(value for value in choices if value is not None)
         found.extend(Deviation(name, part, number, float(sigma)) for name in names if sigma)

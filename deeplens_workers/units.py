@@ -105,9 +105,7 @@ def rotation(about_x: float, about_y: float) -> Array:
     return np.asarray(np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]]) @ first)
 
 
-def _moved(
-    surfaces: list[dict[str, Any]], parts: list[range], moves: list[dict[str, float]]
-) -> list[dict[str, Any]]:
+def _moved(surfaces: list[dict[str, Any]], parts: list[range], moves: list[dict[str, float]]) -> list[dict[str, Any]]:
     """Surfaces of which those of each element have moved together."""
     vertices = np.zeros((len(surfaces) + 1, 3))
     vertices[1:, 2] = np.cumsum([surface["d_next"] for surface in surfaces])

@@ -68,7 +68,9 @@ def test_a_unit_without_deviations_is_the_design_focused():
 
 def rms_on_axis(tracer):
     tracing = Tracing(channels=(((0.587, 1.0),),), trace_px=32, kernel_px=32, rays=4096)
-    return float(KernelRenderer(tracer).render(np.array([[0.0, 0.0, -10000.0]], np.float32), tracing).rms_radius_px[0, 0])
+    return float(
+        KernelRenderer(tracer).render(np.array([[0.0, 0.0, -10000.0]], np.float32), tracing).rms_radius_px[0, 0]
+    )
 
 
 def test_the_compensator_leaves_the_least_spot_and_its_residual_is_added():
@@ -92,7 +94,9 @@ def test_mapped_kernels_of_a_unit_agree_with_single_rays(lens, pitch_um):
     points = np.column_stack([field, np.full(8, -20000.0)]).astype(np.float32)
     tracing = Tracing(channels=(((0.587, 1.0),),), trace_px=48, kernel_px=48, rays=8192)
     mapped, single = (KernelRenderer(tracer, maps=maps).render(points, tracing) for maps in (True, False))
-    difference = np.linalg.norm(mapped.kernels - single.kernels, axis=(2, 3)) / np.linalg.norm(single.kernels, axis=(2, 3))
+    difference = np.linalg.norm(mapped.kernels - single.kernels, axis=(2, 3)) / np.linalg.norm(
+        single.kernels, axis=(2, 3)
+    )
     assert difference.mean() < 2e-3
     np.testing.assert_allclose(mapped.chief_ray_offset_px, single.chief_ray_offset_px, atol=1e-3)
 
@@ -117,7 +121,9 @@ def test_cemented_lenses_are_one_element_and_overrides_are_of_parts():
     assert "element 1 decentre_x_um" not in names
     assert "element 1 tilt_x_arcmin" in names
     assert next(one.sigma for one in made.deviations if str(one) == "surface 1 radius_percent") == 7
-    assert max(one.number for one in made.deviations if one.part == "element") == 4  # two of its six lenses are cemented to others
+    assert (
+        max(one.number for one in made.deviations if one.part == "element") == 4
+    )  # two of its six lenses are cemented to others
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ import ray
 import torch
 from torch import Tensor
 
-from deeplens_workers.psf_data import COORDINATES, PsfData
+from deeplens_workers.lens_data import COORDINATES
+from deeplens_workers.psf_data import PsfData
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
