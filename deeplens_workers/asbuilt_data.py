@@ -45,7 +45,7 @@ class AsBuiltData(LensData):
         return len(OBSERVED_LEVELS) ** 2
 
     def kernels(self) -> dict[str, int]:
-        """Number of kernels in each set; `nominal` are of the design, wherever held-out units are seen."""
+        """Number of kernels in each set but `effects`; `nominal` are of the design, wherever held-out units are seen."""
         each = self.observed_positions + self.held_out_positions
         return {
             "train": self.units * self.positions,

@@ -18,6 +18,10 @@ from spaces.seeding import named_seed
 from spaces.system import Source
 
 
+EFFECT = 0.5
+"""Standard deviations by which each tolerance alone is off, to either side, in the set of their effects."""
+
+
 class AsBuiltPreparation(LensPreparation[AsBuiltData]):
     """Kernels of units at random field positions, and of held-out units at positions that they share.
 
@@ -105,22 +109,25 @@ def requests(data: AsBuiltData, lens: LensFile, seed: int) -> dict[str, RenderRe
     rng = np.random.default_rng(named_seed(seed, "positions", "train"))
     made = manufacture(data, lens)
 
-    def request(name: str, count: int, points: NDArray[np.float32], tracing: Tracing) -> RenderRequest:
-        values = (
-            np.zeros((1, len(made.deviations)))
-            if name == "nominal"
-            else draw(data.tolerances, count, seed, name, len(made.deviations))
-        )
+    everywhere = np.concatenate([observed, *judged.values()])
+    count = len(made.deviations)
+
+    def request(points: NDArray[np.float32], values: NDArray[np.float64], tracing: Tracing) -> RenderRequest:
         units = Units(data.tolerances, values, unit_focus(data))
         return RenderRequest(lens, points, data.pixel_pitch_um, tracing, units)
 
-    def shared(name: str, count: int) -> RenderRequest:
-        return request(name, count, np.tile(np.concatenate([observed, judged[name]]), (count, 1)), held_out)
+    def drawn(name: str, units: int) -> NDArray[np.float64]:
+        return draw(data.tolerances, units, seed, name, count)
 
+    def shared(name: str, units: int) -> RenderRequest:
+        return request(np.tile(np.concatenate([observed, judged[name]]), (units, 1)), drawn(name, units), held_out)
+
+    each_alone = EFFECT * np.concatenate([np.eye(count), -np.eye(count)])
     train = random_points(data, data.units * data.positions, rng, share=1)
     return {
-        "train": request("train", data.units, train, training),
+        "train": request(train, drawn("train", data.units), training),
         "validation": shared("validation", data.validation_units),
         "test": shared("test", data.test_units),
-        "nominal": request("nominal", 1, np.concatenate([observed, *judged.values()]), held_out),
+        "nominal": request(everywhere, np.zeros((1, count)), held_out),
+        "effects": request(np.tile(everywhere, (2 * count, 1)), each_alone, training),
     }
