@@ -78,9 +78,7 @@ class MirrorBasis:
         step = max(1, math.ceil(len(kernels) / FITTED_KERNELS))
         with one_thread():
             unit = torch.cat([of_unit_norm(part) for part in kernels[::step].split(CHUNK)])
-            blocks = [
-                one for rows in (0, 1) for columns in (0, 1) for one in _blocks(unit, rows, columns, square)
-            ]
+            blocks = [one for rows in (0, 1) for columns in (0, 1) for one in _blocks(unit, rows, columns, square)]
             mean = _unfolded(_even_mean(unit, square), (0, 0), unit.shape[-1])
             variance = float((unit.double() - mean.double()).square().flatten(1).sum(1).mean())
         found = sorted(

@@ -99,7 +99,8 @@ class AsBuiltTensors:
     @cached_property
     def scores(self) -> Tensor:
         """[U, P, R] of the train set."""
-        return self.basis.scores(self._train.kernels.flatten(0, 1)).unflatten(0, self.shape[:2]).to(self.device)
+        scores = self.basis.scores(self._train.kernels.flatten(0, 1))
+        return scores.view(*self.shape[:2], -1).to(self.device)
 
     @cached_property
     def kernels(self) -> Tensor:

@@ -33,7 +33,8 @@ class Attention(nn.Module):
     def forward(self, features: Tensor, present: Tensor) -> Tensor:
         logits = at_least_float32(self.weigh(features)).masked_fill(~present[..., None], -torch.inf)
         values = at_least_float32(self.value(features)).unflatten(-1, (QUERIES, self.each))
-        return (logits.softmax(dim=1)[..., None] * values).sum(dim=1).flatten(1)
+        pooled: Tensor = (logits.softmax(dim=1)[..., None] * values).sum(dim=1).flatten(1)
+        return pooled
 
 
 class Mean(nn.Module):

@@ -35,7 +35,8 @@ def name_of(count: int) -> str:
 
 def unit_errors(predicted: Tensor, true: Tensor) -> Tensor:
     """Mean over positions of ||K_hat - K|| / ||K||: [U, H, C, K, K] twice -> [U]."""
-    return relative_l2(predicted.flatten(0, 1), true.flatten(0, 1)).unflatten(0, true.shape[:2]).mean(dim=1)
+    errors = relative_l2(predicted.flatten(0, 1), true.flatten(0, 1))
+    return errors.view(true.shape[:2]).mean(dim=1)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.psf.losses import LEAST_VARIANCE, gaussian_nll
 from trainables.training.losses import Ranks, kl_loss
 
+
 class Terms(NamedTuple):
     """What the network computes for a batch, before any weight or reduction."""
 

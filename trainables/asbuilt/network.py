@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from trainables.asbuilt.basis import MirrorBasis, of_unit_norm
 from trainables.asbuilt.encoder import SetEncoder
 from trainables.asbuilt.losses import Terms
-from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, at_least_float32, gaussian_kl
 from trainables.networks.mlp import MLP, FourierEncoding, LearnedVariance, constrain
@@ -88,7 +87,12 @@ class AsBuiltCVAE(Network):
         count, pixels = config.components, config.channels * config.kernel_px**2
         if basis is None:
             half, whole = torch.zeros(1, dtype=torch.float16), torch.ones(1)
-            mean, components, spread, variance = half.expand(pixels), half.expand(count, pixels), whole.expand(count), 1.0
+            mean, components, spread, variance = (
+                half.expand(pixels),
+                half.expand(count, pixels),
+                whole.expand(count),
+                1.0,
+            )
         else:
             mean, components = basis.mean, basis.components[:count]
             spread, variance = basis.spread[:count], basis.variance
@@ -152,15 +156,18 @@ class AsBuiltCVAE(Network):
         wide = z[:, None].expand(*code.shape[:2], -1)
         raw = at_least_float32(self.decoder(torch.cat([wide, code], dim=-1)))
         if self.config.network == "basis":
-            return raw * self.spread[0]
-        return of_unit_norm(constrain(raw.flatten(0, 1).unflatten(1, self._shape))).flatten(1).unflatten(0, raw.shape[:2])
+            scores: Tensor = raw * self.spread[0]
+            return scores
+        pixels = constrain(raw.view(-1, *self._shape))
+        return of_unit_norm(pixels).view(raw.shape)
 
     def kernels(self, values: Tensor) -> Tensor:
         """[B, M, V] -> [B, M, C, K, K], not negative, unit sum per channel."""
         if self.config.network == "basis":
             values = self.mean.to(values) + values @ self.components.to(values)
         light = values.unflatten(2, self._shape).clamp_min(0)
-        return light / light.sum(dim=(-2, -1), keepdim=True).clamp_min(1e-8)
+        kernels: Tensor = light / light.sum(dim=(-2, -1), keepdim=True).clamp_min(1e-8)
+        return kernels
 
     @property
     def _shape(self) -> tuple[int, int, int]:

@@ -31,8 +31,12 @@ class AsBuiltTrial(Trial):
     )
     # Batch
     targets: int = Field(8, ge=1, description="kernels of a unit that are predicted per step")
-    mirrored: bool = Field(True, description="each unit of a batch is one of its mirror images, which are units as well")
-    observed_noise: float = Field(0.0, ge=0, lt=1, description="white noise of observed kernels, relative to their norm")
+    mirrored: bool = Field(
+        True, description="each unit of a batch is one of its mirror images, which are units as well"
+    )
+    observed_noise: float = Field(
+        0.0, ge=0, lt=1, description="white noise of observed kernels, relative to their norm"
+    )
     observed_shift_px: float = Field(
         0.0, ge=0, le=2, description="standard deviation of observed kernels' unknown centres along x and y, in pixels"
     )
@@ -40,8 +44,12 @@ class AsBuiltTrial(Trial):
     network: Literal["basis", "mlp"] = Field(
         "basis", description="what the decoder predicts: scores of principal components, or pixels"
     )
-    components: int = Field(192, ge=8, le=384, description="principal components that the encoder is given, and `basis` predicts")
-    pooling: Literal["mean", "attention"] = Field("mean", description="of what the encoder makes of each observed kernel")
+    components: int = Field(
+        192, ge=8, le=384, description="principal components that the encoder is given, and `basis` predicts"
+    )
+    pooling: Literal["mean", "attention"] = Field(
+        "mean", description="of what the encoder makes of each observed kernel"
+    )
     prior: Literal["standard", "learned"] = Field(
         "standard", description="p(z): N(0, I), or a Gaussian of trained mean and variance"
     )
