@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from trainables.asbuilt.basis import ACROSS, MirrorBasis, Mirrors
+from trainables.asbuilt.shifts import Shifts
 
 GRID_SIDE = 5
 GRID = GRID_SIDE**2
@@ -106,6 +107,11 @@ class AsBuiltTensors:
     def kernels(self) -> Tensor:
         """[U, P, C, K, K] of the train set."""
         return self._train.kernels.to(self.device)
+
+    @cached_property
+    def shifts(self) -> Shifts:
+        """Of the components of the basis."""
+        return Shifts(*(one.to(self.device) for one in Shifts.of(self.basis, self.shape[2])))
 
     def mirrored(self, scores: Tensor, images: Tensor) -> Tensor:
         """Scores [B, n, R] of units as those of their mirror images, which `images` [B] names by number."""

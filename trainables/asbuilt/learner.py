@@ -72,6 +72,8 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltS
         if trial.observed_noise:
             count = data.basis.whole(trial.components)
             drawn.append(torch.randn(batch, most, count, generator=generator, device=device))
+        if trial.observed_shift_px:
+            drawn.append(torch.randn(batch, most, 2, generator=generator, device=device))
         return tuple(drawn)
 
     def inputs(self, trial: AsBuiltTrial, data: AsBuiltTensors, drawn: tuple[Tensor, ...]) -> tuple[Any, ...]:
@@ -89,6 +91,9 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltS
             return data.mirrored(own, mirror)
 
         observed_scores = scores(seen)
+        if trial.observed_shift_px:
+            shift = disturbed[-1].flatten(0, 1) * trial.observed_shift_px
+            observed_scores = data.shifts.apply(observed_scores.flatten(0, 1), shift).view(observed_scores.shape)
         if trial.observed_noise:
             _, _, channels, side = data.shape
             # White noise spreads over all pixels, of which components are few.
