@@ -16,7 +16,7 @@ CHANNELS, SIDE = 2, 12
 
 def kernels_of(unit: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: float = 1.0) -> np.ndarray:
     """[P, C, K, K] of a unit (dx, dy, defocus) in standard deviations at points [P, 2]; rows of pixels go down, y up."""
-    field = (points - 0.15 * unit[:2]) * [1, aspect]
+    field = (points - 0.3 * unit[:2]) * [1, aspect]
     radius = np.hypot(*field.T)
     axis = np.arange(side) - (side - 1) / 2
     x, y = np.meshgrid(axis, -axis)
@@ -25,7 +25,7 @@ def kernels_of(unit: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: f
     across = -along[:, 1:, None] * x + along[:, :1, None] * y
     kernels = []
     for channel in range(CHANNELS):
-        width = (1.2 + 0.2 * channel + 0.3 * radius + 0.25 * unit[2] * (1 - radius**2))[:, None, None]
+        width = (1.2 + 0.2 * channel + 0.3 * radius + 0.3 * np.tanh(unit[2]) * (1 - radius**2))[:, None, None]
         blob = np.exp(-0.5 * (radial / (width * (1 + 0.5 * radius[:, None, None]))) ** 2 - 0.5 * (across / width) ** 2)
         kernels.append(blob * (1 + 0.5 * np.tanh(radial) * radius[:, None, None]))
     made = np.stack(kernels, axis=1)
