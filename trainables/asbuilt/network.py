@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from trainables.asbuilt.basis import MirrorBasis, of_unit_norm
 from trainables.asbuilt.encoder import SetEncoder
 from trainables.asbuilt.losses import Terms
+from trainables.asbuilt.simplex import nearest_kernels
 from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, at_least_float32, gaussian_kl
 from trainables.networks.mlp import MLP, FourierEncoding, LearnedVariance, constrain
@@ -75,7 +76,7 @@ class AsBuiltCVAE(Network):
         self.encoding = FourierEncoding(2, config.fourier_bands)
         code = self.encoding.dim
         self.encoder = SetEncoder(config.components, code, hidden, config.encoder_layers, latent, config.pooling)
-        self.decoder = MLP((latent, code), hidden, config.num_layers, config.elements)
+        self.decoder = MLP((latent, code, latent * code), hidden, config.num_layers, config.elements)
         if config.prior == "learned":
             self.prior_mu, self.prior_logvar = (nn.Parameter(torch.zeros(latent)) for _ in range(2))
         if config.learned_variance:
@@ -154,7 +155,9 @@ class AsBuiltCVAE(Network):
         """What the decoder says of kernels at points [B, M, 2]: scores [B, M, R], or pixels [B, M, C K K] of unit norm."""
         code = self.encoding(points)
         wide = z[:, None].expand(*code.shape[:2], -1)
-        raw = at_least_float32(self.decoder(torch.cat([wide, code], dim=-1)))
+        # A tolerance's effect is at first its size times a function of the position.
+        products = (wide[..., None] * code[..., None, :]).flatten(2)
+        raw = at_least_float32(self.decoder(torch.cat([wide, code, products], dim=-1)))
         if self.config.network == "basis":
             scores: Tensor = raw * self.spread[0]
             return scores
@@ -165,9 +168,7 @@ class AsBuiltCVAE(Network):
         """[B, M, V] -> [B, M, C, K, K], not negative, unit sum per channel."""
         if self.config.network == "basis":
             values = self.mean.to(values) + values @ self.components.to(values)
-        light = values.unflatten(2, self._shape).clamp_min(0)
-        kernels: Tensor = light / light.sum(dim=(-2, -1), keepdim=True).clamp_min(1e-8)
-        return kernels
+        return nearest_kernels(values.unflatten(2, self._shape))
 
     @property
     def _shape(self) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ import torch
 from tests.trainables.asbuilt.synthetic import kernels_of
 from trainables.asbuilt.basis import MirrorBasis, of_unit_norm
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors
+from trainables.asbuilt.simplex import nearest_kernels
 
 UNITS = 3
 
@@ -92,3 +93,17 @@ def test_shifted_scores_are_nearly_those_of_shifted_kernels(data, few):
     wanted = data.basis.scores(shifted)
     found = data.shifts.apply(scores, torch.tensor([across, down]).expand(len(scores), 2))
     assert float((found - wanted).norm() / (wanted - scores).norm()) < 0.03
+
+
+def test_the_nearest_kernel_is_nearest():
+    """Against the projection on the simplex by sorting (Duchi et al. 2008)."""
+    images = torch.rand(4, 2, 9, 9, generator=torch.Generator().manual_seed(0)) ** 4 - 0.05
+    images = images / images.sum(dim=(-2, -1), keepdim=True)
+    found = nearest_kernels(images)
+    ordered = images.flatten(2).sort(descending=True).values
+    rank = torch.arange(1, 82)
+    levels = (ordered.cumsum(-1) - 1) / rank
+    last = (ordered > levels).sum(-1, keepdim=True) - 1
+    wanted = (images - levels.gather(-1, last)[..., None]).clamp_min(0)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+    torch.testing.assert_close(nearest_kernels(found), found)
