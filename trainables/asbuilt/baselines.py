@@ -14,7 +14,6 @@ from torch import Tensor
 
 from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed
 from trainables.asbuilt.evaluation import name_of, unit_errors
-from trainables.asbuilt.simplex import nearest_kernels
 from trainables.learner import Judged
 from trainables.timing import fastest
 
@@ -49,13 +48,13 @@ def nominal(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
 
 def interpolated(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
     """The unit's own observed kernels between their positions."""
-    return nearest_kernels(_between(seen.kernels, seen.points, at))
+    return _constrained(_between(seen.kernels, seen.points, at))
 
 
 def corrected(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
     """The lens as designed, and what was observed to differ from it, interpolated."""
     there = lens.kernels[:, _rows(lens, seen.points[0])]
-    return nearest_kernels(nominal(seen, at, lens) + _between(seen.kernels - there, seen.points, at))
+    return _constrained(nominal(seen, at, lens) + _between(seen.kernels - there, seen.points, at))
 
 
 # Name -> what predicts; the simplest first.
@@ -90,6 +89,12 @@ def _errors(predict: Predict, lens: AsBuiltSplit, test: AsBuiltSplit, count: int
 def _between(values: Tensor, points: Tensor, at: Tensor) -> Tensor:
     """Kernels of units [U, n, ...] at other points [U, H, 2]; all units have the same points."""
     return torch.einsum("hn,un...->uh...", weights(points[0], at[0]), values)
+
+
+def _constrained(kernels: Tensor) -> Tensor:
+    """Not negative and of unit sum. Lowered by a level, as a model's are, corrections would be worse (0.53, not 0.52)."""
+    light = kernels.clamp_min(0)
+    return light / light.sum(dim=(-2, -1), keepdim=True).clamp_min(1e-8)
 
 
 def _rows(lens: AsBuiltSplit, points: Tensor) -> Tensor:
