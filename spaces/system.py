@@ -27,6 +27,7 @@ from spaces.trial import Trial
 SYSTEMS = {
     "cvae_psf": "trainables.psf.system",
     "vae_image": "trainables.images.system",
+    "cvae_asbuilt": "trainables.asbuilt.system",
 }
 # Exports and checkpoints of the first versions did not name their system: there was one.
 BEFORE_SYSTEMS: dict[str, Any] = {"system": "cvae_psf", "system_version": 2}

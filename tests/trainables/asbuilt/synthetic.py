@@ -1,0 +1,60 @@
+"""Sets of synthetic units: blobs with a tail, of a lens whose centre is displaced and whose sensor is out of focus.
+
+Mirror images of a unit are units: the kernel at (x, y) depends on (x, y) minus the displacement, as a centred lens' does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from trainables.asbuilt.data import GRID_SIDE
+
+CHANNELS, SIDE = 2, 12
+
+
+def kernels_of(unit: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: float = 1.0) -> np.ndarray:
+    """[P, C, K, K] of a unit (dx, dy, defocus) in standard deviations at points [P, 2]; rows of pixels go down, y up."""
+    field = (points - 0.3 * unit[:2]) * [1, aspect]
+    radius = np.hypot(*field.T)
+    axis = np.arange(side) - (side - 1) / 2
+    x, y = np.meshgrid(axis, -axis)
+    along = field / np.maximum(radius, 1e-6)[:, None]
+    radial = along[:, :1, None] * x + along[:, 1:, None] * y
+    across = -along[:, 1:, None] * x + along[:, :1, None] * y
+    kernels = []
+    for channel in range(CHANNELS):
+        width = (1.2 + 0.2 * channel + 0.3 * radius + 0.3 * np.tanh(unit[2]) * (1 - radius**2))[:, None, None]
+        blob = np.exp(-0.5 * (radial / (width * (1 + 0.5 * radius[:, None, None]))) ** 2 - 0.5 * (across / width) ** 2)
+        kernels.append(blob * (1 + 0.5 * np.tanh(radial) * radius[:, None, None]))
+    made = np.stack(kernels, axis=1)
+    return (made / made.sum(axis=(-2, -1), keepdims=True)).astype(np.float32)
+
+
+def write(directory: Path, units: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: float = 1.0) -> str:
+    """A set of units [U, 3] at points [U, P, 2]."""
+    directory.mkdir(parents=True)
+    kernels = [kernels_of(unit, at, side, aspect) for unit, at in zip(units, points, strict=True)]
+    flat = points.reshape(-1, 2)
+    np.save(directory / "kernels.npy", np.concatenate(kernels))
+    np.save(directory / "points.npy", np.hstack([flat, np.full((len(flat), 1), -1e4)]).astype(np.float32))
+    np.save(directory / "units.npy", units.astype(np.float32))
+    return str(directory)
+
+
+def sets(
+    directory: Path, units: int = 40, positions: int = 20, held_out: int = 6, side: int = SIDE, aspect: float = 1.0
+) -> dict[str, str]:
+    """train, validation, test and nominal, as a preparation makes them."""
+    rng = np.random.default_rng(0)
+    line = np.linspace(-0.9, 0.9, GRID_SIDE)
+    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    away = {name: rng.uniform(-1, 1, (held_out, 2)) for name in ("validation", "test")}
+    train = rng.normal(size=(units, 3)), rng.uniform(-1, 1, (units, positions, 2))
+    made = {"train": write(directory / "train", *train, side, aspect)}
+    for name, extra in away.items():
+        at = np.broadcast_to(np.concatenate([grid, extra]), (8, 25 + held_out, 2))
+        made[name] = write(directory / name, rng.normal(size=(8, 3)), at, side, aspect)
+    everywhere = np.concatenate([grid, *away.values()])[None]
+    return made | {"nominal": write(directory / "nominal", np.zeros((1, 3)), everywhere, side, aspect)}

@@ -1,0 +1,109 @@
+"""Components on which mirrors act by signs, and shifts by matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainables.asbuilt.synthetic import kernels_of
+from trainables.asbuilt.basis import MirrorBasis, of_unit_norm
+from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors
+from trainables.asbuilt.simplex import nearest_kernels
+
+UNITS = 3
+
+
+@pytest.fixture(scope="module")
+def few(square):
+    return AsBuiltSplit.load(square["train"]).kernels[:UNITS]
+
+
+def scores_of(data, kernels):
+    return data.basis.scores(kernels.flatten(0, 1)).view(*kernels.shape[:2], -1)
+
+
+@pytest.mark.parametrize("image", range(8))
+def test_mirrored_scores_are_those_of_mirrored_kernels(data, few, image):
+    images = torch.full((UNITS,), image)
+    direct = scores_of(data, data.mirrored_kernels(few, images))
+    torch.testing.assert_close(data.mirrored(scores_of(data, few), images), direct, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("image", range(8))
+def test_a_mirror_image_is_another_unit_at_mirrored_positions(data, square, few, image):
+    """The same displacement mirrored makes the same kernels mirrored."""
+    train = AsBuiltSplit.load(square["train"])
+    turn = data.mirrors.turns[image].numpy()
+    unit = train.units[0].numpy().copy()
+    unit[:2] = turn @ unit[:2]
+    made = kernels_of(unit, train.points[0].numpy() @ turn.T)
+    mirrored = data.mirrored_kernels(few[:1], torch.tensor([image]))[0]
+    np.testing.assert_allclose(made, mirrored.numpy(), atol=1e-6)
+
+
+def test_only_a_square_sensor_has_images_across_its_diagonal(square, oblong):
+    assert AsBuiltTensors.load(square).mirrors.signs.shape[0] == 8
+    assert AsBuiltTensors.load(oblong).mirrors.signs.shape[0] == 4
+
+
+def test_components_are_orthonormal_and_explain_the_kernels(data, few):
+    components = data.basis.components.float()
+    torch.testing.assert_close(components @ components.mT, torch.eye(len(components)), atol=2e-3, rtol=0)
+    unit = of_unit_norm(few.flatten(0, 1)).flatten(1)
+    again = data.basis.mean.float() + data.basis.scores(few.flatten(0, 1)) @ components
+    assert float((again - unit).norm(dim=1).max()) < 0.02
+
+
+def test_the_variance_is_that_of_scores_and_their_spread(data):
+    """Of a unit and its images together."""
+    scores = torch.cat([data.mirrored(data.scores, torch.full((len(data.scores),), one)) for one in range(8)])
+    found = scores.flatten(0, 1).square().mean(dim=0)
+    torch.testing.assert_close(found.sqrt(), data.basis.spread, rtol=0.02, atol=2e-4)
+    assert float(found.sum()) == pytest.approx(data.basis.variance, rel=0.01)
+
+
+def test_a_whole_number_of_components_splits_no_pair(data):
+    partner = data.basis.partner
+    for count in range(8, 40):
+        whole = data.basis.whole(count)
+        assert count - 1 <= whole <= count
+        assert int(partner[:whole].max()) < whole
+
+
+def test_the_same_kernels_have_the_same_components(few):
+    first, second = (MirrorBasis.fit(few.flatten(0, 1), square=True) for _ in range(2))
+    assert torch.equal(first.components, second.components)
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_kernels_of_odd_and_even_sides_have_components(odd):
+    kernels = torch.rand(50, 2, 8 + odd, 8 + odd, generator=torch.Generator().manual_seed(0))
+    basis = MirrorBasis.fit(kernels, square=False)
+    again = basis.mean.float() + basis.scores(kernels) @ basis.components.float()
+    torch.testing.assert_close(again, of_unit_norm(kernels).flatten(1), atol=3e-3, rtol=0)
+
+
+def test_shifted_scores_are_nearly_those_of_shifted_kernels(data, few):
+    scores = scores_of(data, few).flatten(0, 1)
+    frequencies = torch.fft.fftfreq(few.shape[-1])
+    across, down = 0.2, -0.1
+    phase = torch.exp(-2j * torch.pi * (across * frequencies + down * frequencies[:, None]))
+    shifted = torch.fft.ifft2(torch.fft.fft2(few.flatten(0, 1)) * phase).real
+    wanted = data.basis.scores(shifted)
+    found = data.shifts.apply(scores, torch.tensor([across, down]).expand(len(scores), 2))
+    assert float((found - wanted).norm() / (wanted - scores).norm()) < 0.03
+
+
+def test_the_nearest_kernel_is_nearest():
+    """Against the projection on the simplex by sorting (Duchi et al. 2008)."""
+    images = torch.rand(4, 2, 9, 9, generator=torch.Generator().manual_seed(0)) ** 4 - 0.05
+    images = images / images.sum(dim=(-2, -1), keepdim=True)
+    found = nearest_kernels(images)
+    ordered = images.flatten(2).sort(descending=True).values
+    rank = torch.arange(1, 82)
+    levels = (ordered.cumsum(-1) - 1) / rank
+    last = (ordered > levels).sum(-1, keepdim=True) - 1
+    wanted = (images - levels.gather(-1, last)[..., None]).clamp_min(0)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+    torch.testing.assert_close(nearest_kernels(found), found)

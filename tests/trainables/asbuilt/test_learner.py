@@ -1,0 +1,130 @@
+"""Training, evaluation and export of the CVAE of units, on synthetic ones."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed
+from trainables.asbuilt.evaluation import coverage, unit_errors
+from trainables.asbuilt.learner import AsBuiltLearner, most_observed
+from trainables.asbuilt.system import SYSTEM
+from trainables.asbuilt.trial import AsBuiltTrial
+from trainables.training.losses import Ranks
+from trainables.training.state import TrainingState
+from trainables.training.step import Step
+
+LEARNER = AsBuiltLearner()
+SMALL = {
+    "hidden_dim": 64,
+    "batch_size": 16,
+    "learning_rate": 3e-3,
+    "kl_weight": 1e-3,
+    "components": 48,
+    "latent_dim": 6,
+}
+VARIANTS = [
+    {},
+    {"pooling": "attention", "prior": "learned", "decoder_variance": "learned"},
+    {"network": "mlp", "decoder_variance": "optimal", "smooth_weight": 0.1},
+    {"observed_noise": 0.1, "observed_shift_px": 0.1, "mirrored": False},
+]
+
+
+def trained(data, steps, **changed):
+    trial = AsBuiltTrial(**{**SMALL, **changed})
+    state = TrainingState(trial, lambda: LEARNER.build(trial, data), 0, data.device)
+    step = Step(trial, LEARNER, data, state)
+    for number in range(1, steps + 1):
+        values = step(number, trial.learning_rate, trial.kl_weight)
+    return state.model, values
+
+
+@pytest.mark.parametrize("changed", VARIANTS, ids=str)
+def test_every_variant_trains_and_reports_every_metric(data, changed):
+    model, values = trained(data, 5, **changed)
+    reported = LEARNER.evaluate(model, data) | {f"train/{name}": float(value) for name, value in values.items()}
+    assert set(reported) <= set(SYSTEM.metrics)
+    assert set(SYSTEM.measured) <= set(reported)
+    assert all(torch.isfinite(torch.tensor(value)) for value in reported.values())
+
+
+def test_training_learns_to_tell_units_apart(data, square):
+    model, _ = trained(data, 400)
+    errors = LEARNER.evaluate(model, data)
+    nominal = LEARNER.baselines(square, data.validation, model)["nominal"].errors["rel_l2"]
+    assert errors["val/rel_l2"] < 0.8 * float(nominal.mean())
+
+
+def test_a_network_is_built_again_from_its_config(data):
+    model, _ = trained(data, 3, pooling="attention", prior="learned", decoder_variance="learned")
+    again = LEARNER.rebuild(json.loads(json.dumps(model.config_dict)))
+    again.load_state_dict(model.state_dict())
+    seen, away = observed(data.validation, 9), data.validation.held_out.points
+    with torch.no_grad():
+        kernels = [one.eval().predict(seen.kernels, seen.points, away) for one in (model, again)]
+    assert torch.equal(*kernels)
+    torch.testing.assert_close(kernels[0].sum(dim=(-2, -1)), torch.ones(kernels[0].shape[:3]))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_the_posterior_depends_on_no_order_and_on_nothing_absent(data, pooling):
+    trial = AsBuiltTrial(**SMALL, pooling=pooling)
+    model = LEARNER.build(trial, data)
+    scores, points = data.scores[:2, :6, : model.config.components], data.points[:2, :6]
+    present = torch.tensor([[True] * 4 + [False] * 2]).expand(2, -1)
+    order = torch.tensor([2, 0, 3, 1, 5, 4])
+    mu = model.posterior(scores, points, present).mu
+    torch.testing.assert_close(model.posterior(scores[:, order], points[:, order], present).mu, mu)
+    torch.testing.assert_close(model.posterior(scores[:, :4], points[:, :4], present[:, :4]).mu, mu)
+
+
+def test_two_ranks_have_the_loss_of_one(data):
+    trial = AsBuiltTrial(**SMALL)
+    model = LEARNER.build(trial, data)
+    drawn = LEARNER.draw(trial, data, torch.Generator().manual_seed(0))
+    whole = LEARNER.loss(trial, model(*LEARNER.inputs(trial, data, drawn)), 0.0, Ranks())["loss"]
+    parts = [tuple(one.tensor_split(2)[rank] for one in drawn) for rank in (0, 1)]
+    shares = [LEARNER.loss(trial, model(*LEARNER.inputs(trial, data, part)), 0.0, Ranks())["loss"] for part in parts]
+    torch.testing.assert_close(sum(shares), whole)
+
+
+def test_targets_that_are_held_back_are_never_observed(data):
+    trial = AsBuiltTrial(**SMALL, targets=4, mirrored=False)
+    drawn = LEARNER.draw(trial, data, torch.Generator().manual_seed(0))
+    _, points, present, _, targets_at, _, _ = LEARNER.inputs(trial, data, drawn)
+    assert present.any(dim=1).all()
+    assert points.shape[1] == most_observed(data.shape[1])
+    assert float((points[:, :, None] - targets_at[:, None]).abs().sum(-1).min()) > 0
+
+
+def test_judged_are_all_numbers_of_observed_kernels(data, square):
+    model, _ = trained(data, 3)
+    test = LEARNER.open_test(square)
+    judged = LEARNER.judge(model, test)
+    assert len(judged.errors) == len(OBSERVED)
+    for one in (judged, *LEARNER.baselines(square, test, model).values()):
+        assert {name: error.shape for name, error in one.errors.items()} == dict.fromkeys(judged.errors, (len(test),))
+
+
+def test_baselines_are_declared_and_exact_where_they_must_be(data, square):
+    """The nominal lens is a unit without errors, and 25 kernels of it leave the correction nothing to do."""
+    lens = AsBuiltSplit.load(square["nominal"])
+    rows = [*range(25), *range(25, 31)]
+    itself = AsBuiltSplit(lens.kernels[:, rows], lens.points[:, rows], lens.units)
+    found = LEARNER.baselines(square, itself, None)
+    assert set(found) <= {one.name for one in SYSTEM.baselines}
+    for name in ("nominal", "corrected"):
+        assert float(found[name].errors["rel_l2"].max()) < 1e-5
+
+
+def test_coverage_is_complete_of_a_decoder_that_knows_nothing(data):
+    trial = AsBuiltTrial(**SMALL)
+    model = LEARNER.build(trial, data)
+    shares = coverage(model, data.validation)
+    assert shares.shape == (len(data.validation),)
+    assert float(shares.min()) >= 0
+    assert float(shares.max()) <= 1
+    assert float(unit_errors(data.validation.kernels, data.validation.kernels).max()) == 0

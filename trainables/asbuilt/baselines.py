@@ -1,0 +1,109 @@
+"""What one would do with a few measured PSFs and no model of units: the nominal lens, and interpolation.
+
+Shape legend: U = units, n = observed positions, H = held-out positions, C = channel, K = kernel side in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.interpolate import RBFInterpolator
+from torch import Tensor
+
+from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed
+from trainables.asbuilt.evaluation import name_of, unit_errors
+from trainables.learner import Judged
+from trainables.timing import fastest
+
+SPLINE = 9
+"""Points from which on a spline is better than the mean."""
+CHUNK = 16
+"""Units that are predicted at once."""
+
+Predict = Callable[[AsBuiltSplit, Tensor, AsBuiltSplit], Tensor]
+"""Observed kernels and points of units [U, n, ...], points [U, H, 2], the nominal lens -> kernels [U, H, C, K, K]."""
+
+
+def weights(points: Tensor, at: Tensor) -> Tensor:
+    """What each of n observed kernels counts at other positions, [H, n]: those of a thin-plate spline.
+
+    Of few kernels it is their mean, which errs less than any plane through them: 0.74 relative L2 of units against 0.80 by four
+    kernels of a triplet.
+
+    Args:
+        points, at: [n, 2] and [H, 2].
+    """
+    if len(points) < SPLINE:
+        return torch.full((len(at), len(points)), 1 / len(points))
+    fitted = RBFInterpolator(points.double().numpy(), np.eye(len(points)), kernel="thin_plate_spline")
+    return torch.from_numpy(fitted(at.double().numpy())).float()
+
+
+def nominal(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
+    """The lens as designed, whatever was observed."""
+    return lens.kernels[:, _rows(lens, at[0])].expand(len(at), -1, -1, -1, -1)
+
+
+def interpolated(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
+    """The unit's own observed kernels between their positions."""
+    return _constrained(_between(seen.kernels, seen.points, at))
+
+
+def corrected(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
+    """The lens as designed, and what was observed to differ from it, interpolated."""
+    there = lens.kernels[:, _rows(lens, seen.points[0])]
+    return _constrained(nominal(seen, at, lens) + _between(seen.kernels - there, seen.points, at))
+
+
+# Name -> what predicts; the simplest first.
+BASELINES: dict[str, Predict] = {"nominal": nominal, "interpolated": interpolated, "corrected": corrected}
+
+
+def predict_baselines(lens: AsBuiltSplit, test: AsBuiltSplit) -> dict[str, Judged]:
+    """Every baseline at held-out units, by its name in trainables/asbuilt/system.py.
+
+    Args:
+        lens: the nominal one, at all positions of the others.
+    """
+    return {name: _judged(predict, lens, test) for name, predict in BASELINES.items()}
+
+
+def _judged(predict: Predict, lens: AsBuiltSplit, test: AsBuiltSplit) -> Judged:
+    errors = {name_of(count): _errors(predict, lens, test, count) for count in OBSERVED}
+    few = AsBuiltSplit(test.kernels[:1], test.points[:1], test.units[:1])
+    _, seconds = fastest(lambda: predict(observed(few, 4), few.held_out.points, lens))
+    return Judged(errors, lens.kernels.numel() * lens.kernels.element_size(), seconds, data="nominal")
+
+
+def _errors(predict: Predict, lens: AsBuiltSplit, test: AsBuiltSplit, count: int) -> Tensor:
+    parts = []
+    for start in range(0, len(test), CHUNK):
+        part = AsBuiltSplit(*(one[start : start + CHUNK] for one in (test.kernels, test.points, test.units)))
+        away = part.held_out
+        parts.append(unit_errors(predict(observed(part, count), away.points, lens), away.kernels))
+    return torch.cat(parts)
+
+
+def _between(values: Tensor, points: Tensor, at: Tensor) -> Tensor:
+    """Kernels of units [U, n, ...] at other points [U, H, 2]; all units have the same points."""
+    return torch.einsum("hn,un...->uh...", weights(points[0], at[0]), values)
+
+
+def _constrained(kernels: Tensor) -> Tensor:
+    """Not negative and of unit sum. Lowered by a level, as a model's are, corrections would be worse (0.53, not 0.52)."""
+    light = kernels.clamp_min(0)
+    return light / light.sum(dim=(-2, -1), keepdim=True).clamp_min(1e-8)
+
+
+def _rows(lens: AsBuiltSplit, points: Tensor) -> Tensor:
+    """Which of the nominal lens' positions each of some points [M, 2] is.
+
+    Raises:
+        ValueError: one is none of them.
+    """
+    distance = (points[:, None] - lens.points).abs().amax(dim=-1)
+    if float(distance.amin(dim=1).max()) > 1e-4:
+        raise ValueError("the nominal set lacks positions at which units are judged")
+    return distance.argmin(dim=1)

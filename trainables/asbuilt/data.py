@@ -1,0 +1,145 @@
+"""Sets of manufactured lenses on a device.
+
+A set is a directory with `kernels.npy` [U P, C, K, K] float32, unit sum per channel, `points.npy` [U P, 3]: normalised x, y in
+[-1, 1] and the object's distance, and `units.npy` [U, V] float32, each unit's tolerances in standard deviations; all unit
+by unit. Of a held-out unit the first 25 positions are the grid on which it may be observed.
+
+Shape legend: U = units, P = positions of a unit, H = held-out positions of a unit, V = tolerances, C = channel, K = kernel
+side in pixels, R = components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.asbuilt.basis import ACROSS, MirrorBasis, Mirrors
+from trainables.asbuilt.shifts import Shifts
+
+GRID_SIDE = 5
+GRID = GRID_SIDE**2
+"""A held-out unit is observed at these positions, the first of each: rows of y, x along each, both rising."""
+OBSERVED: dict[int, tuple[int, ...]] = {
+    1: (12,),
+    4: (6, 8, 16, 18),
+    9: (0, 2, 4, 10, 12, 14, 20, 22, 24),
+    25: tuple(range(GRID)),
+}
+"""Number of observed PSFs -> which of the grid: the centre, the corners of the inner square, every other one, all."""
+SYMMETRIC = 0.15
+"""Largest mean relative L2 between the nominal lens' kernels and their mirror images of a symmetric design."""
+
+
+@dataclass(frozen=True)
+class AsBuiltSplit:
+    """One set: kernels [U, P, C, K, K], points [U, P, 2], and the units' tolerances [U, V]."""
+
+    kernels: Tensor
+    points: Tensor
+    units: Tensor
+
+    def __len__(self) -> int:
+        return len(self.kernels)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> AsBuiltSplit:
+        """By memory map: its pages are shared by all processes of the machine."""
+        directory = Path(directory)
+        units = torch.from_numpy(np.load(directory / "units.npy"))
+        # Copy-on-write: torch wants a writable array, and nothing here writes.
+        kernels = torch.from_numpy(np.load(directory / "kernels.npy", mmap_mode="c"))
+        points = torch.from_numpy(np.load(directory / "points.npy")[:, :2].astype(np.float32))
+        return cls(kernels.unflatten(0, (len(units), -1)), points.unflatten(0, (len(units), -1)), units)
+
+    @property
+    def held_out(self) -> AsBuiltSplit:
+        """The positions at which a unit is not observed."""
+        return AsBuiltSplit(self.kernels[:, GRID:], self.points[:, GRID:], self.units)
+
+
+def observed(split: AsBuiltSplit, count: int) -> AsBuiltSplit:
+    """Of held-out units, so many of the grid's positions: one of `OBSERVED`."""
+    chosen = list(OBSERVED[count])
+    return AsBuiltSplit(split.kernels[:, chosen], split.points[:, chosen], split.units)
+
+
+class AsBuiltTensors:
+    """What trials train on and are judged by.
+
+    Args:
+        device: of the scores; kernels of the train set stay on the CPU until a trial predicts pixels.
+    """
+
+    def __init__(
+        self, train: AsBuiltSplit, validation: AsBuiltSplit, nominal: AsBuiltSplit, device: torch.device
+    ) -> None:
+        self.device = device
+        self._train, self.validation = train, validation
+        self.points = train.points.to(device)
+        self.basis = MirrorBasis.fit(train.kernels.flatten(0, 1), square=is_square(nominal))
+        self.mirrors: Mirrors = self.basis.mirrors().to(device)
+
+    @classmethod
+    def load(cls, sets: Mapping[str, str], device: str | torch.device = "cpu") -> AsBuiltTensors:
+        """The prepared sets of a run."""
+        train, validation, nominal = (AsBuiltSplit.load(sets[name]) for name in ("train", "validation", "nominal"))
+        return cls(train, validation, nominal, torch.device(device))
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """U, P, C, K of the train set."""
+        units, positions, channels, side, _ = self._train.kernels.shape
+        return units, positions, channels, side
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """[U, P, R] of the train set."""
+        scores = self.basis.scores(self._train.kernels.flatten(0, 1))
+        return scores.view(*self.shape[:2], -1).to(self.device)
+
+    @cached_property
+    def kernels(self) -> Tensor:
+        """[U, P, C, K, K] of the train set."""
+        return self._train.kernels.to(self.device)
+
+    @cached_property
+    def shifts(self) -> Shifts:
+        """Of the components of the basis."""
+        return Shifts(*(one.to(self.device) for one in Shifts.of(self.basis, self.shape[2])))
+
+    def mirrored(self, scores: Tensor, images: Tensor) -> Tensor:
+        """Scores [B, n, R] of units as those of their mirror images, which `images` [B] names by number."""
+        count = scores.shape[-1]
+        if self.basis.partner is not None:
+            across = self.basis.partner[:count].to(scores.device)
+            exchanged = (images >= len(self.mirrors.turns) // 2)[:, None, None]
+            scores = torch.where(exchanged, scores[..., across], scores)
+        return scores * self.mirrors.signs[images, None, :count]
+
+    def mirrored_kernels(self, kernels: Tensor, images: Tensor) -> Tensor:
+        """The same of the kernels [B, n, C, K, K]."""
+        flips = images % 4
+        view = (-1, 1, 1, 1, 1)
+        kernels = torch.where((images >= 4).view(view), kernels.mT, kernels)
+        kernels = torch.where((flips % 2 == 1).view(view), kernels.flip(-1), kernels)
+        return torch.where((flips >= 2).view(view), kernels.flip(-2), kernels)
+
+
+def is_square(nominal: AsBuiltSplit) -> bool:
+    """Whether the nominal lens looks the same across the sensor's diagonal: a centred lens does on a square sensor.
+
+    Args:
+        nominal: U = 1; its first positions are the grid.
+    """
+    index = torch.arange(GRID).view(GRID_SIDE, GRID_SIDE)
+    assert torch.allclose(ACROSS, torch.tensor([[0.0, -1.0], [-1.0, 0.0]]))
+    turned = index.mT.flip(0, 1).flatten()  # of (-y, -x)
+    kernels = nominal.kernels[0, :GRID]
+    error, size = ((kernels[turned].mT - kernels).flatten(1), kernels.flatten(1))
+    return float((error.norm(dim=1) / size.norm(dim=1)).mean()) < SYMMETRIC

@@ -1,0 +1,80 @@
+"""The posterior of a unit's z given any number of its PSFs, in any order.
+
+Shape legend: B = units, n = observed kernels of a unit, R = components, E = encoded position, D = width, L = latent dimension.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainables.networks.gaussian import Gaussian, GaussianHead, at_least_float32
+from trainables.networks.mlp import MLP
+
+QUERIES = 8
+"""Learned questions of attention, each with its own weights over the observed kernels."""
+
+
+class Attention(nn.Module):
+    """Each of the learned queries takes its own weighted mean: [B, n, D] -> [B, D'] (Lee et al. 2019, Set Transformer).
+
+    A query's key is a linear map of it, so query and key together are one linear map of a kernel's features to a weight.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.each = -(-width // QUERIES)
+        self.dim = QUERIES * self.each
+        self.weigh = nn.Linear(width, QUERIES)
+        self.value = nn.Linear(width, self.dim)
+
+    def forward(self, features: Tensor, present: Tensor) -> Tensor:
+        logits = at_least_float32(self.weigh(features)).masked_fill(~present[..., None], -torch.inf)
+        values = at_least_float32(self.value(features)).unflatten(-1, (QUERIES, self.each))
+        pooled: Tensor = (logits.softmax(dim=1)[..., None] * values).sum(dim=1).flatten(1)
+        return pooled
+
+
+class Mean(nn.Module):
+    """The mean of those present: [B, n, D] -> [B, D]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dim = width
+
+    def forward(self, features: Tensor, present: Tensor) -> Tensor:
+        weights = present.to(torch.float32)
+        return torch.einsum("bn,bnd->bd", weights / weights.sum(dim=1, keepdim=True), at_least_float32(features))
+
+
+class SetEncoder(nn.Module):
+    """q(z given observed): an MLP of each kernel with its position, pooled, and an MLP of that and of how many there were."""
+
+    def __init__(
+        self,
+        components: int,
+        code: int,
+        hidden: int,
+        layers: int,
+        latent_dim: int,
+        pooling: Literal["mean", "attention"],
+    ) -> None:
+        super().__init__()
+        self.each = MLP((components, code), hidden, layers, hidden)
+        self.pooling: Mean | Attention = Mean(hidden) if pooling == "mean" else Attention(hidden)
+        self.together = MLP((self.pooling.dim, 2), hidden, 1, hidden)
+        self.head = GaussianHead(hidden, latent_dim)
+
+    def forward(self, scores: Tensor, code: Tensor, present: Tensor) -> Gaussian:
+        """mu and logvar [B, L].
+
+        Args:
+            scores, code: [B, n, R] and [B, n, E].
+            present: [B, n] bool, at least one of each unit: the others count for nothing.
+        """
+        pooled = self.pooling(self.each(torch.cat([scores, code], dim=-1)), present)
+        count = present.sum(dim=1, keepdim=True).to(pooled)
+        posterior: Gaussian = self.head(self.together(torch.cat([pooled, count.log(), 1 / count], dim=1)))
+        return posterior

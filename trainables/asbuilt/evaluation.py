@@ -1,0 +1,117 @@
+"""Errors of a model at held-out units of which 1, 4, 9 or 25 PSFs are observed; names as in trainables/asbuilt/system.py.
+
+Shape legend: U = units, H = held-out positions, C = channel, K = kernel side in pixels, L = latent dimension, S = samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from spaces.seeding import named_seed
+from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed
+from trainables.asbuilt.network import AsBuiltCVAE
+from trainables.networks.gaussian import gaussian_kl
+from trainables.psf.metrics import relative_l2, rms_radius
+
+GIVEN = 4
+"""PSFs of a unit that are observed where no other number is named."""
+CHUNK = 32
+"""Units decoded at once."""
+ACTIVE_VARIANCE = 0.01
+"""A latent dimension is active if its posterior mean varies by more over units (Burda et al. 2016, appendix C)."""
+COVERED, SAMPLES = 0.9, 64
+COVERED_UNITS, COVERED_POSITIONS = 64, 6
+"""Of those held out: more would take seconds of every report."""
+
+
+def name_of(count: int) -> str:
+    """The error with so many PSFs observed."""
+    return "rel_l2" if count == GIVEN else f"rel_l2_{count}"
+
+
+def unit_errors(predicted: Tensor, true: Tensor) -> Tensor:
+    """Mean over positions of ||K_hat - K|| / ||K||: [U, H, C, K, K] twice -> [U]."""
+    errors = relative_l2(predicted.flatten(0, 1), true.flatten(0, 1))
+    return errors.view(true.shape[:2]).mean(dim=1)
+
+
+@contextmanager
+def evaluating(model: AsBuiltCVAE) -> Iterator[None]:
+    """Without gradients, and without counting errors."""
+    was = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was)
+
+
+def model_errors(model: AsBuiltCVAE, split: AsBuiltSplit) -> dict[str, Tensor]:
+    """`rel_l2` of each unit [U] for each number of observed PSFs, by metric."""
+    device = model.mean.device
+    with evaluating(model):
+        return {
+            name_of(count): torch.cat(
+                [
+                    unit_errors(
+                        model.predict(*(one.to(device) for one in (seen.kernels, seen.points, away.points))),
+                        away.kernels.to(device),
+                    )
+                    for seen, away in _chunks(split, count)
+                ]
+            )
+            for count in OBSERVED
+        }
+
+
+def evaluate(model: AsBuiltCVAE, split: AsBuiltSplit) -> dict[str, float]:
+    """Every `val/` metric of a model. Nothing here depends on a weight of the loss."""
+    errors = model_errors(model, split)
+    device = model.mean.device
+    seen = observed(split, GIVEN)
+    with evaluating(model):
+        posterior = model.encode(seen.kernels.to(device), seen.points.to(device))
+        kl = gaussian_kl(posterior, model.prior).sum(dim=1).mean()
+    return {
+        **{f"val/{name}": float(values.mean()) for name, values in errors.items()},
+        "val/kl": float(kl),
+        "val/active_units": float((posterior.mu.var(dim=0, correction=0) > ACTIVE_VARIANCE).sum()),
+        "val/coverage": float(coverage(model, split).mean()),
+    }
+
+
+def coverage(model: AsBuiltCVAE, split: AsBuiltSplit) -> Tensor:
+    """Share of each unit's RMS radii inside the central 90 % of what the model draws, with 4 PSFs observed: [U].
+
+    A draw has its z of the posterior, and the decoder's residual error on top (`AsBuiltCVAE.sample`).
+    """
+    device = model.mean.device
+    generator = torch.Generator().manual_seed(named_seed(0, "coverage"))
+    shares = []
+    with evaluating(model):
+        for one in range(min(len(split), COVERED_UNITS)):
+            unit = AsBuiltSplit(*(part[one : one + 1] for part in (split.kernels, split.points, split.units)))
+            seen, away = observed(unit, GIVEN), unit.held_out
+            step = max(1, away.points.shape[1] // COVERED_POSITIONS)
+            true, points = away.kernels[0, ::step].to(device), away.points[:, ::step].to(device)
+            posterior = model.encode(seen.kernels.to(device), seen.points.to(device))
+            noise = torch.randn(SAMPLES, model.config.latent_dim, generator=generator)
+            drawn = model.sample(posterior.sample(noise.to(device)), points.expand(SAMPLES, -1, -1), generator)
+            radii = rms_radius(drawn.flatten(0, 1)).unflatten(0, drawn.shape[:2])  # [S, H, C]
+            tails = torch.tensor([(1 - COVERED) / 2, (1 + COVERED) / 2], device=device)
+            low, high = radii.quantile(tails, dim=0)
+            actual = rms_radius(true)
+            shares.append(((low <= actual) & (actual <= high)).float().mean())
+    return torch.stack(shares)
+
+
+def _chunks(split: AsBuiltSplit, count: int) -> Iterator[tuple[AsBuiltSplit, AsBuiltSplit]]:
+    """What is observed of some units, and what is held out."""
+    for start in range(0, len(split), CHUNK):
+        part = AsBuiltSplit(*(one[start : start + CHUNK] for one in (split.kernels, split.points, split.units)))
+        yield observed(part, count), part.held_out

@@ -1,0 +1,141 @@
+"""What the CVAE of manufactured lenses computes: batches, losses, errors.
+
+Shape legend: B = batch (units), P = positions of a unit, n = most observed kernels, T = targets, L = latent dimension, R =
+components, V = values of a kernel, C = channel, K = kernel side in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deeplens_workers.threads import one_thread
+from spaces.card import Card
+from spaces.study import Study
+from trainables.asbuilt.baselines import predict_baselines
+from trainables.asbuilt.basis import of_unit_norm
+from trainables.asbuilt.data import GRID, AsBuiltSplit, AsBuiltTensors, observed
+from trainables.asbuilt.evaluation import GIVEN, evaluate, model_errors
+from trainables.asbuilt.losses import Terms, asbuilt_loss
+from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
+from trainables.asbuilt.trial import AsBuiltTrial
+from trainables.learner import Judged, Learner
+from trainables.timing import fastest
+from trainables.training.losses import Ranks
+
+HELD_BACK = 4
+"""Positions of a unit that are always targets and never observed."""
+NEIGHBOUR = 0.1
+"""Distance of a target's neighbour along x and y, at the most."""
+TIMED_UNITS = 8
+
+
+class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltSplit]):
+    """The learner of `cvae_asbuilt`."""
+
+    def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> AsBuiltTensors:
+        return AsBuiltTensors.load(sets, device)
+
+    def build(self, trial: AsBuiltTrial, data: AsBuiltTensors) -> AsBuiltCVAE:
+        _, _, channels, side = data.shape
+        names = {one.name for one in fields(AsBuiltConfig)} & set(AsBuiltTrial.model_fields) - {"components"}
+        config = AsBuiltConfig(
+            channels=channels,
+            kernel_px=side,
+            components=data.basis.whole(trial.components),
+            learned_variance=trial.decoder_variance == "learned",
+            **trial.model_dump(include=names),
+        )
+        return AsBuiltCVAE(config, data.basis)
+
+    def rebuild(self, config: dict[str, Any]) -> AsBuiltCVAE:
+        return AsBuiltCVAE(AsBuiltConfig(**config))
+
+    def draw(self, trial: AsBuiltTrial, data: AsBuiltTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Units [B], mirror images [B], order of positions [B, P], numbers observed [B], noise of z [B, L], offsets [B, 2] in [0, 1),
+        and, if asked for, noise of what is observed [B, n, R] and its shifts [B, n, 2]."""
+        batch, device = trial.batch_size, data.device
+        units, positions, _, _ = data.shape
+        most = most_observed(positions)
+        drawn = [
+            torch.randint(units, (batch,), generator=generator, device=device),
+            torch.randint(len(data.mirrors.signs), (batch,), generator=generator, device=device),
+            torch.rand(batch, positions, generator=generator, device=device).argsort(dim=1),
+            torch.randint(1, most + 1, (batch,), generator=generator, device=device),
+            torch.randn(batch, trial.latent_dim, generator=generator, device=device),
+            torch.rand(batch, 2, generator=generator, device=device),
+        ]
+        if trial.observed_noise:
+            count = data.basis.whole(trial.components)
+            drawn.append(torch.randn(batch, most, count, generator=generator, device=device))
+        if trial.observed_shift_px:
+            drawn.append(torch.randn(batch, most, 2, generator=generator, device=device))
+        return tuple(drawn)
+
+    def inputs(self, trial: AsBuiltTrial, data: AsBuiltTensors, drawn: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        unit, mirror, order, count, noise, offset, *disturbed = drawn
+        most = most_observed(data.shape[1])
+        if not trial.mirrored:
+            mirror = torch.zeros_like(mirror)
+        components = data.basis.whole(trial.components)
+        turns = data.mirrors.turns[mirror]
+        points = torch.einsum("bij,bpj->bpi", turns, data.points[unit[:, None], order])
+        seen, wanted = slice(None, most), slice(-min(trial.targets, order.shape[1]), None)
+
+        def scores(part: slice) -> Tensor:
+            own = data.scores[unit[:, None], order[:, part]][..., :components]
+            return data.mirrored(own, mirror)
+
+        observed_scores = scores(seen)
+        if trial.observed_shift_px:
+            shift = disturbed[-1].flatten(0, 1) * trial.observed_shift_px
+            observed_scores = data.shifts.apply(observed_scores.flatten(0, 1), shift).view(observed_scores.shape)
+        if trial.observed_noise:
+            _, _, channels, side = data.shape
+            # White noise spreads over all pixels, of which components are few.
+            observed_scores = observed_scores + disturbed[0] * (trial.observed_noise / (channels * side**2) ** 0.5)
+        if trial.network == "basis":
+            targets = scores(wanted)
+        else:
+            kernels = data.mirrored_kernels(data.kernels[unit[:, None], order[:, wanted]], mirror)
+            targets = of_unit_norm(kernels.flatten(0, 1)).flatten(1).unflatten(0, kernels.shape[:2])
+        present = torch.arange(most, device=data.device) < count[:, None]
+        targets_at = points[:, wanted]
+        neighbours = None
+        if trial.smooth_weight:
+            neighbours = (targets_at[:, 0] + NEIGHBOUR * (2 * offset - 1)).clamp(-1, 1)
+        return observed_scores, points[:, seen], present, targets, targets_at, noise, neighbours
+
+    def loss(self, trial: AsBuiltTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
+        return asbuilt_loss(trial, terms, kl_weight, ranks)
+
+    def evaluate(self, network: AsBuiltCVAE, data: AsBuiltTensors) -> dict[str, float]:
+        return evaluate(network, data.validation)
+
+    def open_test(self, sets: Mapping[str, str]) -> AsBuiltSplit:
+        return AsBuiltSplit.load(sets["test"])
+
+    def judge(self, network: AsBuiltCVAE, test: AsBuiltSplit) -> Judged:
+        """A unit's time is that of all its held-out kernels, from 4 observed."""
+        errors = model_errors(network, test)
+        few = AsBuiltSplit(test.kernels[:TIMED_UNITS], test.points[:TIMED_UNITS], test.units[:TIMED_UNITS])
+        seen, away = observed(few, GIVEN), few.held_out.points
+        with one_thread(), torch.no_grad():
+            _, seconds = fastest(lambda: network.predict(seen.kernels, seen.points, away))
+        size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+        return Judged(errors, size, seconds / len(few))
+
+    def baselines(self, sets: Mapping[str, str], test: AsBuiltSplit, winner: AsBuiltCVAE) -> dict[str, Judged]:
+        return predict_baselines(AsBuiltSplit.load(sets["nominal"]), test)
+
+    def card(self, study: Study, source: str) -> Card:
+        raise NotImplementedError
+
+
+def most_observed(positions: int) -> int:
+    """Kernels of a training unit that may be observed at once."""
+    return max(1, min(GRID, positions - HELD_BACK))

@@ -1,0 +1,63 @@
+"""The loss of the CVAE of manufactured lenses.
+
+    loss = recon_scale * MSE + kl_weight * KL_free + smooth_weight * smoothness
+
+A sample is a unit: of T target kernels with E elements each, scores or pixels. Elements are in units in which their mean square
+about the mean kernel is one. recon_scale * MSE is, up to a constant, the negative log-likelihood of a Gaussian decoder of
+variance T E / (2 recon_scale); where that variance is learned, or the best for each batch, the likelihood takes its place.
+
+Shape legend: B = batch (units), L = latent dimension.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from trainables.asbuilt.trial import AsBuiltTrial
+from trainables.psf.losses import LEAST_VARIANCE, gaussian_nll
+from trainables.training.losses import Ranks, kl_loss
+
+
+class Terms(NamedTuple):
+    """What the network computes for a batch, before any weight or reduction."""
+
+    mse: Tensor
+    """[B] mean squared error of a unit's targets: relative L2 squared, over the variance of all kernels."""
+    kl: Tensor
+    """[B, L] nats, KL(q(z given observed) || p(z)) per dimension."""
+    smooth: Tensor
+    """[B] the same as `mse`, between predictions at neighbouring positions."""
+    elements: int
+    """T E."""
+    logvar: Tensor | None = None
+    """Scalar, log of the decoder's variance per element, if it is learned."""
+
+
+def asbuilt_loss(trial: AsBuiltTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
+    """The minimised sum, `loss`, and its unweighted terms by name; scalars with gradient.
+
+    Args:
+        terms: this rank's part of a batch of `trial.batch_size` units.
+    """
+    elements = terms.elements
+    mse = ranks.mean(terms.mse, trial.batch_size)
+    smooth = ranks.mean(terms.smooth, trial.batch_size)
+    penalty, values = kl_loss(trial, terms.kl, kl_weight, ranks)
+    if trial.decoder_variance == "fixed":
+        reconstruction, variance = trial.recon_scale * mse, mse.new_full((), elements / (2 * trial.recon_scale))
+    elif trial.decoder_variance == "learned":
+        assert terms.logvar is not None
+        reconstruction, variance = gaussian_nll(mse, terms.logvar, elements), terms.logvar.exp()
+    else:
+        variance = ranks.whole(mse).clamp_min(LEAST_VARIANCE)
+        reconstruction = gaussian_nll(variance, variance.log(), elements)
+    return {
+        "loss": reconstruction + penalty + trial.smooth_weight * smooth,
+        "mse": mse,
+        **values,
+        "smooth": smooth,
+        "decoder_variance": variance,
+        "effective_beta": values["effective_beta"] * variance,
+    }

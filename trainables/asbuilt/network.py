@@ -1,0 +1,216 @@
+"""The conditional VAE of manufactured lenses: q(z given some PSFs of a unit), p(z), and a decoder K_hat(z, x, y).
+
+In one's own code, with a few PSFs of a lens measured at known positions:
+
+    from results import load_model
+    model = load_model("results/runs/NAME/model")
+    kernels = model.predict(measured, at, points)  # [1, n, C, K, K], [1, n, 2], [1, M, 2] -> [1, M, C, K, K]
+
+Its networks see scores of principal components (trainables/asbuilt/basis.py), of kernels of unit norm.
+
+Shape legend: B = units, n = observed kernels of a unit, M = positions, T = targets, S = samples of z, C = channel, K = kernel side
+in pixels, R = components, V = values of a kernel (R, or C K K), L = latent dimension, E = encoded position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from trainables.asbuilt.basis import MirrorBasis, of_unit_norm
+from trainables.asbuilt.encoder import SetEncoder
+from trainables.asbuilt.losses import Terms
+from trainables.asbuilt.simplex import nearest_kernels
+from trainables.learner import Network
+from trainables.networks.gaussian import Gaussian, at_least_float32, gaussian_kl
+from trainables.networks.mlp import MLP, FourierEncoding, LearnedVariance, constrain
+
+RESIDUAL_MOMENTUM = 0.01
+
+
+@dataclass(frozen=True)
+class AsBuiltConfig:
+    """Everything needed to build the network again; what `config.json` of an export holds."""
+
+    channels: int
+    kernel_px: int
+    components: int
+    latent_dim: int
+    hidden_dim: int
+    num_layers: int
+    encoder_layers: int
+    fourier_bands: int
+    network: Literal["basis", "mlp"] = "basis"
+    pooling: Literal["mean", "attention"] = "mean"
+    prior: Literal["standard", "learned"] = "standard"
+    learned_variance: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Values of a kernel that the decoder predicts, V."""
+        return self.components if self.network == "basis" else self.channels * self.kernel_px**2
+
+
+class AsBuiltCVAE(Network):
+    """Encoder of sets, prior and decoder.
+
+    Args:
+        basis: its components are zero without, until weights are loaded.
+    """
+
+    mean: Tensor
+    components: Tensor
+    spread: Tensor
+    variance: Tensor
+    residual: Tensor
+    """[V] mean squared error of each predicted value of training kernels, in units of their norm."""
+
+    def __init__(self, config: AsBuiltConfig, basis: MirrorBasis | None = None) -> None:
+        super().__init__()
+        self.config = config
+        latent, hidden = config.latent_dim, config.hidden_dim
+        self.encoding = FourierEncoding(2, config.fourier_bands)
+        code = self.encoding.dim
+        self.encoder = SetEncoder(config.components, code, hidden, config.encoder_layers, latent, config.pooling)
+        self.decoder = MLP((latent, code, latent * code), hidden, config.num_layers, config.elements)
+        if config.prior == "learned":
+            self.prior_mu, self.prior_logvar = (nn.Parameter(torch.zeros(latent)) for _ in range(2))
+        if config.learned_variance:
+            self.decoder_logvar = LearnedVariance()
+        self._keep(basis)
+
+    def _keep(self, basis: MirrorBasis | None) -> None:
+        config = self.config
+        count, pixels = config.components, config.channels * config.kernel_px**2
+        if basis is None:
+            half, whole = torch.zeros(1, dtype=torch.float16), torch.ones(1)
+            mean, components, spread, variance = (
+                half.expand(pixels),
+                half.expand(count, pixels),
+                whole.expand(count),
+                1.0,
+            )
+        else:
+            mean, components = basis.mean, basis.components[:count]
+            spread, variance = basis.spread[:count], basis.variance
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("components", components.clone())
+        self.register_buffer("spread", spread.clone())
+        self.register_buffer("variance", torch.tensor(variance))
+        self.register_buffer("residual", torch.full((config.elements,), variance / config.elements))
+
+    @property
+    def config_dict(self) -> dict[str, Any]:
+        return asdict(self.config)
+
+    # In one's own code.
+
+    def encode(self, kernels: Tensor, points: Tensor) -> Gaussian:
+        """Posterior of each unit, mu and logvar [B, L], of kernels [B, n, C, K, K] observed at points [B, n, 2]."""
+        scores = self.scores(kernels.flatten(0, 1)).unflatten(0, kernels.shape[:2])
+        return self.posterior(scores, points, torch.ones_like(points[..., 0], dtype=torch.bool))
+
+    def decode(self, z: Tensor, points: Tensor) -> Tensor:
+        """Kernels [B, M, C, K, K] of latents [B, L] at points [B, M, 2], unit sum per channel."""
+        return self.kernels(self.values(z, points))
+
+    def predict(self, observed: Tensor, at: Tensor, points: Tensor) -> Tensor:
+        """decode(mu): kernels [B, M, C, K, K] at points [B, M, 2] of units of which kernels [B, n, C, K, K] are known.
+
+        Args:
+            observed, at: those kernels and their points [B, n, 2].
+        """
+        return self.decode(self.encode(observed, at).mu, points)
+
+    def sample(self, z: Tensor, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """decode, with what the decoder is known not to explain added as noise: [B, L], [B, M, 2] -> [B, M, C, K, K]."""
+        values = self.values(z, points)
+        noise = torch.randn(values.shape, generator=generator).to(values)  # the same on every device
+        return self.kernels(values + self.residual.sqrt() * noise)
+
+    # What they are made of.
+
+    @property
+    def prior(self) -> Gaussian:
+        """p(z), mu and logvar [1, L]."""
+        if self.config.prior == "learned":
+            return Gaussian(self.prior_mu[None], self.prior_logvar[None])
+        zeros = self.mean.new_zeros(1, self.config.latent_dim, dtype=torch.float32)
+        return Gaussian(zeros, zeros)
+
+    def scores(self, kernels: Tensor) -> Tensor:
+        """[N, C, K, K] -> [N, R], in units of the kernels' norms."""
+        return (of_unit_norm(kernels).flatten(1) - self.mean.to(kernels)) @ self.components.to(kernels).mT
+
+    def posterior(self, scores: Tensor, points: Tensor, present: Tensor) -> Gaussian:
+        """q(z given observed): scores [B, n, R], points [B, n, 2], of which `present` [B, n] count -> mu, logvar [B, L]."""
+        posterior: Gaussian = self.encoder(scores / self.spread[0], self.encoding(points), present)
+        return posterior
+
+    def values(self, z: Tensor, points: Tensor) -> Tensor:
+        """What the decoder says of kernels at points [B, M, 2]: scores [B, M, R], or pixels [B, M, C K K] of unit norm."""
+        code = self.encoding(points)
+        wide = z[:, None].expand(*code.shape[:2], -1)
+        # A tolerance's effect is at first its size times a function of the position.
+        products = (wide[..., None] * code[..., None, :]).flatten(2)
+        raw = at_least_float32(self.decoder(torch.cat([wide, code, products], dim=-1)))
+        if self.config.network == "basis":
+            scores: Tensor = raw * self.spread[0]
+            return scores
+        pixels = constrain(raw.view(-1, *self._shape))
+        return of_unit_norm(pixels).view(raw.shape)
+
+    def kernels(self, values: Tensor) -> Tensor:
+        """[B, M, V] -> [B, M, C, K, K], not negative, unit sum per channel."""
+        if self.config.network == "basis":
+            values = self.mean.to(values) + values @ self.components.to(values)
+        return nearest_kernels(values.unflatten(2, self._shape))
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return self.config.channels, self.config.kernel_px, self.config.kernel_px
+
+    def forward(
+        self,
+        scores: Tensor,
+        points: Tensor,
+        present: Tensor,
+        targets: Tensor,
+        targets_at: Tensor,
+        noise: Tensor,
+        neighbours: Tensor | None = None,
+    ) -> Terms:
+        """The loss's terms for a batch, unreduced.
+
+        Args:
+            scores, points, present: as `posterior` takes them.
+            targets, targets_at: what shall be predicted [B, T, V], as `values` gives it, and where [B, T, 2].
+            noise: [B, L] standard normal, for the posterior's sample.
+            neighbours: [B, 2] positions near each unit's first target, for the smoothness term; None: there is none.
+        """
+        posterior = self.posterior(scores, points, present)
+        z = posterior.sample(noise)
+        wanted = targets.shape[1]
+        at = targets_at if neighbours is None else torch.cat([targets_at, neighbours[:, None]], dim=1)
+        values = self.values(z, at)
+        error = (values[:, :wanted] - targets).square()
+        if self.training:
+            self._observe(error.detach())
+        mse = error.sum(dim=-1).mean(dim=1) / self.variance
+        smooth = mse.new_zeros(mse.shape)
+        if neighbours is not None:
+            smooth = (values[:, 0] - values[:, wanted]).square().sum(dim=-1) / self.variance
+        logvar = self.decoder_logvar() if self.config.learned_variance else None
+        return Terms(mse, gaussian_kl(posterior, self.prior), smooth, wanted * self.config.elements, logvar)
+
+    @torch.no_grad()
+    def _observe(self, error: Tensor) -> None:
+        """A batch's squared errors [B, T, V], whose moving average over all ranks is `residual`."""
+        total = torch.cat([error.sum(dim=(0, 1)), error.new_tensor([error.shape[0] * error.shape[1]])])
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(total)
+        self.residual.lerp_(total[:-1] / total[-1], RESIDUAL_MOMENTUM)
