@@ -26,6 +26,7 @@ from deeplens_workers.raytrace import RAY_BLOCK, Pupils, RayTracer
 from deeplens_workers.sampling import PupilSamples, scramble
 from deeplens_workers.splat import MOMENTS, splat_hits, splat_map
 from deeplens_workers.threads import one_thread
+from deeplens_workers.tolerances import Tolerances
 from deeplens_workers.units import Manufacture
 
 Array = NDArray[np.float64]
@@ -111,8 +112,7 @@ class KernelRenderer:
         Raises:
             ValueError: also, no light reaches a unit's sensor, or the lens is not one that units are made of.
         """
-        assert self._lens is not None
-        made = Manufacture(self._lens, units.tolerances)
+        made = self.manufacture(units.tolerances)
         rendered = Kernels.empty(len(points), len(tracing.channels), tracing.kernel_px)
         try:
             for values, indices in zip(units.values, np.split(np.arange(len(points)), len(units.values)), strict=True):
@@ -121,6 +121,15 @@ class KernelRenderer:
         finally:
             self.tracer.build(None)
         return rendered
+
+    def manufacture(self, tolerances: Tolerances) -> Manufacture:
+        """What makes units of the lens.
+
+        Raises:
+            ValueError: see `Manufacture`.
+        """
+        assert self._lens is not None
+        return Manufacture(self._lens, tolerances)
 
     def _block(self, places: Array, tracing: Tracing) -> Kernels:
         rendered = Kernels.empty(len(places), len(tracing.channels), tracing.kernel_px)
