@@ -72,7 +72,7 @@ def predict_baselines(lens: AsBuiltSplit, test: AsBuiltSplit) -> dict[str, Judge
 
 def _judged(predict: Predict, lens: AsBuiltSplit, test: AsBuiltSplit) -> Judged:
     errors = {name_of(count): _errors(predict, lens, test, count) for count in OBSERVED}
-    few = AsBuiltSplit(test.kernels[:1], test.points[:1], test.units[:1])
+    few = test.some(slice(1))
     _, seconds = fastest(lambda: predict(observed(few, 4), few.held_out.points, lens))
     return Judged(errors, lens.kernels.numel() * lens.kernels.element_size(), seconds, data="nominal")
 
@@ -80,7 +80,7 @@ def _judged(predict: Predict, lens: AsBuiltSplit, test: AsBuiltSplit) -> Judged:
 def _errors(predict: Predict, lens: AsBuiltSplit, test: AsBuiltSplit, count: int) -> Tensor:
     parts = []
     for start in range(0, len(test), CHUNK):
-        part = AsBuiltSplit(*(one[start : start + CHUNK] for one in (test.kernels, test.points, test.units)))
+        part = test.some(slice(start, start + CHUNK))
         away = part.held_out
         parts.append(unit_errors(predict(observed(part, count), away.points, lens), away.kernels))
     return torch.cat(parts)

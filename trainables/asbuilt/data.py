@@ -58,6 +58,15 @@ class AsBuiltSplit:
         return cls(kernels.unflatten(0, (len(units), -1)), points.unflatten(0, (len(units), -1)), units)
 
     @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Each with a first dimension of units."""
+        return self.kernels, self.points, self.units
+
+    def some(self, units: slice) -> AsBuiltSplit:
+        """Of these units alone."""
+        return AsBuiltSplit(*(one[units] for one in self.parts))
+
+    @property
     def held_out(self) -> AsBuiltSplit:
         """The positions at which a unit is not observed."""
         return AsBuiltSplit(self.kernels[:, GRID:], self.points[:, GRID:], self.units)
@@ -96,6 +105,11 @@ class AsBuiltTensors:
         """U, P, C, K of the train set."""
         units, positions, channels, side, _ = self._train.kernels.shape
         return units, positions, channels, side
+
+    @property
+    def tolerances(self) -> Tensor:
+        """[U, V] of the train set, which no model is given."""
+        return self._train.units
 
     @cached_property
     def scores(self) -> Tensor:

@@ -95,7 +95,7 @@ def coverage(model: AsBuiltCVAE, split: AsBuiltSplit) -> Tensor:
     shares = []
     with evaluating(model):
         for one in range(min(len(split), COVERED_UNITS)):
-            unit = AsBuiltSplit(*(part[one : one + 1] for part in (split.kernels, split.points, split.units)))
+            unit = split.some(slice(one, one + 1))
             seen, away = observed(unit, GIVEN), unit.held_out
             step = max(1, away.points.shape[1] // COVERED_POSITIONS)
             true, points = away.kernels[0, ::step].to(device), away.points[:, ::step].to(device)
@@ -113,5 +113,5 @@ def coverage(model: AsBuiltCVAE, split: AsBuiltSplit) -> Tensor:
 def _chunks(split: AsBuiltSplit, count: int) -> Iterator[tuple[AsBuiltSplit, AsBuiltSplit]]:
     """What is observed of some units, and what is held out."""
     for start in range(0, len(split), CHUNK):
-        part = AsBuiltSplit(*(one[start : start + CHUNK] for one in (split.kernels, split.points, split.units)))
+        part = split.some(slice(start, start + CHUNK))
         yield observed(part, count), part.held_out

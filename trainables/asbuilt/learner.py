@@ -122,7 +122,7 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltS
     def judge(self, network: AsBuiltCVAE, test: AsBuiltSplit) -> Judged:
         """A unit's time is that of all its held-out kernels, from 4 observed."""
         errors = model_errors(network, test)
-        few = AsBuiltSplit(test.kernels[:TIMED_UNITS], test.points[:TIMED_UNITS], test.units[:TIMED_UNITS])
+        few = test.some(slice(TIMED_UNITS))
         seen, away = observed(few, GIVEN), few.held_out.points
         with one_thread(), torch.no_grad():
             _, seconds = fastest(lambda: network.predict(seen.kernels, seen.points, away))

@@ -50,4 +50,5 @@ def _derivative(kernels: Tensor, along: int, down: int) -> Tensor:
     """What a shift to the right (`along`) and down adds to kernels [N, C, K, K], that many times."""
     frequencies = -2j * math.pi * torch.fft.fftfreq(kernels.shape[-1])
     spectrum = torch.fft.fft2(kernels) * frequencies**along * frequencies[:, None] ** down
-    return torch.fft.ifft2(spectrum).real
+    derivative: Tensor = torch.fft.ifft2(spectrum).real
+    return derivative

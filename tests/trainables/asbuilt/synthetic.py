@@ -29,7 +29,8 @@ def kernels_of(unit: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: f
         blob = np.exp(-0.5 * (radial / (width * (1 + 0.5 * radius[:, None, None]))) ** 2 - 0.5 * (across / width) ** 2)
         kernels.append(blob * (1 + 0.5 * np.tanh(radial) * radius[:, None, None]))
     made = np.stack(kernels, axis=1)
-    return (made / made.sum(axis=(-2, -1), keepdims=True)).astype(np.float32)
+    made /= made.sum(axis=(-2, -1), keepdims=True)
+    return made.astype(np.float32)
 
 
 def write(directory: Path, units: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: float = 1.0) -> str:

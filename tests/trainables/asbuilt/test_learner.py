@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
 
+from spaces.trial import Trial
+from trainables.asbuilt.baselines import predict_baselines
 from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed
 from trainables.asbuilt.evaluation import coverage, unit_errors
 from trainables.asbuilt.learner import AsBuiltLearner, most_observed
+from trainables.asbuilt.network import AsBuiltCVAE
+from trainables.asbuilt.oracle import MirroredTolerances, oracle
 from trainables.asbuilt.system import SYSTEM
 from trainables.asbuilt.trial import AsBuiltTrial
+from trainables.exports import export, load_model
 from trainables.training.losses import Ranks
 from trainables.training.state import TrainingState
 from trainables.training.step import Step
@@ -114,7 +120,7 @@ def test_baselines_are_declared_and_exact_where_they_must_be(data, square):
     lens = AsBuiltSplit.load(square["nominal"])
     rows = [*range(25), *range(25, 31)]
     itself = AsBuiltSplit(lens.kernels[:, rows], lens.points[:, rows], lens.units)
-    found = LEARNER.baselines(square, itself, None)
+    found = predict_baselines(AsBuiltSplit.load(square["nominal"]), itself)
     assert set(found) <= {one.name for one in SYSTEM.baselines}
     for name in ("nominal", "corrected"):
         assert float(found[name].errors["rel_l2"].max()) < 1e-5
@@ -128,3 +134,61 @@ def test_coverage_is_complete_of_a_decoder_that_knows_nothing(data):
     assert float(shares.min()) >= 0
     assert float(shares.max()) <= 1
     assert float(unit_errors(data.validation.kernels, data.validation.kernels).max()) == 0
+
+
+def test_tolerances_tell_more_than_kernels(data):
+    """The synthetic units are mirrored as their displacement is; their third number stays."""
+    turns = data.mirrors.turns
+    signs = torch.cat([turns.sum(dim=2), torch.ones(8, 1)], dim=1)
+    order = torch.cat([turns.abs().argmax(dim=2), torch.full((8, 1), 2)], dim=1)
+    like = LEARNER.build(AsBuiltTrial(**SMALL), data)
+    errors = [
+        float(oracle(data, data.validation, like, 150, mirrored=one).errors["rel_l2"].mean())
+        for one in (MirroredTolerances(order, signs), None)
+    ]
+    assert errors[0] < errors[1]
+
+
+def test_an_export_names_its_system_and_predicts_the_same(data, tmp_path):
+    model, _ = trained(data, 3, pooling="attention")
+    export(model, SYSTEM.name, tmp_path)
+    again = load_model(tmp_path)
+    assert isinstance(again, AsBuiltCVAE)
+    seen, away = observed(data.validation, 4), data.validation.held_out.points
+    with torch.no_grad():
+        assert torch.equal(
+            again.predict(seen.kernels, seen.points, away), model.eval().predict(seen.kernels, seen.points, away)
+        )
+
+
+KNOBS: dict[str, Any] = {
+    "recon_scale": 10.0,
+    "decoder_variance": "learned",
+    "smooth_weight": 1.0,
+    "targets": 4,
+    "mirrored": False,
+    "observed_noise": 0.5,
+    "observed_shift_px": 0.5,
+    "network": "mlp",
+    "components": 24,
+    "pooling": "attention",
+    "prior": "learned",
+    "latent_dim": 3,
+    "hidden_dim": 32,
+    "num_layers": 1,
+    "encoder_layers": 1,
+    "fourier_bands": 1,
+}
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_every_hyperparameter_of_its_own_changes_the_model(data, name):
+    seen, away = observed(data.validation, 4), data.validation.held_out.points
+    models = [trained(data, 3, **changed)[0].eval() for changed in ({}, {name: KNOBS[name]})]
+    with torch.no_grad():
+        before, after = (one.predict(seen.kernels, seen.points, away) for one in models)
+    assert not torch.equal(before, after)
+
+
+def test_all_of_them_are_tried():
+    assert set(KNOBS) == set(AsBuiltTrial.model_fields) - set(Trial.model_fields)

@@ -1,0 +1,101 @@
+"""A bound on what can be known of a unit: the same decoder, given its true tolerances in place of z.
+
+Nobody has these of a manufactured lens. What is left of the error is the decoder's, and what the CVAE's error has above it is what
+a few PSFs do not tell.
+
+Shape legend: U = units, V = tolerances, G = mirror images, B = batch, T = targets.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, AsBuiltTensors
+from trainables.asbuilt.evaluation import name_of, unit_errors
+from trainables.asbuilt.network import AsBuiltCVAE
+from trainables.learner import Judged
+from trainables.timing import fastest
+from trainables.training.schedules import learning_rate_factor
+from trainables.training.state import BETAS
+
+BATCH, TARGETS, RATE, WARMUP = 64, 16, 2e-3, 0.1
+"""As the recommended trial has them."""
+CHUNK = 32
+SEED = 0
+
+
+class MirroredTolerances(NamedTuple):
+    """Tolerance v of a unit's mirror image g is `signs[g, v]` times the unit's tolerance `order[g, v]`: as `basis.Mirrors`."""
+
+    order: Tensor
+    """[G, V] int64."""
+    signs: Tensor
+    """[G, V]."""
+
+
+def oracle(
+    data: AsBuiltTensors,
+    test: AsBuiltSplit,
+    like: AsBuiltCVAE,
+    steps: int,
+    seconds: float = float("inf"),
+    mirrored: MirroredTolerances | None = None,
+) -> Judged:
+    """Trained now, on the CPU, and judged at held-out units.
+
+    Args:
+        like: whose decoder it has, of principal components.
+        steps, seconds: of training, whichever ends first; the learning rate follows the steps.
+        mirrored: how tolerances are mirrored; without it no unit is, of which a decoder learns less.
+    """
+    began = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        model = AsBuiltCVAE(replace(like.config, latent_dim=data.tolerances.shape[1], network="basis"), data.basis)
+    generator = torch.Generator().manual_seed(SEED)
+    optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=RATE, betas=BETAS, weight_decay=0.0)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * learning_rate_factor("one_cycle", step / steps, WARMUP, 1)
+        optimizer.zero_grad(set_to_none=True)
+        _loss(model, data, mirrored, generator).backward()
+        torch.nn.utils.clip_grad_norm_(model.decoder.parameters(), 1.0)
+        optimizer.step()
+        if time.perf_counter() - began > seconds:
+            break
+    trained = time.perf_counter() - began
+    model.eval()
+    away = test.held_out
+    with torch.no_grad():
+        errors = torch.cat(
+            [
+                unit_errors(model.decode(units, points), kernels)
+                for kernels, points, units in zip(*(one.split(CHUNK) for one in away.parts), strict=True)
+            ]
+        )
+        _, time_each = fastest(lambda: model.decode(away.units[:1], away.points[:1]))
+    size = sum(one.numel() * one.element_size() for one in model.decoder.state_dict().values())
+    return Judged({name_of(count): errors for count in OBSERVED}, size, time_each, training=trained)
+
+
+def _loss(
+    model: AsBuiltCVAE, data: AsBuiltTensors, mirrored: MirroredTolerances | None, generator: torch.Generator
+) -> Tensor:
+    units, positions, _, _ = data.shape
+    unit = torch.randint(units, (BATCH,), generator=generator)
+    images = torch.randint(len(data.mirrors.turns), (BATCH,), generator=generator)
+    at = torch.rand(BATCH, positions, generator=generator).argsort(dim=1)[:, :TARGETS]
+    tolerances = data.tolerances[unit]
+    if mirrored is None:
+        images = torch.zeros_like(images)
+    else:
+        tolerances = tolerances.gather(1, mirrored.order[images]) * mirrored.signs[images]
+    points = torch.einsum("bij,bpj->bpi", data.mirrors.turns[images], data.points[unit[:, None], at])
+    wanted = data.mirrored(data.scores[unit[:, None], at][..., : model.config.components], images)
+    error = model.values(tolerances, points) - wanted
+    return error.square().sum(dim=-1).mean() / model.variance
