@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
@@ -16,7 +18,6 @@ from deeplens_workers.units import Manufacture
 from spaces.errors import SpaceError
 from spaces.seeding import named_seed
 from spaces.system import Source
-
 
 EFFECT = 0.5
 """Standard deviations by which each tolerance alone is off, to either side, in the set of their effects."""
@@ -94,16 +95,15 @@ def _power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
+def tracings(data: AsBuiltData) -> tuple[Tracing, Tracing]:
+    """How kernels are made of rays: those to train on, and held-out ones."""
+    training = Tracing(data.channels(), data.trace_px, data.kernel_px, data.rays, PUPIL_SEED)
+    return training, replace(training, rays=data.held_out_rays)
+
+
 def requests(data: AsBuiltData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
     """What to render for each set."""
-    held_out = Tracing(
-        channels=data.channels(),
-        trace_px=data.trace_px,
-        kernel_px=data.kernel_px,
-        rays=data.held_out_rays,
-        seed=PUPIL_SEED,
-    )
-    training = Tracing(**{**vars(held_out), "rays": data.rays})
+    training, held_out = tracings(data)
     observed = observed_points(data)
     judged = {name: held_out_points(data, seed, name) for name in ("validation", "test")}
     rng = np.random.default_rng(named_seed(seed, "positions", "train"))

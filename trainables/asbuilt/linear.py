@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainables.asbuilt.data import AsBuiltSplit, observed
+from trainables.asbuilt.data import AsBuiltSplit, observed, rows
 from trainables.asbuilt.evaluation import unit_errors
 from trainables.asbuilt.simplex import nearest_kernels
 
@@ -43,7 +43,7 @@ class LinearEffects:
 
     def predict(self, seen: AsBuiltSplit, at: Tensor, weight: float) -> Tensor:
         """Kernels [U, H, C, K, K] of units observed at the same positions, at points [U, H, 2] likewise."""
-        here, there = self.rows(seen.points[0]), self.rows(at[0])
+        here, there = rows(self.points, seen.points[0]), rows(self.points, at[0])
         design = self.effects[:, here].flatten(1).double()  # [V, n F]
         gram = design @ design.T
         size = gram.diagonal().mean()
@@ -58,14 +58,3 @@ class LinearEffects:
         seen, away = observed(validation, count), validation.held_out
         errors = [unit_errors(self.predict(seen, away.points, float(w)), away.kernels).mean() for w in WEIGHTS]
         return float(WEIGHTS[int(torch.stack(errors).argmin())])
-
-    def rows(self, points: Tensor) -> Tensor:
-        """Which of the known positions each of some points [M, 2] is.
-
-        Raises:
-            ValueError: one is none of them.
-        """
-        distance = (points[:, None] - self.points).abs().amax(dim=-1)
-        if float(distance.amin(dim=1).max()) > 1e-4:
-            raise ValueError("the nominal set lacks positions at which units are judged")
-        return distance.argmin(dim=1)

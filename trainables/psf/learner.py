@@ -139,7 +139,7 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
         }
 
     def alternatives(
-        self, sets: Mapping[str, str], test: PsfSplit, study: Study, source: Source, seconds: float
+        self, sets: Mapping[str, str], test: PsfSplit, study: Study, source: Source, winner: CVAE, seconds: float
     ) -> dict[str, Judged]:
         """Our renderer called directly, with as many rays as kernels to train on have, and DeepLens' own network."""
         from deeplens_workers.alternatives import answers
