@@ -35,6 +35,11 @@ class AsBuiltData(LensData):
     def _check(self) -> Self:
         if (count := sum(self.kernels().values())) > MOST_KERNELS:
             raise ValueError(f"a data set has at most {MOST_KERNELS:,} positions, but these are {count:,}")
+        if len(self.depths_mm) > 1 or len(self.focus_mm) > 1:
+            raise ValueError(
+                "units are seen at one object depth and one focus, "
+                f"but got (depths_mm={list(self.depths_mm)}, focus_mm={list(self.focus_mm)})"
+            )
         if not self.recenter:
             raise ValueError("units need `recenter: true`: nobody who measures a unit knows its ideal image points")
         return self

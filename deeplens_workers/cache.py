@@ -82,7 +82,7 @@ def _parameters(request: RenderRequest) -> dict[str, Any]:
 def _made(units: Units) -> dict[str, Any]:
     values = np.ascontiguousarray(units.values, dtype=np.float64)
     return {
-        "tolerances": units.tolerances.model_dump(mode="json"),
+        "tolerances": units.tolerances.resolved(),
         "count": len(values),
         "values_sha256": hashlib.sha256(values.tobytes()).hexdigest(),
         "focus_mm": units.focus_mm,

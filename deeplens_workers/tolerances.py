@@ -19,20 +19,20 @@ GRADES: dict[str, dict[str, float]] = {
         "decentre_um": 50,
         "tilt_arcmin": 5,
         "space_um": 50,
-        "thickness_um": 75,
+        "thickness_um": 100,
         "radius_percent": 0.25,
         "index": 5e-4,
         "abbe_percent": 0.4,
-        "sensor_focus_um": 25,
+        "sensor_focus_um": 30,
         "sensor_tilt_arcmin": 5,
     },
     "precision": {
         "decentre_um": 20,
         "tilt_arcmin": 2,
         "space_um": 15,
-        "thickness_um": 15,
-        "radius_percent": 0.1,
-        "index": 3e-4,
+        "thickness_um": 25,
+        "radius_percent": 0.05,
+        "index": 2.5e-4,
         "abbe_percent": 0.25,
         "sensor_focus_um": 12,
         "sensor_tilt_arcmin": 2.5,
@@ -42,7 +42,7 @@ GRADES: dict[str, dict[str, float]] = {
         "tilt_arcmin": 0.5,
         "space_um": 5,
         "thickness_um": 5,
-        "radius_percent": 0.02,
+        "radius_percent": 0.005,
         "index": 1e-4,
         "abbe_percent": 0.1,
         "sensor_focus_um": 5,
@@ -101,6 +101,15 @@ class Tolerances(Frozen):
     elements: dict[int, ElementTolerances] = Field({}, description="by element, counted from 1")
     surfaces: dict[int, SurfaceTolerances] = Field({}, description="by surface, counted from 1, the stop too")
 
+    def figure(self, name: str) -> float:
+        """A standard deviation, given or of the grade."""
+        given = getattr(self, name)
+        return float(GRADES[self.grade][name] if given is None else given)
+
+    def resolved(self) -> dict[str, Any]:
+        """The section as plain values, with the figures of its grade in place."""
+        return self.model_dump(mode="json") | {name: self.figure(name) for name in GRADES[self.grade]}
+
 
 class Deviation(NamedTuple):
     """One number in which a unit differs from the design: of which part, counted from 1, and its standard deviation."""
@@ -151,8 +160,8 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
     def add(key: str, part: str, number: int, *names: str) -> None:
         given: dict[str, dict[int, Any]] = {ELEMENT: dict(tolerances.elements), SURFACE: dict(tolerances.surfaces)}
         override = given.get(part, {}).get(number)
-        choices = (getattr(override, key, None), getattr(tolerances, key), GRADES[tolerances.grade][key])
-        sigma = next(value for value in choices if value is not None)
+        own = getattr(override, key, None)
+        sigma = tolerances.figure(key) if own is None else own
         found.extend(Deviation(name, part, number, float(sigma)) for name in names if sigma)
 
     for number in range(1, len(parts) + 1):
