@@ -181,6 +181,8 @@ class RayTracer:
         Raises:
             ValueError: no light reaches its sensor.
         """
+        if unit is None and self._unit is None:
+            return
         self.focus_mm = math.nan
         lenses = zip((self._lens, self._exact, self._beyond), self._design, (1, 1, BEYOND), strict=True)
         if unit is None:

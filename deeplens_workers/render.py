@@ -93,6 +93,11 @@ class KernelRenderer:
             ValueError: no light of a point reaches its kernel's window, DeepLens cannot focus so, or kernels that are to be
                 turned are of a lens that is not centred.
         """
+        self.tracer.build(None)
+        return self._render(points, tracing)
+
+    def _render(self, points: NDArray[np.floating], tracing: Tracing) -> Kernels:
+        """Of the lens that the tracer has: the design, or a unit."""
         if tracing.pooling == "smooth" and not self.tracer.symmetric:
             raise ValueError("this lens is not centred, so its kernels cannot be turned (data.frame: meridional)")
         places = np.asarray(points[:, :3].astype(np.float64))
@@ -114,12 +119,9 @@ class KernelRenderer:
         """
         made = self.manufacture(units.tolerances)
         rendered = Kernels.empty(len(points), len(tracing.channels), tracing.kernel_px)
-        try:
-            for values, indices in zip(units.values, np.split(np.arange(len(points)), len(units.values)), strict=True):
-                self.tracer.build(made.unit(values), units.focus_mm)
-                rendered.put(indices, self.render(points[indices], tracing))
-        finally:
-            self.tracer.build(None)
+        for values, indices in zip(units.values, np.split(np.arange(len(points)), len(units.values)), strict=True):
+            self.tracer.build(made.unit(values), units.focus_mm)
+            rendered.put(indices, self._render(points[indices], tracing))
         return rendered
 
     def manufacture(self, tolerances: Tolerances) -> Manufacture:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeplens_workers.kernels import Tracing
+from deeplens_workers.kernels import Tracing, Units
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.raytrace import RayTracer
 from deeplens_workers.render import KernelRenderer
@@ -66,39 +66,50 @@ def test_a_unit_without_deviations_is_the_design_focused():
     assert tracer.length_mm == pytest.approx(60.4487, abs=1e-3)  # where the spot on the axis is smallest
 
 
-def rms_on_axis(tracer):
+def rms_on_axis(deviations, **tolerances):
+    lens, made = find_lens("cooke_triplet_50mm"), manufacture(**tolerances)
     tracing = Tracing(channels=(((0.587, 1.0),),), trace_px=32, kernel_px=32, rays=4096)
-    return float(
-        KernelRenderer(tracer).render(np.array([[0.0, 0.0, -10000.0]], np.float32), tracing).rms_radius_px[0, 0]
-    )
+    units = Units(made.tolerances, np.array([values(made, deviations)]), -10000.0)
+    axis = np.array([[0.0, 0.0, -10000.0]], np.float32)
+    return float(KernelRenderer(RayTracer(lens, 6.4), lens).render_units(axis, tracing, units).rms_radius_px[0, 0])
 
 
 def test_the_compensator_leaves_the_least_spot_and_its_residual_is_added():
-    at_best = built({"surface 6 radius_percent": 0.5})
-    spots = {um: rms_on_axis(built({"surface 6 radius_percent": 0.5, "sensor focus_um": um})) for um in (-40, 40)}
-    assert rms_on_axis(at_best) < min(spots.values())
-    uncompensated = built({"surface 6 radius_percent": 0.5}, compensator="none")
-    assert rms_on_axis(uncompensated) > rms_on_axis(at_best)
-    moved = built({"surface 6 radius_percent": 0.5, "sensor focus_um": 40})
-    assert moved.length_mm - at_best.length_mm == pytest.approx(0.04, abs=1e-6)
+    bent = {"surface 6 radius_percent": 0.5}
+    assert rms_on_axis(bent) < min(rms_on_axis(bent | {"sensor focus_um": um}) for um in (-40, 40))
+    assert rms_on_axis(bent) < rms_on_axis(bent, compensator="none")
+    moved = built(bent | {"sensor focus_um": 40})
+    assert moved.length_mm - built(bent).length_mm == pytest.approx(0.04, abs=1e-6)
     assert abs(built({}, compensator="field").length_mm - built({}).length_mm) > 0.005  # the triplet's field is curved
 
 
 @pytest.mark.parametrize(("lens", "pitch_um"), [("cooke_triplet_50mm", 6.4), ("double_gauss_100mm", 6.4)])
 def test_mapped_kernels_of_a_unit_agree_with_single_rays(lens, pitch_um):
-    made = manufacture(lens)
-    tracer = RayTracer(find_lens(lens), pitch_um)
-    tracer.build(made.unit(draw(made.tolerances, 1, 3, "test", len(made.deviations))[0]), -20000.0)
-    assert not tracer.symmetric
+    made, file = manufacture(lens), find_lens(lens)
+    units = Units(made.tolerances, draw(made.tolerances, 1, 3, "test", len(made.deviations)), -20000.0)
     field = np.random.default_rng(0).uniform(-1, 1, (8, 2))
     points = np.column_stack([field, np.full(8, -20000.0)]).astype(np.float32)
     tracing = Tracing(channels=(((0.587, 1.0),),), trace_px=48, kernel_px=48, rays=8192)
-    mapped, single = (KernelRenderer(tracer, maps=maps).render(points, tracing) for maps in (True, False))
+    tracer = RayTracer(file, pitch_um)
+    mapped, single = (
+        KernelRenderer(tracer, file, maps=maps).render_units(points, tracing, units) for maps in (True, False)
+    )
     difference = np.linalg.norm(mapped.kernels - single.kernels, axis=(2, 3)) / np.linalg.norm(
         single.kernels, axis=(2, 3)
     )
     assert difference.mean() < 2e-3
     np.testing.assert_allclose(mapped.chief_ray_offset_px, single.chief_ray_offset_px, atol=1e-3)
+
+
+def test_the_design_is_rendered_as_before_after_a_unit():
+    file, made = find_lens("cooke_triplet_50mm"), manufacture()
+    renderer = KernelRenderer(RayTracer(file, 6.4), file)
+    points = np.array([[0.3, 0.4, -10000.0]], np.float32)
+    tracing = Tracing(channels=(((0.587, 1.0),),), trace_px=32, kernel_px=32, rays=256)
+    before = renderer.render(points, tracing).kernels
+    unit = Units(made.tolerances, np.ones((1, len(made.deviations))), -10000.0)
+    assert not np.array_equal(renderer.render_units(points, tracing, unit).kernels, before)
+    np.testing.assert_array_equal(renderer.render(points, tracing).kernels, before)
 
 
 def test_units_are_drawn_by_seed_set_and_number_alone():

@@ -113,7 +113,9 @@ def test_judged_are_all_numbers_of_observed_kernels(data, square):
     judged = LEARNER.judge(model, test)
     assert len(judged.errors) == len(OBSERVED)
     for one in (judged, *LEARNER.baselines(square, test, model).values()):
-        assert {name: error.shape for name, error in one.errors.items()} == dict.fromkeys(judged.errors, (len(test.units),))
+        assert {name: error.shape for name, error in one.errors.items()} == dict.fromkeys(
+            judged.errors, (len(test.units),)
+        )
 
 
 def test_baselines_are_declared_and_exact_where_they_must_be(data, square):
