@@ -87,7 +87,7 @@ def compare(name: str, pitch_um: float, depth_mm: float, sizes: Namespace) -> No
     points, deeplens_rays = grid(sizes.side, depth_mm), sizes.deeplens_rays
     some = points[np.random.default_rng(0).choice(len(points), sizes.reference_points, replace=False)]
     local = load(lens, pitch_um)
-    every_ray = KernelRenderer(local.tracer, symmetry=False)
+    every_ray = KernelRenderer(local.tracer, maps=False)
     reference = every_ray.render(some, tracing(sizes.reference_rays, seed=1)).kernels
 
     own, disc = local.tracer._lens, disc_of_all_light(local, points)

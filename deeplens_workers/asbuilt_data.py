@@ -1,9 +1,66 @@
-"""Stand-in of the data section of `cvae_asbuilt`."""
+"""Typed model of a data set of units: as-built lenses of one design, each seen at a few field positions."""
 
 from __future__ import annotations
 
-from spaces.system import DataSection
+from typing import Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from deeplens_workers.lens_data import MOST_KERNELS, LensData
+from deeplens_workers.tolerances import Tolerances
+
+# Along x and along y, of the positions at which a unit of the held-out sets is observed; and which of the 25 are observed when
+# there are fewer.
+OBSERVED_LEVELS = (-0.9, -0.45, 0.0, 0.45, 0.9)
+OBSERVED = {
+    1: (12,),
+    4: (6, 8, 16, 18),
+    9: (0, 2, 4, 10, 12, 14, 20, 22, 24),
+    25: tuple(range(25)),
+}
 
 
-class AsBuiltData(DataSection):
-    """Nothing yet."""
+class AsBuiltData(LensData):
+    """Kernels of units of a lens, each at random field positions to train on; held-out units are seen at 25 positions of a grid,
+    at which they are observed, and at others, at which a model is judged."""
+
+    tolerances: Tolerances = Field(Tolerances(), description="how far units are from the design")
+    units: PositiveInt = Field(300, description="units to train on")
+    positions: int = Field(20, ge=5, description="field positions of each of them")
+    validation_units: PositiveInt = Field(40, description="units to judge trials by")
+    test_units: int = Field(60, ge=2, description="sealed units to judge the winner by")
+    held_out_positions: PositiveInt = Field(24, description="positions at which a held-out unit is judged")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (count := sum(self.kernels().values())) > MOST_KERNELS:
+            raise ValueError(f"a data set has at most {MOST_KERNELS:,} positions, but these are {count:,}")
+        if len(self.depths_mm) > 1 or len(self.focus_mm) > 1:
+            raise ValueError(
+                "units are seen at one object depth and one focus, "
+                f"but got (depths_mm={list(self.depths_mm)}, focus_mm={list(self.focus_mm)})"
+            )
+        if not self.recenter:
+            raise ValueError("units need `recenter: true`: nobody who measures a unit knows its ideal image points")
+        return self
+
+    @property
+    def observed_positions(self) -> int:
+        """Of a held-out unit."""
+        return len(OBSERVED_LEVELS) ** 2
+
+    def kernels(self) -> dict[str, int]:
+        """Number of kernels in each set but `effects`; `nominal` are of the design, wherever held-out units are seen."""
+        each = self.observed_positions + self.held_out_positions
+        return {
+            "train": self.units * self.positions,
+            "validation": self.validation_units * each,
+            "test": self.test_units * each,
+            "nominal": self.observed_positions + 2 * self.held_out_positions,
+        }
+
+    def rays_total(self) -> int:
+        kernels = self.kernels()
+        waves = sum(len(channel) for channel in self.channels())
+        held_out = sum(count for name, count in kernels.items() if name != "train")
+        return waves * (kernels["train"] * self.rays + held_out * self.held_out_rays)

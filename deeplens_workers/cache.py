@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers.glasses import deeplens_version
-from deeplens_workers.kernels import Kernels, RenderRequest
+from deeplens_workers.kernels import Kernels, RenderRequest, Units
 from spaces import store
 
 # Part of every key. Raise it when a change of this package changes the kernels' bits.
-RENDER_VERSION = 5
+RENDER_VERSION = 6
 
 _UNITS = {
     "points": "x, y: normalised to half the sensor's width and height; depth and focus: mm, negative",
@@ -26,6 +26,7 @@ _UNITS = {
     "lost": "share of the rays reaching the sensor that fall outside the kernel's window",
     "relative_illumination": "illuminance relative to the axis, of a scene that is equally bright everywhere",
     "rays": "rays a kernel was made of",
+    "units": "deviations of each unit from the design, in standard deviations",
 }
 
 
@@ -44,6 +45,8 @@ def write(cache: Path, request: RenderRequest, kernels: Kernels, cpu_seconds: fl
         OSError: the disk is full or not writable; nothing is left behind.
     """
     arrays = {"points": _points(request), **{name: getattr(kernels, name) for name in Kernels.names()}}
+    if request.units is not None:
+        arrays["units"] = request.units.values.astype(np.float32)
     about = {"source": {"name": request.lens.name, "sha256": request.lens.sha256}, "cpu_seconds": cpu_seconds}
     return store.write(cache, _parameters(request), arrays, about=about, units=_UNITS)
 
@@ -72,6 +75,17 @@ def _parameters(request: RenderRequest) -> dict[str, Any]:
         "points_sha256": hashlib.sha256(points.tobytes()).hexdigest(),
         "pixel_pitch_um": float(request.pixel_pitch_um),
         **asdict(request.tracing),
+        **({} if request.units is None else {"units": _made(request.units)}),
+    }
+
+
+def _made(units: Units) -> dict[str, Any]:
+    values = np.ascontiguousarray(units.values, dtype=np.float64)
+    return {
+        "tolerances": units.tolerances.resolved(),
+        "count": len(values),
+        "values_sha256": hashlib.sha256(values.tobytes()).hexdigest(),
+        "focus_mm": units.focus_mm,
     }
 
 

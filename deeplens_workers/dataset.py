@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deeplens_workers import cache as kernel_cache
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
+from deeplens_workers.lens_data import LensData
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pool import Progress, Renderer
 from deeplens_workers.pooling import fine_px
@@ -45,19 +46,19 @@ def grid_points(data: PsfData) -> NDArray[np.float32]:
     Focus, if given, is slowest, then depth, then y, then x, these two rising from -1. See `RenderRequest.points`.
     """
     columns, rows = data.grid
-    axes = [np.linspace(-1, 1, columns), np.linspace(-1, 1, rows), *_distances(data)]
+    axes = [np.linspace(-1, 1, columns), np.linspace(-1, 1, rows), *data.distances]
     grid = np.meshgrid(*axes[::-1], indexing="ij")[::-1]
     return np.stack(grid, axis=-1).reshape(-1, len(axes)).astype(np.float32)
 
 
-def random_points(data: PsfData, count: int, rng: np.random.Generator, share: int) -> NDArray[np.float32]:
+def random_points(data: LensData, count: int, rng: np.random.Generator, share: int) -> NDArray[np.float32]:
     """Field points [count, 3 or 4], even in x, y and, between the extremes, in the vergence of depth and focus.
 
     Args:
         share: how many points in a row have one focus distance, which takes a tenth of a second to set.
     """
     columns = list(rng.uniform(-1, 1, (count, 2)).T)
-    for distances, repeat in zip(_distances(data), (1, share), strict=False):
+    for distances, repeat in zip(data.distances, (1, share), strict=False):
         strata = math.ceil(count / repeat)
         fraction = (rng.permutation(strata) + rng.uniform(size=strata)) / strata
         nearest, farthest = max(distances), min(distances)
@@ -65,11 +66,6 @@ def random_points(data: PsfData, count: int, rng: np.random.Generator, share: in
         between = np.clip(between, farthest, nearest)  # rounding: a single distance stays what it is
         columns.append(np.repeat(between, repeat)[:count])
     return np.stack(columns, axis=-1).astype(np.float32)
-
-
-def _distances(data: PsfData) -> list[tuple[float, ...]]:
-    """Depths and, if given, focus distances in mm."""
-    return [data.depths_mm, *([data.focus_mm] if data.focus_mm else [])]
 
 
 def in_frame(data: PsfData, points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,7 +93,7 @@ def meridional_grid(data: PsfData) -> NDArray[np.float32]:
     Levels of the radius, of depth and of focus are even, in vergence where they are distances. There are three times as
     many of the radius: along it kernels change most.
     """
-    ranges = [(1 / max(one), 1 / min(one)) for one in _distances(data)]
+    ranges = [(1 / max(one), 1 / min(one)) for one in data.distances]
     varying = sum(low != high for low, high in ranges)
     levels = max(2, round((data.axis_points / 3) ** (1 / (1 + varying)))) if varying else 1
     radii = np.linspace(0, np.hypot(1, aspect(data)), max(4, data.axis_points // levels**varying))
@@ -165,12 +161,28 @@ def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderReques
 def render_dataset(
     data: PsfData, lens: LensFile, seed: int, cache: Path, actors: int, progress: Progress | None = None
 ) -> PsfDataset:
-    """Have the sets in the cache, rendering what is missing or corrupt.
+    """Have the sets of a data section in the cache; see `render_sets`.
 
     Args:
-        data: the study's data section.
-        lens: its lens.
+        lens: the section's.
         seed: the run's seed; it places the held-out positions.
+    """
+    rendered = render_sets(requests(data, lens, seed), lens, cache, actors, progress)
+    shown = kernel_cache.read(rendered.sets.get("grid", rendered.sets["train"]))
+    return replace(rendered, warnings=[*rendered.warnings, *sampling_warnings(shown, data)])
+
+
+def render_sets(
+    wanted: dict[str, RenderRequest],
+    lens: LensFile,
+    cache: Path,
+    actors: int,
+    progress: Progress | None = None,
+) -> PsfDataset:
+    """Have sets in the cache, rendering what is missing or corrupt.
+
+    Args:
+        wanted: the sets' requests, all of one lens.
         cache: directory of cache entries, created if need be.
         actors: Ray actors to render with, shared by the sets; 0 renders in this process.
         progress: called with (points done, points in all, rays of their kernels) of what has to be rendered.
@@ -179,7 +191,6 @@ def render_dataset(
         ValueError: no light of a point reaches its kernel.
         RenderError: rendering actors kept dying.
     """
-    wanted = requests(data, lens, seed)
     entries = {name: cache / kernel_cache.key(request) for name, request in wanted.items()}
     warnings = [warning for entry in entries.values() if (warning := store.drop_if_corrupt(entry))]
     missing = [name for name, entry in entries.items() if not entry.is_dir()]
@@ -201,11 +212,10 @@ def render_dataset(
             all_rays += int(kernels.rays.sum())
         rays_traced = renderer.rays_traced
     store.evict(cache, keep=entries.values())
-    warnings += sampling_warnings(kernel_cache.read(entries.get("grid", entries["train"])), data)
     return PsfDataset(entries, rays_traced=rays_traced, warnings=warnings)
 
 
-def sampling_warnings(kernels: Kernels, data: PsfData) -> list[str]:
+def sampling_warnings(kernels: Kernels, data: LensData) -> list[str]:
     """Sentences for the user when the kernel's pixels or window do not suit the PSF."""
     warnings = []
     model_px = data.trace_px / data.kernel_px

@@ -15,8 +15,9 @@ import torch
 
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.import_cost import placeholders
-from deeplens_workers.psf_data import DEEPLENS_UM, LONGEST_UM
+from deeplens_workers.lens_data import DEEPLENS_UM, LONGEST_UM
 from deeplens_workers.threads import one_thread
+from deeplens_workers.units import AsBuilt, GlassChange
 
 # DeepLens draws with one, saves pictures with another and scores them with the third: nearly all of the time its import takes.
 with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torchvision", "torchvision.utils", "lpips"):
@@ -25,7 +26,8 @@ with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torc
 
 # Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
 CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
-__all__ = ["GeoLens", "PSFNetLens", "Ray", "is_centred", "load_lenses", "rays_through"]
+D_LINE_UM = 0.5875618
+__all__ = ["GeoLens", "PSFNetLens", "Ray", "assembled", "is_centred", "load_lenses", "rays_through"]
 
 
 def load_lenses(text: str, glasses: tuple[str, ...]) -> tuple[float, tuple[GeoLens, GeoLens, GeoLens]]:
@@ -71,6 +73,38 @@ class _Infrared(Material):
         waves = torch.as_tensor(wvln)
         index = np.vectorize(lambda wave: self._glass.index(self._scale * wave), otypes=[float])
         return torch.from_numpy(np.asarray(index(waves.detach().double().numpy()))).to(waves.dtype)
+
+
+class _Melt(Material):
+    """A glass whose melt differs from its catalogue."""
+
+    def __init__(self, glass: Material, change: GlassChange) -> None:
+        super().__init__("air")
+        self.name, self._glass, self._change = glass.name, glass, change
+        self._at_d = float(glass.ior(torch.tensor(D_LINE_UM, dtype=torch.float64)))
+
+    def ior(self, wvln: Any) -> torch.Tensor:
+        """Refractive indices, as DeepLens asks for them."""
+        dispersion = (self._glass.ior(wvln) - self._at_d) / self._change.abbe
+        found: torch.Tensor = self._at_d + self._change.index + dispersion
+        return found
+
+
+def assembled(design: list[Any], unit: AsBuilt, reach: float, dtype: torch.dtype) -> list[Any]:
+    """The surfaces of a unit, as those of its design are: of the same classes and glasses.
+
+    Args:
+        reach: by which the openings are widened.
+    """
+    built = []
+    for i, (designed, made) in enumerate(zip(design, unit.surfaces, strict=True)):
+        # In float64 until its normal is known: float32 knows no cosine of a fraction of an arc minute.
+        exact = {"r": reach * made["r"], "d_next": torch.tensor(made["d_next"], dtype=torch.float64)}
+        surface = type(designed).init_from_dict(made | exact)
+        surface.astype(dtype)
+        surface.mat2 = _Melt(designed.mat2, unit.glasses[i]) if i in unit.glasses else designed.mat2
+        built.append(surface)
+    return built
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deeplens_workers.psf_data import DEEPLENS_UM
+from deeplens_workers.lens_data import DEEPLENS_UM
 from spaces.errors import SpaceError
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers.lens_file import LensFile
+from deeplens_workers.tolerances import Tolerances
 
 # Wavelengths in um and their weights, relative to each other: the light that one channel gathers.
 Channel = tuple[tuple[float, float], ...]
@@ -54,6 +55,23 @@ class Tracing:
 
 
 @dataclass(frozen=True, eq=False)
+class Units:
+    """As-built lenses that field points are of, as many of each, one unit after the other.
+
+    values: [U, V] deviations from the design in standard deviations (`deeplens_workers.units`).
+    focus_mm: object distance, negative, that they are focused at where a point has no distance of its own.
+    """
+
+    tolerances: Tolerances
+    values: NDArray[np.float64]
+    focus_mm: float
+
+    def take(self, chosen: NDArray[np.integer]) -> Units:
+        """Some of them."""
+        return Units(self.tolerances, self.values[chosen], self.focus_mm)
+
+
+@dataclass(frozen=True, eq=False)
 class RenderRequest:
     """Everything that determines a set of kernels, bit for bit.
 
@@ -65,6 +83,8 @@ class RenderRequest:
     points: NDArray[np.float32]
     pixel_pitch_um: float
     tracing: Tracing
+    units: Units | None = None
+    """That the points are of; None: of the design."""
 
 
 @dataclass(frozen=True, eq=False)

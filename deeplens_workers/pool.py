@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
+from deeplens_workers.kernels import Kernels, RenderRequest, Tracing, Units
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.telemetry import count
 
@@ -141,7 +141,10 @@ class Renderer:
             RenderError: actors kept dying.
         """
         assert request.lens == self._lens
-        chunks = _chunks(request.points, self._chunk(request))
+        if request.units is None:
+            chunks = _chunks(request.points, self._chunk(request))
+        else:
+            chunks = _chunks_of_units(request, self._chunk(request))
         rendered = Kernels.empty(len(request.points), len(request.tracing.channels), request.tracing.kernel_px)
         done = rays = 0
         for index, unit in (self._there if self._local is None else self._here)(chunks, request):
@@ -164,7 +167,7 @@ class Renderer:
     def _here(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
         assert self._local is not None
         for index, chunk in enumerate(chunks):
-            yield index, self._local.render(request.points[chunk], request.pixel_pitch_um, request.tracing)
+            yield index, self._local.render(*_part(request, chunk))
 
     def _there(self, chunks: list[NDArray[np.int64]], request: RenderRequest) -> Iterator[tuple[int, Rendered]]:
         """Units of work as they finish: (index, kernels). The units of a dead actor go to the front of the queue again."""
@@ -178,8 +181,7 @@ class Renderer:
             for _, actor in itertools.product(range(IN_FLIGHT), list(self._actors.handles)):
                 if waiting and sum(owner is actor for _, owner in busy.values()) < IN_FLIGHT:
                     index = waiting.popleft()
-                    asked = (request.points[chunks[index]], request.pixel_pitch_um, request.tracing)
-                    busy[actor.render.remote(*asked)] = (index, actor)
+                    busy[actor.render.remote(*_part(request, chunks[index]))] = (index, actor)
             while not (ready := ray.wait(list(busy), num_returns=1, timeout=SIGNALS_SEEN)[0]):
                 pass
             reference = ready[0]
@@ -212,10 +214,14 @@ class _RenderActor:
         self._lens = lens
         self._renderers: dict[float, Any] = {}
 
-    def render(self, points: NDArray[np.float32], pixel_pitch_um: float, tracing: Tracing) -> Rendered:
+    def render(
+        self, points: NDArray[np.float32], pixel_pitch_um: float, tracing: Tracing, units: Units | None = None
+    ) -> Rendered:
         renderer = self._loaded(pixel_pitch_um)
         before, began = renderer.rays_traced, time.process_time()
-        kernels: Kernels = renderer.render(points, tracing)
+        kernels: Kernels = (
+            renderer.render(points, tracing) if units is None else renderer.render_units(points, tracing, units)
+        )
         traced, took = renderer.rays_traced - before, time.process_time() - began
         count("psf_search_rays_traced", traced)
         count("psf_search_psfs_rendered", kernels.rays.size)
@@ -240,6 +246,24 @@ def _chunks(points: NDArray[np.float32], size: int) -> list[NDArray[np.int64]]:
             cuts.append(change)
             last = change
     return np.split(order, cuts)
+
+
+def _chunks_of_units(request: RenderRequest, size: int) -> list[NDArray[np.int64]]:
+    """Likewise, of whole units: each is built and focused once."""
+    assert request.units is not None
+    each = len(request.points) // len(request.units.values)
+    indices = np.arange(len(request.points))
+    whole = each * max(1, size // each)
+    return np.split(indices, range(whole, len(indices), whole))
+
+
+def _part(request: RenderRequest, chunk: NDArray[np.int64]) -> tuple[Any, ...]:
+    """What an actor is asked for."""
+    units = request.units
+    if units is not None:
+        each = len(request.points) // len(units.values)
+        units = units.take(chunk[::each] // each)
+    return request.points[chunk], request.pixel_pitch_um, request.tracing, units
 
 
 def cause(error: Any) -> Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -13,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from deeplens_workers.cache import cpu_seconds, key
-from deeplens_workers.dataset import aspect, meridional_grid, render_dataset, requests
+from deeplens_workers.cache import cpu_seconds, key, read
+from deeplens_workers.dataset import aspect, meridional_grid, render_sets, requests, sampling_warnings
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
+from deeplens_workers.kernels import RenderRequest
+from deeplens_workers.lens_data import LensData, LensFacts
 from deeplens_workers.lens_file import LENSES, LensFile, find_lens
 from deeplens_workers.lens_files.conditions import ASKED
-from deeplens_workers.psf_data import LensFacts, PsfData
+from deeplens_workers.psf_data import PsfData
 from deeplens_workers.stream import STREAM, StreamState, streaming
 from deeplens_workers.telemetry import rates
 from spaces.errors import SpaceError, check
@@ -27,23 +30,31 @@ from spaces.system import Preparation, Prepared, Progress, Source, Supply
 RAYS = "rays traced"
 
 
-class PsfPreparation(Preparation[PsfData]):
-    """Kernels of one lens at the points of a grid and at held-out positions."""
+class LensPreparation[D: LensData](Preparation[D]):
+    """What all data sets of a lens' kernels have in common. A subclass says what is rendered, and how it is told."""
 
-    def find(self, data: PsfData) -> Source:
+    def find(self, data: D) -> Source:
         return find_lens(data.lens, data.configuration, data.sensor_mm)
 
-    def resolved(self, data: PsfData, source: Source) -> PsfData:
-        lens = _lens(source)
+    def resolved(self, data: D, source: Source) -> D:
+        lens = lens_of(source)
         shipped = lens.path.is_relative_to(LENSES)
         return fill_in(data, lens).model_copy(update={"lens": lens.name if shipped else str(lens.path)})
 
-    def places(self, data: PsfData, source: Source, seed: int, cache: Path) -> dict[str, Path]:
-        wanted = requests(data, _lens(source), seed)
+    @abstractmethod
+    def requests(self, data: D, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
+        """What to render for each set."""
+
+    @abstractmethod
+    def counts(self, data: D) -> str:
+        """What the sets have, in words."""
+
+    def places(self, data: D, source: Source, seed: int, cache: Path) -> dict[str, Path]:
+        wanted = self.requests(data, lens_of(source), seed)
         return {name: (cache / key(request)).resolve() for name, request in wanted.items()}
 
     def prepare(
-        self, data: PsfData, source: Source, seed: int, cache: Path, actors: int, progress: Progress | None = None
+        self, data: D, source: Source, seed: int, cache: Path, actors: int, progress: Progress | None = None
     ) -> Prepared:
         began = time.monotonic()
         channels = len(data.wavelengths_um)
@@ -52,28 +63,16 @@ class PsfPreparation(Preparation[PsfData]):
             if progress is not None:
                 progress(done, total, rates(done * channels, rays, time.monotonic() - began))
 
-        rendered = render_dataset(data, _lens(source), seed, cache, actors, report)
+        lens = lens_of(source)
+        rendered = render_sets(self.requests(data, lens, seed), lens, cache, actors, report)
         sets = {name: str(entry.resolve()) for name, entry in rendered.sets.items()}
-        if data.frame == "meridional":
-            sets["turning"] = json.dumps({"trace_px": data.trace_px, "aspect": aspect(data)})
+        shown = read(rendered.sets.get("grid", rendered.sets["train"]))
+        warnings = [*rendered.warnings, *sampling_warnings(shown, data)]
         took = {name: seconds for name, entry in rendered.sets.items() if (seconds := cpu_seconds(entry)) is not None}
-        return Prepared(sets, {RAYS: rendered.rays_traced}, tuple(rendered.warnings), took)
+        return Prepared(sets, {RAYS: rendered.rays_traced}, tuple(warnings), took)
 
-    @contextmanager
-    def supply(self, data: PsfData, source: Source, seed: int, actors: int) -> Iterator[Supply]:
-        if data.stream is None:
-            yield Supply()
-            return
-        with streaming(data, _lens(source), seed, actors) as stream:
-            yield _KernelSupply(stream)
-
-    def describe(self, data: PsfData, source: Source) -> dict[str, str]:
-        kernels = data.kernels()
-        if data.stream is not None:  # which is trained on in its place
-            kernels = {"grid": kernels.pop("train"), **kernels}
-        sets = kernels | ({"axis": len(meridional_grid(data))} if data.axis_points else {})
-        counts = ", ".join(f"{count} {name}" for name, count in sets.items())
-        lens = _lens(source)
+    def describe(self, data: D, source: Source) -> dict[str, str]:
+        lens = lens_of(source)
         facts = data.lens_facts
         assert facts is not None
         lines = {
@@ -83,11 +82,45 @@ class PsfPreparation(Preparation[PsfData]):
             "focus": f"{', '.join(f'{focus:g}' for focus in data.focus_mm)} mm"
             if data.focus_mm
             else "as in the lens file",
-            "data set": f"{counts} positions x {len(data.wavelengths_um)} channels, {data.rays_total():.3g} rays "
+            "data set": f"{self.counts(data)} x {len(data.wavelengths_um)} channels, {data.rays_total():.3g} rays "
             "(those already in the cache are not traced again)",
         }
         if lens.notes:
             lines["note"] = "; ".join(lens.notes)
+        return lines
+
+
+class PsfPreparation(LensPreparation[PsfData]):
+    """Kernels of one lens at the points of a grid and at held-out positions."""
+
+    def requests(self, data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
+        return requests(data, lens, seed)
+
+    def counts(self, data: PsfData) -> str:
+        kernels = data.kernels()
+        if data.stream is not None:  # which is trained on in its place
+            kernels = {"grid": kernels.pop("train"), **kernels}
+        sets = kernels | ({"axis": len(meridional_grid(data))} if data.axis_points else {})
+        return f"{', '.join(f'{count} {name}' for name, count in sets.items())} positions"
+
+    def prepare(
+        self, data: PsfData, source: Source, seed: int, cache: Path, actors: int, progress: Progress | None = None
+    ) -> Prepared:
+        prepared = super().prepare(data, source, seed, cache, actors, progress)
+        if data.frame == "meridional":
+            prepared.sets["turning"] = json.dumps({"trace_px": data.trace_px, "aspect": aspect(data)})
+        return prepared
+
+    @contextmanager
+    def supply(self, data: PsfData, source: Source, seed: int, actors: int) -> Iterator[Supply]:
+        if data.stream is None:
+            yield Supply()
+            return
+        with streaming(data, lens_of(source), seed, actors) as stream:
+            yield _KernelSupply(stream)
+
+    def describe(self, data: PsfData, source: Source) -> dict[str, str]:
+        lines = super().describe(data, source)
         if data.stream is not None:
             lines["stream"] = f"{data.stream.kernels} fresh kernels, each drawn {data.stream.reuse} times on average"
         return lines
@@ -121,7 +154,7 @@ class _KernelSupply(Supply):
         return state
 
 
-def fill_in(data: PsfData, lens: LensFile) -> PsfData:
+def fill_in[D: LensData](data: D, lens: LensFile) -> D:
     """The data section with what it leaves open taken from the lens file, and written down where each came from.
 
     Raises:
@@ -141,10 +174,10 @@ def fill_in(data: PsfData, lens: LensFile) -> PsfData:
     _check_use(data, lens)
     sampling = _sampling(data, lens, as_in_file, origins)
     changes = sampling | {"lens_facts": _facts(lens, origins)}
-    return check(PsfData, data.model_copy(update=changes).model_dump(), where=f"lens {lens.name}")
+    return check(type(data), data.model_copy(update=changes).model_dump(), where=f"lens {lens.name}")
 
 
-def _sampling(data: PsfData, lens: LensFile, as_in_file: bool, origins: dict[str, str]) -> dict[str, Any]:
+def _sampling(data: LensData, lens: LensFile, as_in_file: bool, origins: dict[str, str]) -> dict[str, Any]:
     """Pixel pitch and window of a data section; `origins` is told where they came from, unless they were asked for."""
     names = {"pixel_pitch_um": "pitch", "trace_px": "window"}
     given = {name: getattr(data, name) for name in names}
@@ -175,7 +208,7 @@ def _facts(lens: LensFile, origins: dict[str, str]) -> LensFacts:
     )
 
 
-def _as_recorded(data: PsfData, lens: LensFile) -> PsfData:
+def _as_recorded[D: LensData](data: D, lens: LensFile) -> D:
     """The data section of a run, which is whole and of this lens."""
     facts, whole = data.lens_facts, (data.depths_mm, data.wavelengths_um, data.pixel_pitch_um, data.trace_px)
     assert facts is not None
@@ -185,13 +218,25 @@ def _as_recorded(data: PsfData, lens: LensFile) -> PsfData:
     return data
 
 
-def _check_use(data: PsfData, lens: LensFile) -> None:
-    width, height = lens.conditions.sensor_mm
+def _check_use(data: LensData, lens: LensFile) -> None:
     focal = lens.conditions.focal_length_mm or 0.0
     if near := [distance for distance in data.focus_mm if -distance <= focal]:
         raise SpaceError(
             f"data.focus_mm: lens {lens.name} cannot be focused at {near[0]:g} mm, within its focal length, {focal:.1f} mm"
         )
+    if isinstance(data, PsfData):
+        _check_model(data, lens)
+    for name, wave in product(lens.glasses, (wave for channel in data.channels() for wave, _ in channel)):
+        glass = find_glass(name)
+        if not glass.covers(wave):
+            low, high = glass.valid_um or (0.0, math.inf)
+            raise SpaceError(
+                f"lens {lens.name}: glass {name} is known from {low:g} to {high:g} um, but data.wavelengths_um has {wave:g}"
+            )
+
+
+def _check_model(data: PsfData, lens: LensFile) -> None:
+    width, height = lens.conditions.sensor_mm
     if data.frame == "meridional" and lens.conditions.focal_length_mm is None:  # only a centred lens' is known
         raise SpaceError(
             f"data.frame: meridional kernels are turned to every azimuth, but lens {lens.name} has a surface that is tilted, "
@@ -205,13 +250,6 @@ def _check_use(data: PsfData, lens: LensFile) -> None:
         raise SpaceError(
             f"data.psf_model: {data.psf_model} is not for lenses of infrared glasses ({', '.join(lens.glasses)})"
         )
-    for name, wave in product(lens.glasses, (wave for channel in data.channels() for wave, _ in channel)):
-        glass = find_glass(name)
-        if not glass.covers(wave):
-            low, high = glass.valid_um or (0.0, math.inf)
-            raise SpaceError(
-                f"lens {lens.name}: glass {name} is known from {low:g} to {high:g} um, but data.wavelengths_um has {wave:g}"
-            )
 
 
 def optics(facts: LensFacts) -> str:
@@ -225,14 +263,14 @@ def optics(facts: LensFacts) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def origins(data: PsfData) -> list[str]:
+def origins(data: LensData) -> list[str]:
     """Sentences on what was not asked for, and where it came from."""
     facts = data.lens_facts
     assert facts is not None
     return [f"{what}: {value}" for what, value in _conditions(data, facts).items() if facts.origins[what] != ASKED]
 
 
-def _conditions(data: PsfData, facts: LensFacts) -> dict[str, str]:
+def _conditions(data: LensData, facts: LensFacts) -> dict[str, str]:
     """What the kernels are made for and where that came from, by the names of `LensFacts.origins`."""
     width, height = facts.sensor_mm
     waves = ", ".join("+".join(f"{wave:g}" for wave, _ in channel) for channel in data.channels())
@@ -246,6 +284,6 @@ def _conditions(data: PsfData, facts: LensFacts) -> dict[str, str]:
     return {what: f"{value} ({facts.origins[what]})" for what, value in values.items()}
 
 
-def _lens(source: Source) -> LensFile:
+def lens_of(source: Source) -> LensFile:
     assert isinstance(source, LensFile)
     return source

@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 import torch
 
+from deeplens_workers.lens_data import LensData
 from deeplens_workers.lens_file import LensFile
-from deeplens_workers.psf_data import PsfData
 from deeplens_workers.pupil import find_pupils
 from deeplens_workers.raytrace import RayTracer
 from deeplens_workers.sampling import sobol
@@ -27,7 +27,7 @@ MOST_PX = 1024
 DIGITS = 2  # of a proposed pitch
 
 
-def propose(data: PsfData, lens: LensFile) -> tuple[float, int]:
+def propose(data: LensData, lens: LensFile) -> tuple[float, int]:
     """Pixel pitch in um and side of the traced window in pixels, such that the window holds the largest spot.
 
     Args:
@@ -59,7 +59,7 @@ def _rounded_up(value: float) -> float:
     return float(f"{math.ceil(value / unit - 1e-9) * unit:.{DIGITS}g}")
 
 
-def _window_mm(data: PsfData, lens: LensFile) -> float:
+def _window_mm(data: LensData, lens: LensFile) -> float:
     """Side of the window about the chief ray that holds nearly all rays of every spot; of a diffraction spot, at least."""
     tracer = RayTracer(lens, pixel_pitch_um=1.0)
     waves = np.array([wave for channel in data.channels() for wave, _ in channel])

@@ -32,16 +32,22 @@ LOOKS = 10
 MARGIN = 1.01
 
 
-def find_pupils(tracer: RayTracer, objects: Array, wavelengths_um: Array, symmetric: bool) -> Pupils:
+def find_pupils(
+    tracer: RayTracer, objects: Array, wavelengths_um: Array, symmetric: bool, near: Pupils | None = None
+) -> Pupils:
     """The pupils of bundles from objects [M, 3]; radii are zero where no light passes.
 
     Args:
         wavelengths_um: [M].
         symmetric: the lens is centred and the objects lie on the x axis.
+        near: pupils that are nearly these, such as a similar lens'.
     """
     _, radius = tracer.pupil(objects)
     found = Pupils(np.zeros((len(objects), 2)), np.zeros((len(objects), 2)), np.zeros(len(objects)))
     center, half = np.zeros((len(objects), 2)), np.tile(REACH * radius[:, None], (1, 2))
+    if near is not None:
+        known = (near.radii > 0).all(axis=1)
+        center[known], half[known] = near.center[known], REACH * near.radii[known]
     left = np.arange(len(objects))
     for look in range(LOOKS):
         seen, shift, scale = _look(tracer, objects[left], wavelengths_um[left], center[left], half[left], symmetric)

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeplens_workers.geolens import GeoLens, Ray, is_centred, load_lenses, rays_through
+from deeplens_workers.geolens import GeoLens, Ray, assembled, is_centred, load_lenses, rays_through
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.threads import one_thread
+from deeplens_workers.units import AsBuilt, rotation
 
 Array = NDArray[np.float64]
 
@@ -31,15 +32,27 @@ RAY_BLOCK = 24576
 # (padded), so that a bundle's bits never depend on its neighbours: torch's vector code and its scalar remainder may round
 # differently.
 SEARCH_BLOCK, NEAR_BLOCK = 64, 256
+# Rays around a chief ray's place in the pupil, in steps of STENCIL_STEP radii: whole vectors, the last of them for nothing.
+STENCIL_STEP = 0.02
+ALONG = np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+AROUND = np.array(
+    [(-1, 0), (1, 0), (0, -1), (0, 1), (0, 0), (1, 1), (-1, 1), (1, -1), (-1, -1), (0, 0), (0, 0), (0, 0)], float
+)
 # DeepLens propagates far bundles to this plane first; starting there spares float32 the distance to the object.
 START_Z = -10.0
 # A pupil farther away than so many radii of the first surface is at infinity.
 FAR_PUPIL = 1e3
 # How far beyond its rim each surface is traced for `beyond_apertures`, in semi-apertures.
 BEYOND = 1.6
+# Field points, normalised, over whose spots a unit is focused for the whole field; the first for the axis.
+FOCUSED = np.array([[0.0, 0.0], [0.7, 0.0], [-0.7, 0.0], [0.0, 0.7], [0.0, -0.7]])
 # Points [64, 2] spread over the unit disc, among which the one nearest to a chief ray is found.
 _GOLDEN = np.pi * (3 - np.sqrt(5)) * np.arange(64)
 SPREAD = np.sqrt(np.arange(64) / 64)[:, None] * np.stack([np.cos(_GOLDEN), np.sin(_GOLDEN)], axis=-1)
+# Points [1, 320, 2] of the unit disc on rings: a mirror or a quarter turn leaves them as they are, so that a centred lens is
+# focused alike whichever way it is turned.
+_RINGS, _SPOKES = np.sqrt((np.arange(10) + 0.5) / 10), (np.arange(32) + 0.5) * np.pi / 16
+DISC = np.stack([np.outer(_RINGS, np.cos(_SPOKES)), np.outer(_RINGS, np.sin(_SPOKES))], axis=-1).reshape(1, -1, 2)
 
 
 @dataclass(frozen=True)
@@ -69,12 +82,12 @@ class Unstopped(NamedTuple):
 
     hits: [M, S, 2] sensor positions in mm.
     heights: [M, A, S] float32, squared heights at each aperture, 1 at its edge.
-    stop_x: [M, S] x at the stop in mm.
+    stop: [M, S, 2] x and y from the stop's centre in mm.
     """
 
     hits: Array
     heights: NDArray[np.float32]
-    stop_x: Array
+    stop: Array
 
 
 class RayTracer:
@@ -104,8 +117,14 @@ class RayTracer:
         self.primary_um = lens.conditions.primary_um
         self.foclen: float = self._lens.foclen
         self.half_sensor = np.array(lens.conditions.sensor_mm) / 2
-        # Pupil maps have a bit for each surface.
-        self.symmetric = len(self._lens.surfaces) < 32 and all(map(is_centred, self._lens.surfaces))
+        self._design = [lens.surfaces for lens in loaded]
+        self._entrance: tuple[float, float] = self._exact.get_entrance_pupil(paraxial=True)
+        self._unit: tuple[AsBuilt, float] | None = None
+        self._tilt = np.eye(3)
+        self.mappable = len(self._lens.surfaces) < 32
+        """Pupil maps have a bit for each surface."""
+        self.symmetric = self.mappable and all(map(is_centred, self._lens.surfaces))
+        """The lens looks the same from every azimuth."""
         self._apertures = np.array([surface.r for surface in self._lens.surfaces])
         for surface in self._beyond.surfaces:
             surface.r *= BEYOND
@@ -117,7 +136,7 @@ class RayTracer:
     def focus(self, focus_mm: float | None) -> None:
         """Move the sensor to where an object at that distance, negative, is sharp; None: to where the file has it.
 
-        DeepLens finds it with random rays; seeded, they are the same in every process.
+        DeepLens finds it with random rays; seeded, they are the same in every process. A unit is focused by its compensator.
 
         Raises:
             ValueError: DeepLens cannot focus so.
@@ -125,6 +144,11 @@ class RayTracer:
         if focus_mm == self.focus_mm:
             return
         self.focus_mm = math.nan
+        if self._unit is not None:
+            unit, as_built = self._unit
+            self._focus_unit(unit, as_built if focus_mm is None else focus_mm)
+            self.focus_mm = focus_mm
+            return
         # DeepLens moves a sensor by adding to where it is: always from the file's place, so that no history is in the bits.
         for lens, thickness in zip((self._lens, self._exact, self._beyond), self._thickness, strict=True):
             _behind_last(lens).copy_(thickness)
@@ -148,6 +172,60 @@ class RayTracer:
                     lens.d_sensor = self._exact.d_sensor.to(lens.dtype)
         self.focus_mm = focus_mm
 
+    def build(self, unit: AsBuilt | None, focus_mm: float = math.inf) -> None:
+        """Take the surfaces and the sensor of a unit in place of the design's; None: the design's again.
+
+        Args:
+            focus_mm: object distance, negative, that it is focused at if no other is asked for.
+
+        Raises:
+            ValueError: no light reaches its sensor.
+        """
+        self.focus_mm = math.nan
+        lenses = zip((self._lens, self._exact, self._beyond), self._design, (1, 1, BEYOND), strict=True)
+        if unit is None:
+            self._unit, self._tilt = None, np.eye(3)
+            for lens, design, _ in lenses:
+                lens.surfaces = design
+        else:
+            self._unit, self._tilt = (unit, focus_mm), rotation(*unit.tilt)
+            for lens, design, reach in lenses:
+                lens.surfaces = assembled(design, unit, reach, lens.dtype)
+        straight = np.array_equal(self._tilt, np.eye(3))
+        self.symmetric = self.mappable and straight and all(map(is_centred, self._lens.surfaces))
+        self.focus(None)
+
+    def _focus_unit(self, unit: AsBuilt, focus_mm: float) -> None:
+        with torch.inference_mode(), one_thread():
+            before = unit.surfaces[-1]["d_next"]
+            _behind_last(self._exact).fill_(before)
+            behind = before + unit.focus_mm + self._compensation(unit.compensator, focus_mm)
+        for lens in (self._lens, self._exact, self._beyond):
+            _behind_last(lens).fill_(behind)
+
+    def _compensation(self, compensator: str, focus_mm: float) -> float:
+        """By how much to move the sensor, for the least mean square of the spots' RMS radii, primary wavelength."""
+        if compensator == "none":
+            return 0.0
+        fields = FOCUSED[:1] if compensator == "axis" else FOCUSED
+        objects = self.object_points(np.column_stack([fields, np.full(len(fields), focus_mm)]))
+        _, radius = self.pupil(objects)
+        lens = self._exact
+        waves = np.full(len(objects), self.primary_um)
+        ray, _ = lens.trace(self._rays(lens, objects, radius[:, None, None] * DISC, waves))
+        ray = ray.prop_to(lens.d_sensor)
+        passed = (ray.is_valid > 0).numpy()
+        total = offsets = 0.0
+        for spot, direction, through in zip(ray.o.numpy(), ray.d.numpy(), passed, strict=True):
+            if through.sum() > 1:
+                slope = direction[through, :2] / direction[through, 2:]
+                slope, place = slope - slope.mean(0), spot[through, :2] - spot[through, :2].mean(0)
+                total += (slope * slope).sum() / through.sum()
+                offsets += (slope * place).sum() / through.sum()
+        if not total:
+            raise ValueError(f"lens {self._name}: no light reaches the sensor of a unit")
+        return -float(offsets / total)
+
     def object_points(self, points: NDArray[np.floating]) -> Array:
         """Positions [N, 3] of field points in object space, by pinhole projection as in DeepLens.
 
@@ -167,7 +245,7 @@ class RayTracer:
 
         The paraxial entrance pupil; where that is at infinity or not in front of the light, the first surface.
         """
-        z, radius = self._exact.get_entrance_pupil(paraxial=True)
+        z, radius = self._entrance
         first = self._exact.surfaces[0].r
         ahead = objects[:, 2] < min(0.0, z - radius) if abs(z) < FAR_PUPIL * first else np.zeros(len(objects), bool)
         return np.where(ahead, z, 0.0), np.where(ahead, radius, first)
@@ -186,8 +264,8 @@ class RayTracer:
             pupil: [M, S, 2] points of the pupil's plane in mm.
             wavelengths_um: [M].
         """
-        ray = self._lens.trace2sensor(self._rays(self._lens, objects, pupil, wavelengths_um))
-        return -ray.o[..., :2].double().numpy(), (ray.is_valid > 0).numpy()
+        ray, _ = self._lens.trace(self._rays(self._lens, objects, pupil, wavelengths_um))
+        return self._landed(self._lens, ray), (ray.is_valid > 0).numpy()
 
     def beyond_apertures(self, objects: Array, pupil: Array, wavelengths_um: Array) -> Unstopped:
         """Where rays would go if no aperture stopped them, and how far each aperture is from doing so; arguments of `hits`."""
@@ -196,9 +274,24 @@ class RayTracer:
         heights = torch.stack([o[..., :2].square().sum(-1) for o in record[1:]], dim=1).numpy()
         heights /= np.square(self._apertures, dtype=np.float32)[:, None]
         heights[np.broadcast_to((ray.is_valid <= 0).numpy()[:, None], heights.shape)] = np.nan
+        stop = lens.surfaces[lens.aper_idx]
+        center = torch.stack([stop.pos_x, stop.pos_y])
+        at_stop = (record[lens.aper_idx + 1][..., :2] - center).double().numpy()
+        return Unstopped(self._landed(lens, ray), heights, at_stop)
+
+    def _landed(self, lens: GeoLens, ray: Ray) -> Array:
+        """Upright sensor positions [..., 2] of rays that have passed the last surface; on a tilted sensor, along it."""
         ray = ray.prop_to(lens.d_sensor)
-        stop_x = record[lens.aper_idx + 1][..., 0].double().numpy()
-        return Unstopped(-ray.o[..., :2].double().numpy(), heights, stop_x)
+        places: Array = ray.o[..., :2].double().numpy()
+        if not np.array_equal(self._tilt, np.eye(3)):
+            # From the middle of the sensor; where the ray meets the plane whose normal the turn makes of z.
+            directions = ray.d.double().numpy()
+            normal = self._tilt[:, 2]
+            along = -(places @ normal[:2]) / (directions @ normal)
+            landed = along[..., None] * directions
+            landed[..., :2] += places
+            places = landed @ self._tilt[:, :2]
+        return -places
 
     def paths(self, objects: Array, pupil: Array, wavelengths_um: Array, start_z: float) -> Array:
         """Places [M, P, S, 3] along rays: at the plane z = start_z, at each surface and on the sensor; NaN once stopped."""
@@ -235,8 +328,8 @@ class RayTracer:
             objects: [M, 3].
             wavelengths_um: [M].
             pupils: of these bundles.
-            near: [M] x of the chief rays of objects on the x axis, nearly, in radii of their pupils; found by a search if not
-                given.
+            near: [M, 2] places of the chief rays in their pupils, nearly, in radii; or [M], x of those of objects on the x axis of
+                a centred lens. Found by a search if not given.
         """
         found = []
         size = SEARCH_BLOCK if near is None else NEAR_BLOCK
@@ -254,36 +347,34 @@ class RayTracer:
             probes = disc[:, None] + step * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
             stop, _ = self._at_stop(objects, pupils.place(probes), wavelengths_um)
             jacobian = np.stack([stop[:, 0] - stop[:, 1], stop[:, 2] - stop[:, 3]], axis=-1) / (2 * step)
-            newton = _solve(jacobian, stop.mean(1))
+            newton = solve(jacobian, stop.mean(1))
             disc = disc - np.where(np.isfinite(newton), newton, 0.0)  # no step where probes are blocked
         aimed = pupils.place(np.repeat(disc[:, None], 4, axis=1))
-        ray = self._exact.trace2sensor(self._rays(self._exact, objects, aimed, wavelengths_um))
-        reached = (ray.is_valid[:, 0] > 0) & (ray.stop_dist[:, 0] < 1e-6)
-        return np.asarray(torch.where(reached[:, None], -ray.o[:, 0, :2], torch.nan).numpy())
+        ray, _ = self._exact.trace(self._rays(self._exact, objects, aimed, wavelengths_um))
+        landed = self._landed(self._exact, ray)[:, 0]
+        reached = ((ray.is_valid[:, 0] > 0) & (ray.stop_dist[:, 0] < 1e-6)).numpy()
+        return np.where(reached[:, None], landed, np.nan)
 
     def _chief_nearby(self, objects: Array, wavelengths_um: Array, pupils: Pupils, near: Array) -> Array:
         """Chief rays from pupil points within a hundredth of theirs: one quadratic step, in stop and sensor at once.
 
-        Along the meridional plane only, where the chief rays of objects on the x axis are.
+        If `near` is on the x axis [M], so are the objects, and the steps go along the meridional plane only.
         """
         lens = self._exact
-        # Four, the last for nothing: whole vectors, so that a bundle's bits never depend on its place among others.
-        x = near[:, None] + 0.02 * np.array([-1.0, 0.0, 1.0, 0.0])
-        pupil = pupils.place(np.stack([x, np.zeros_like(x)], axis=-1))
+        stencil = ALONG if near.ndim == 1 else AROUND
+        middle = np.stack([near, np.zeros_like(near)], axis=-1) if near.ndim == 1 else near
+        pupil = pupils.place(middle[:, None] + STENCIL_STEP * stencil)
         ray, record = lens.trace(self._rays(lens, objects, pupil, wavelengths_um), record=True)
-        stop = record[lens.aper_idx + 1][..., 0].numpy()
-        ray = ray.prop_to(lens.d_sensor)
-        sensor = -ray.o[..., 0].numpy()
-        # stop(t) = s1 + t slope + t^2 bend / 2 with t in steps; two of Newton's iterations find its zero.
-        slope, bend = (stop[:, 2] - stop[:, 0]) / 2, stop[:, 2] - 2 * stop[:, 1] + stop[:, 0]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = -stop[:, 1] / slope
-            for _ in range(2):
-                t = t - (stop[:, 1] + t * slope + t**2 * bend / 2) / (slope + t * bend)
-        x = sensor[:, 1] + t * (sensor[:, 2] - sensor[:, 0]) / 2
-        x = x + t**2 * (sensor[:, 2] - 2 * sensor[:, 1] + sensor[:, 0]) / 2
-        found = (ray.is_valid > 0).all(-1).numpy() & (np.abs(t) < 1)
-        return np.where(found[:, None], np.stack([x, np.zeros_like(x)], axis=-1), np.nan)
+        of = lens.surfaces[lens.aper_idx]
+        stop = (record[lens.aper_idx + 1][..., :2] - torch.stack([of.pos_x, of.pos_y])).numpy()
+        found = (ray.is_valid > 0).all(-1).numpy()
+        landed = self._landed(lens, ray)
+        if near.ndim == 1:
+            x, moved = _zero_along(stop[..., 0], landed[..., 0])
+            places, moved = np.stack([x, np.zeros_like(x)], axis=-1), np.abs(moved)
+        else:
+            places, moved = _zero_around(stop, landed)
+        return np.where((found & (moved < 1))[:, None], places, np.nan)
 
     def _nearest_to_stop(self, objects: Array, wavelengths_um: Array, pupils: Pupils) -> Array:
         """Of the points SPREAD, the one [M, 2] whose ray passes nearest the stop's centre."""
@@ -350,13 +441,43 @@ class RayTracer:
         return np.asarray(psf.double().numpy())
 
 
+def _zero_along(stop: Array, sensor: Array) -> tuple[Array, Array]:
+    """Sensor x [M] of the ray through the stop's centre, by parabolas through rays at `ALONG`, and its place in their steps."""
+    # stop(t) = s1 + t slope + t^2 bend / 2 with t in steps; two of Newton's iterations find its zero.
+    slope, bend = (stop[:, 2] - stop[:, 0]) / 2, stop[:, 2] - 2 * stop[:, 1] + stop[:, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = -stop[:, 1] / slope
+        for _ in range(2):
+            t = t - (stop[:, 1] + t * slope + t**2 * bend / 2) / (slope + t * bend)
+    x = sensor[:, 1] + t * (sensor[:, 2] - sensor[:, 0]) / 2
+    return x + t**2 * (sensor[:, 2] - 2 * sensor[:, 1] + sensor[:, 0]) / 2, t
+
+
+def _zero_around(stop: Array, sensor: Array) -> tuple[Array, Array]:
+    """Sensor places [M, 2] likewise, by quadratic surfaces through rays at `AROUND`; how far the ray is, in steps."""
+    both = np.concatenate([stop, sensor], axis=-1)
+    left, right, down, up, middle = (both[:, ray] for ray in range(5))
+    linear = np.stack([(right - left) / 2, (up - down) / 2], axis=-1)  # [M, 4, 2]
+    bend_x, bend_y = right - 2 * middle + left, up - 2 * middle + down
+    cross = (both[:, 5] - both[:, 6] - both[:, 7] + both[:, 8]) / 4
+    bends = np.stack([np.stack([bend_x, cross], -1), np.stack([cross, bend_y], -1)], axis=-1)  # [M, 4, 2, 2]
+    t = np.zeros((len(stop), 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for _ in range(4):
+            along = np.einsum("mkab,mb->mka", bends, t)
+            value = middle + np.einsum("mka,ma->mk", linear + along / 2, t)
+            t = t - solve((linear + along)[:, :2], value[:, :2])
+        value = middle + np.einsum("mka,ma->mk", linear + np.einsum("mkab,mb->mka", bends, t) / 2, t)
+    return value[:, 2:], np.nan_to_num(np.hypot(*t.T), nan=np.inf)
+
+
 def _behind_last(lens: GeoLens) -> torch.Tensor:
     """Distance from the last surface to the sensor, as the lens holds it."""
     thickness: torch.Tensor = lens.surfaces[-1].d_next.detach()
     return thickness
 
 
-def _solve(jacobian: Array, value: Array) -> Array:
+def solve(jacobian: Array, value: Array) -> Array:
     """Solutions [n, 2] of 2 x 2 systems by Cramer's rule; a singular one gives a step that is not finite."""
     (a, b), (c, d) = jacobian[:, 0].T, jacobian[:, 1].T
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -17,15 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeplens_workers.kernels import Kernels, Tracing
+from deeplens_workers.kernels import Kernels, Tracing, Units
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pooling import area_weights, smooth_weights
 from deeplens_workers.pupil import find_pupils
-from deeplens_workers.pupil_map import GRID, PupilMaps, trace_maps
+from deeplens_workers.pupil_map import HALF, WHOLE, PupilMaps, trace_maps
 from deeplens_workers.raytrace import RAY_BLOCK, Pupils, RayTracer
 from deeplens_workers.sampling import PupilSamples, scramble
 from deeplens_workers.splat import MOMENTS, splat_hits, splat_map
 from deeplens_workers.threads import one_thread
+from deeplens_workers.tolerances import Tolerances
+from deeplens_workers.units import Manufacture
 
 Array = NDArray[np.float64]
 
@@ -62,18 +64,23 @@ class _Bundles:
 
 
 class KernelRenderer:
-    """Renders kernels of one lens in this process.
+    """Renders kernels of one lens, and of its units, in this process.
 
     Args:
         tracer: the lens.
-        symmetry: use the lens' symmetry and pupil maps where they hold; False traces every ray.
+        lens: its file, of which units are made.
+        maps: use the lens' symmetry and pupil maps where they hold; False traces every ray.
     """
 
-    def __init__(self, tracer: RayTracer, symmetry: bool = True) -> None:
-        self.tracer = tracer
-        self._maps = symmetry and tracer.symmetric
+    def __init__(self, tracer: RayTracer, lens: LensFile | None = None, maps: bool = True) -> None:
+        self.tracer, self._lens = tracer, lens
+        self._maps = maps and tracer.mappable
         self.rays_traced = 0
         """Rays that DeepLens traced since the start, chief rays and the search of pupils apart."""
+
+    @property
+    def _symmetric(self) -> bool:
+        return self._maps and self.tracer.symmetric
 
     def render(self, points: NDArray[np.floating], tracing: Tracing) -> Kernels:
         """Kernels of field points; each point's bits depend on nothing but that point and `tracing`.
@@ -99,6 +106,31 @@ class KernelRenderer:
                 rendered.put(block, self._block(places[block], tracing))
         return rendered
 
+    def render_units(self, points: NDArray[np.floating], tracing: Tracing, units: Units) -> Kernels:
+        """Kernels of field points of units, as many of each, one unit after the other; see `render`.
+
+        Raises:
+            ValueError: also, no light reaches a unit's sensor, or the lens is not one that units are made of.
+        """
+        made = self.manufacture(units.tolerances)
+        rendered = Kernels.empty(len(points), len(tracing.channels), tracing.kernel_px)
+        try:
+            for values, indices in zip(units.values, np.split(np.arange(len(points)), len(units.values)), strict=True):
+                self.tracer.build(made.unit(values), units.focus_mm)
+                rendered.put(indices, self.render(points[indices], tracing))
+        finally:
+            self.tracer.build(None)
+        return rendered
+
+    def manufacture(self, tolerances: Tolerances) -> Manufacture:
+        """What makes units of the lens.
+
+        Raises:
+            ValueError: see `Manufacture`.
+        """
+        assert self._lens is not None
+        return Manufacture(self._lens, tolerances)
+
     def _block(self, places: Array, tracing: Tracing) -> Kernels:
         rendered = Kernels.empty(len(places), len(tracing.channels), tracing.kernel_px)
         with torch.inference_mode(), one_thread():
@@ -112,7 +144,7 @@ class KernelRenderer:
 
     def _canonical(self, objects: Array) -> tuple[Array, Array]:
         """Objects [N, 3] turned onto the +x axis of a centred lens, and the turns [N, 2] that bring them back."""
-        if not self._maps:
+        if not self._symmetric:
             return objects, np.tile([1.0, 0.0], (len(objects), 1))
         # In float32, so that a grid's points of one radius fall together.
         radius = np.hypot(objects[:, 0], objects[:, 1]).astype(np.float32).astype(np.float64)
@@ -128,20 +160,23 @@ class KernelRenderer:
         depths, depth = np.unique(objects[:, 2], return_inverse=True)
         axis = np.stack([np.zeros_like(depths), np.zeros_like(depths), depths], axis=1)
         places, count = np.concatenate([objects, axis]), len(objects)
-        found = find_pupils(self.tracer, *_each(places, waves), symmetric=self._maps)
+        found = find_pupils(self.tracer, *_each(places, waves), symmetric=self._symmetric)
         pupils = found.take(slice(count * len(waves)))
         maps: PupilMaps | None = None
         near: Array | None = None
         if self._maps and tracing.model == "geometric":
-            maps = trace_maps(self.tracer, *_each(objects, waves), pupils)
-            self.rays_traced += len(GRID) * len(maps.usable)
-            near = maps.stop_crossing.reshape(count, -1)
+            # Of a centred lens the axis' chief ray is known.
+            grid, mapped = (HALF, count) if self._symmetric else (WHOLE, len(places))
+            maps = trace_maps(self.tracer, *_each(places[:mapped], waves), found.take(slice(mapped * len(waves))), grid)
+            self.rays_traced += len(grid.places) * len(maps.usable)
+            near = np.zeros((len(places), len(waves), *maps.stop_crossing.shape[1:]))
+            near[:mapped] = maps.stop_crossing.reshape(mapped, *near.shape[1:])
         lights = np.concatenate([[self.tracer.primary_um], waves])
         first = [0, *range(len(waves))]  # the primary wavelength's pupil is near enough that of the first
         ellipses = pupils.take(np.arange(count * len(waves)).reshape(count, -1)[:, first].reshape(-1))
-        aims = None if near is None else near[:, first].reshape(-1)
+        aims = None if near is None else near[:count, first].reshape(-1, *near.shape[2:])
         chief = self._chief_rays(*_each(objects, lights), ellipses, aims).reshape(count, -1, 2)
-        aims = None if near is None else np.concatenate([near[:, 0], np.zeros(len(axis))])
+        aims = None if near is None else near[:, 0]
         magnified = self._area_magnification(places, found.take(slice(None, None, len(waves))), aims)
         illuminance = found.light.reshape(len(places), -1) / magnified[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -158,17 +193,17 @@ class KernelRenderer:
         """Area [M] of the image of an area around each object [M, 3], by chief rays; the pinhole's where they are vignetted.
 
         Args:
-            near: see `RayTracer.chief_rays`; if given, objects lie on the x axis of a centred lens.
+            near: see `RayTracer.chief_rays`.
         """
         step = 1e-3 * float(np.hypot(*self.tracer.half_sensor)) * -objects[:, 2] / self.tracer.foclen
-        moves = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])[: 3 if near is None else 2]
+        moves = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])[: 2 if self._symmetric else 3]
         places = (objects[:, None] + step[:, None, None] * moves).reshape(-1, 3)
         row = np.repeat(np.arange(len(objects)), len(moves))
         primary = np.full(len(places), self.tracer.primary_um)
         chief = self._chief_rays(places, primary, pupils.take(row), None if near is None else near[row])
         chief = chief.reshape(len(objects), len(moves), 2)
         outwards = (chief[:, 1] - chief[:, 0]) / step[:, None]
-        if near is None:
+        if not self._symmetric:
             upwards = (chief[:, 2] - chief[:, 0]) / step[:, None]
             area = outwards[:, 0] * upwards[:, 1] - outwards[:, 1] * upwards[:, 0]
         else:
@@ -332,4 +367,4 @@ def _pooled(kernel: NDArray[Any], weights: Array | None) -> NDArray[Any]:
 
 def load(lens: LensFile, pixel_pitch_um: float) -> KernelRenderer:
     """The renderer of a lens; see `RayTracer` for arguments and errors."""
-    return KernelRenderer(RayTracer(lens, pixel_pitch_um))
+    return KernelRenderer(RayTracer(lens, pixel_pitch_um), lens)

@@ -272,21 +272,24 @@ def splat_map(
     heights: Array,
     flags: Array,
     step: float,
+    first: float,
+    whole: bool,
     turn: Array,
     shift: Array,
     pupil: Array,
     kernel: Array,
     moments: Array,
 ) -> None:
-    """Add rays to a kernel whose hits are interpolated from those of a grid over half the pupil.
+    """Add rays to a kernel whose hits are interpolated from those of a grid over the pupil, or over half of it.
 
     Args:
-        fine: [F (ny - 1) + 1, F (nx - 1) + 1, 2] float32, hits of the field point turned onto the +x axis, through pupil
-            points with y >= 0 but for the two rows before the first of the coarser grid, their mirror images; interpolated
-            linearly. In steps, x of column 0 of the coarser grid is -(nx - 1) / 2 and y of its row 0 -1.5.
+        fine: [F (ny - 1) + 1, F (nx - 1) + 1, 2] float32, hits of the field point, interpolated linearly. In steps, x of
+            column 0 of the coarser grid is -(nx - 1) / 2.
         heights: [A, ny, nx] float32, the squared height of the rays at each aperture, 1 at its edge; bicubic.
         flags: [ny, nx] uint32 of the cell to the right and below a node, see `BLOCKED`.
         step: of the coarser grid, in pupil radii.
+        first: y of its row 0, in steps.
+        whole: the grid is of the whole pupil; else of its half with y >= 0, whose mirror image is the other.
         turn: [2, 2] rotation by the field point's azimuth.
         shift: x and y added to the hits, in pixels, after the turn.
         pupil: [S, 2] float32 points of the unit disc.
@@ -295,14 +298,15 @@ def splat_map(
     nx = flags.shape[1]
     factor = np.int32(fine.shape[1] // (nx - 1))
     coarser = np.float32(1.0 / factor)
-    scale, left, top = np.float32(factor / step), np.float32(factor * 0.5 * (nx - 1)), np.float32(factor * 1.5)
+    scale, left, top = np.float32(factor / step), np.float32(factor * 0.5 * (nx - 1)), np.float32(-factor * first)
     middle = np.float32(0.5 * (len(kernel) - 1))
     edge = middle - np.float32(BORDER)
     xx, xy, yx, yy = np.float32(turn[0, 0]), np.float32(turn[0, 1]), np.float32(turn[1, 0]), np.float32(turn[1, 1])
     shift_x, shift_y = np.float32(shift[0]), np.float32(shift[1])
     count, sum_x, sum_y, sum_square, inside = 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(len(pupil)):
-        gx, gy = pupil[i, 0] * scale + left, abs(pupil[i, 1]) * scale + top
+        mirrored = not whole and pupil[i, 1] < 0
+        gx, gy = pupil[i, 0] * scale + left, (-pupil[i, 1] if mirrored else pupil[i, 1]) * scale + top
         cx, cy = np.int32(gx), np.int32(gy)
         flag = flags[np.int32((np.float32(cy) + HALF) * coarser), np.int32((np.float32(cx) + HALF) * coarser)]
         if flag == BLOCKED:
@@ -314,7 +318,7 @@ def splat_map(
         w00, w01, w10, w11 = (ONE - a) * (ONE - b), a * (ONE - b), (ONE - a) * b, a * b
         x = w00 * here[cx, 0] + w01 * here[cx + 1, 0] + w10 * below[cx, 0] + w11 * below[cx + 1, 0]
         y = w00 * here[cx, 1] + w01 * here[cx + 1, 1] + w10 * below[cx, 1] + w11 * below[cx + 1, 1]
-        if pupil[i, 1] < 0:
+        if mirrored:
             y = -y
         x, y = xx * x + xy * y + shift_x, yx * x + yy * y + shift_y
         count += 1

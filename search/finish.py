@@ -72,7 +72,7 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
     checkpoint = winner.checkpoints[best]
     model = checkpoint.model().eval()
     baselines = learner.baselines(data.sets, test, model) | learner.alternatives(
-        data.sets, test, job.study, job.source, winner.candidate.trial.seconds
+        data.sets, test, job.study, job.source, model, winner.candidate.trial.seconds
     )
     against = {name: _as_arrays([one]) for name, one in baselines.items()}
 
@@ -157,7 +157,7 @@ def _final(
     metric = job.study.system.metrics[job.study.objective.metric].measure
 
     def behind(other: NDArray[np.float64]) -> Interval:
-        return comparison.difference(other, winner.errors[metric])
+        return comparison.difference(other, winner.errors[metric][:, : other.shape[1]])
 
     finalists = tuple(
         FinalistResult(

@@ -38,7 +38,7 @@ class Network(nn.Module):
 class Judged:
     """A model or a baseline at the sealed test set.
 
-    `errors` [items] of each per-item metric by its name without prefix; `bytes` is what must be kept of it, `seconds` its time per
+    `errors` [items] of each per-item metric by its name without prefix, or of the first items where more would take too long; `bytes` is what must be kept of it, `seconds` its time per
     item on the CPU, of a model on one thread. `data` names the set that it is made of, if it is made of one, or of a
     `share` of it; `training` is wall-clock seconds in which it was trained just now.
     """
@@ -110,9 +110,9 @@ class Learner[T: Trial, D, N: Network, H](ABC):
         """What a user would do without the model, by the name that the system declares."""
 
     def alternatives(
-        self, sets: Mapping[str, str], test: H, study: Study, source: Source, seconds: float
+        self, sets: Mapping[str, str], test: H, study: Study, source: Source, winner: N, seconds: float
     ) -> dict[str, Judged]:
-        """What other programs answer, run now, by the name that the system declares; none unless a system has some.
+        """What takes long to answer, run now, by the name that the system declares; none unless a system has some.
 
         Args:
             study, source: what was searched, and what its data is made of.

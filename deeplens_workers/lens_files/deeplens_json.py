@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from deeplens_workers.glasses import is_glass
+from deeplens_workers.lens_data import LONGEST_UM, SHORTEST_UM
 from deeplens_workers.lens_files.conditions import Conditions
 from deeplens_workers.lens_files.glass_names import nearest_glass
 from deeplens_workers.lens_files.prescription import BadLens, Surface
-from deeplens_workers.psf_data import LONGEST_UM, SHORTEST_UM
 from spaces.errors import nearest
 
 SurfaceType = Literal[

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from deeplens_workers.lens_data import LONGEST_UM, SHORTEST_UM
 from deeplens_workers.lens_files.prescription import ApertureKind, BadLens, FieldKind, Fields, Prescription, Surface
-from deeplens_workers.psf_data import LONGEST_UM, SHORTEST_UM
 
 # Distances of at least this many units are infinite, in both programs' files.
 INFINITE = 1e10

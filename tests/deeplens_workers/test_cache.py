@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from deeplens_workers import cache
-from deeplens_workers.kernels import Kernels, Tracing
+from deeplens_workers.kernels import Kernels, Tracing, Units
 from deeplens_workers.lens_file import LENSES, find_lens
+from deeplens_workers.tolerances import Tolerances
 from spaces import store
 
 
@@ -62,14 +63,21 @@ def test_every_parameter_is_part_of_the_key(tmp_path, make_request, monkeypatch)
         "model": "huygens",
         "recenter": False,
         "pooling": "smooth",
+        "units": Units(Tolerances(), np.zeros((1, 33)), -1e4),
     }
     assert set(changes) | {"tracing"} == {
         field.name for field in (*dataclasses.fields(request), *dataclasses.fields(Tracing))
     }
+    of_units = [
+        Units(Tolerances(grade="high"), np.zeros((1, 33)), -1e4),
+        Units(Tolerances(), np.ones((1, 33)), -1e4),
+        Units(Tolerances(), np.zeros((1, 33)), -2e4),
+    ]
     keys = {cache.key(request), *(cache.key(make_request(**{name: value})) for name, value in changes.items())}
+    keys |= {cache.key(make_request(units=units)) for units in of_units}
     monkeypatch.setattr(cache, "RENDER_VERSION", -1)
     keys.add(cache.key(request))
-    assert len(keys) == len(changes) + 2
+    assert len(keys) == len(changes) + len(of_units) + 2
 
 
 def test_the_key_is_the_lens_content_not_its_path(tmp_path, make_request):

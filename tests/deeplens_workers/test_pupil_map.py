@@ -6,7 +6,7 @@ import torch
 
 from deeplens_workers import pupil_map
 from deeplens_workers.pupil import find_pupils
-from deeplens_workers.pupil_map import GRID, trace_maps
+from deeplens_workers.pupil_map import HALF, trace_maps
 from deeplens_workers.sampling import scramble, sobol
 from deeplens_workers.splat import MOMENTS, disc_points, splat_map
 from tests.deeplens_workers.conftest import WAVELENGTHS, at_depth, rel_l2, tracing
@@ -75,5 +75,5 @@ def test_a_bundle_whose_map_is_off_has_its_rays_traced(renderer, monkeypatch):
     monkeypatch.setattr(pupil_map, "TOLERANCE_PX", 0.0)
     before = one.rays_traced
     traced = one.render(points, tracing(4096, (0.587,)))
-    assert one.rays_traced - before == 2 * (len(GRID) + 4096)
+    assert one.rays_traced - before == 2 * (len(HALF.places) + 4096)
     assert rel_l2(mapped.kernels, traced.kernels).max() < 3e-3

@@ -132,10 +132,10 @@ def test_a_focus_that_cannot_be_is_named_and_leaves_the_lens_as_it_was(renderer)
         one.render(np.array([[0.9, 0.9, -1e6, -55.0]]), tracing(64, px=(4, 4)))
 
 
-@pytest.mark.parametrize("symmetry", [True, False])
+@pytest.mark.parametrize("maps", [True, False])
 @pytest.mark.parametrize("noise", [0.02, 0.005])
-def test_asked_for_a_noise_it_takes_the_rays_that_needs(renderer, noise, symmetry):
-    triplet = KernelRenderer(renderer("cooke_triplet_50mm").tracer, symmetry=symmetry)
+def test_asked_for_a_noise_it_takes_the_rays_that_needs(renderer, noise, maps):
+    triplet = KernelRenderer(renderer("cooke_triplet_50mm").tracer, maps=maps)
     points = at_depth(FIELD, -10000)
     reference = triplet.render(points, tracing(2**16, (0.587,)))
     rendered = triplet.render(points, tracing(2**15, (0.587,), noise=noise))
@@ -189,9 +189,9 @@ def test_turning_or_mirroring_the_field_point_does_so_to_the_kernel(renderer, x,
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 2**31), count=st.integers(1, 40), symmetry=st.booleans())
-def test_a_point_keeps_its_bits_among_other_points(renderer, seed, count, symmetry):
-    triplet = KernelRenderer(renderer("cooke_triplet_50mm").tracer, symmetry=symmetry)
+@given(seed=st.integers(0, 2**31), count=st.integers(1, 40), maps=st.booleans())
+def test_a_point_keeps_its_bits_among_other_points(renderer, seed, count, maps):
+    triplet = KernelRenderer(renderer("cooke_triplet_50mm").tracer, maps=maps)
     random = np.random.default_rng(seed)
     points = at_depth(random.uniform(-1, 1, (count, 2)), -10000)
     how = tracing(100)

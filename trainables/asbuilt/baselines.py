@@ -6,14 +6,16 @@ Shape legend: U = units, n = observed positions, H = held-out positions, C = cha
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 
-from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed
-from trainables.asbuilt.evaluation import name_of, unit_errors
+from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed, rows
+from trainables.asbuilt.evaluation import GIVEN, name_of, unit_errors
+from trainables.asbuilt.linear import LinearEffects
 from trainables.learner import Judged
 from trainables.timing import fastest
 
@@ -43,7 +45,7 @@ def weights(points: Tensor, at: Tensor) -> Tensor:
 
 def nominal(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
     """The lens as designed, whatever was observed."""
-    return lens.kernels[:, _rows(lens, at[0])].expand(len(at), -1, -1, -1, -1)
+    return lens.kernels[:, rows(lens.points[0], at[0])].expand(len(at), -1, -1, -1, -1)
 
 
 def interpolated(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
@@ -53,28 +55,56 @@ def interpolated(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
 
 def corrected(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
     """The lens as designed, and what was observed to differ from it, interpolated."""
-    there = lens.kernels[:, _rows(lens, seen.points[0])]
+    there = lens.kernels[:, rows(lens.points[0], seen.points[0])]
     return _constrained(nominal(seen, at, lens) + _between(seen.kernels - there, seen.points, at))
 
 
-# Name -> what predicts; the simplest first.
-BASELINES: dict[str, Predict] = {"nominal": nominal, "interpolated": interpolated, "corrected": corrected}
+# Name in trainables/asbuilt/system.py -> what predicts, from how many PSFs where that is fixed.
+BASELINES: dict[str, tuple[Predict, int | None]] = {
+    "nominal": (nominal, None),
+    "interpolated": (interpolated, None),
+    "corrected": (corrected, None),
+    "interpolated_25": (interpolated, 25),
+    "corrected_25": (corrected, 25),
+}
 
 
-def predict_baselines(lens: AsBuiltSplit, test: AsBuiltSplit) -> dict[str, Judged]:
+def predict_baselines(
+    lens: AsBuiltSplit, alone: AsBuiltSplit, validation: AsBuiltSplit, test: AsBuiltSplit
+) -> dict[str, Judged]:
     """Every baseline at held-out units, by its name in trainables/asbuilt/system.py.
 
     Args:
         lens: the nominal one, at all positions of the others.
+        alone: units that are off by one tolerance each, at these positions (see `LinearEffects.of`).
     """
-    return {name: _judged(predict, lens, test) for name, predict in BASELINES.items()}
+    found = {}
+    for name, (predict, fixed) in BASELINES.items():
+        errors = {name_of(count): _errors(predict, lens, test, fixed or count) for count in OBSERVED}
+        found[name] = Judged(errors, _bytes(lens.kernels), _seconds(_given(predict, lens), test), data="nominal")
+    effects = LinearEffects.of(lens, alone)
+    errors, seconds = {}, 0.0
+    for count in OBSERVED:
+        fit = partial(effects.predict, weight=effects.best_weight(validation, count))
+        errors[name_of(count)] = unit_errors(fit(observed(test, count), test.held_out.points), test.held_out.kernels)
+        seconds = _seconds(fit, test)
+    size = _bytes(effects.nominal) + _bytes(effects.effects)
+    return found | {"linear": Judged(errors, size, seconds, data="effects")}
 
 
-def _judged(predict: Predict, lens: AsBuiltSplit, test: AsBuiltSplit) -> Judged:
-    errors = {name_of(count): _errors(predict, lens, test, count) for count in OBSERVED}
+def _given(predict: Predict, lens: AsBuiltSplit) -> Callable[[AsBuiltSplit, Tensor], Tensor]:
+    return lambda seen, at: predict(seen, at, lens)
+
+
+def _bytes(kernels: Tensor) -> int:
+    return kernels.numel() * kernels.element_size()
+
+
+def _seconds(predict: Callable[..., Tensor], test: AsBuiltSplit) -> float:
+    """To fit one unit to 4 PSFs and predict its held-out ones."""
     few = test.some(slice(1))
-    _, seconds = fastest(lambda: predict(observed(few, 4), few.held_out.points, lens))
-    return Judged(errors, lens.kernels.numel() * lens.kernels.element_size(), seconds, data="nominal")
+    _, seconds = fastest(lambda: predict(observed(few, GIVEN), few.held_out.points))
+    return seconds
 
 
 def _errors(predict: Predict, lens: AsBuiltSplit, test: AsBuiltSplit, count: int) -> Tensor:
@@ -95,15 +125,3 @@ def _constrained(kernels: Tensor) -> Tensor:
     """Not negative and of unit sum. Lowered by a level, as a model's are, corrections would be worse (0.53, not 0.52)."""
     light = kernels.clamp_min(0)
     return light / light.sum(dim=(-2, -1), keepdim=True).clamp_min(1e-8)
-
-
-def _rows(lens: AsBuiltSplit, points: Tensor) -> Tensor:
-    """Which of the nominal lens' positions each of some points [M, 2] is.
-
-    Raises:
-        ValueError: one is none of them.
-    """
-    distance = (points[:, None] - lens.points).abs().amax(dim=-1)
-    if float(distance.amin(dim=1).max()) > 1e-4:
-        raise ValueError("the nominal set lacks positions at which units are judged")
-    return distance.argmin(dim=1)

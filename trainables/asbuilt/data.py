@@ -74,6 +74,36 @@ class AsBuiltSplit:
         return AsBuiltSplit(self.kernels[:, GRID:], self.points[:, GRID:], self.units)
 
 
+@dataclass(frozen=True)
+class AsBuiltTest:
+    """What is judged by: sealed units, and the lens as designed at all positions of theirs, one unit."""
+
+    units: AsBuiltSplit
+    nominal: AsBuiltSplit
+
+    @classmethod
+    def load(cls, sets: Mapping[str, str]) -> AsBuiltTest:
+        """The prepared sets of a run."""
+        return cls(AsBuiltSplit.load(sets["test"]), AsBuiltSplit.load(sets["nominal"]))
+
+    @property
+    def nominal_held_out(self) -> Tensor:
+        """Kernels [H, C, K, K] of the lens as designed at the units' held-out positions."""
+        return self.nominal.kernels[0, rows(self.nominal.points[0], self.units.held_out.points[0])]
+
+
+def rows(known: Tensor, points: Tensor) -> Tensor:
+    """Which of known positions [N, 2] each of some points [M, 2] is.
+
+    Raises:
+        ValueError: one is none of them.
+    """
+    distance = (points[:, None] - known).abs().amax(dim=-1)
+    if float(distance.amin(dim=1).max()) > 1e-4:
+        raise ValueError("the nominal set lacks positions at which units are judged")
+    return distance.argmin(dim=1)
+
+
 def observed(split: AsBuiltSplit, count: int) -> AsBuiltSplit:
     """Of held-out units, so many of the grid's positions: one of `OBSERVED`."""
     chosen = list(OBSERVED[count])

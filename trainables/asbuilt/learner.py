@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from deeplens_workers.asbuilt_data import AsBuiltData
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
+from spaces.system import Source
 from trainables.asbuilt.baselines import predict_baselines
 from trainables.asbuilt.basis import of_unit_norm
-from trainables.asbuilt.data import GRID, AsBuiltSplit, AsBuiltTensors, observed
-from trainables.asbuilt.evaluation import GIVEN, evaluate, model_errors
+from trainables.asbuilt.card import asbuilt_card
+from trainables.asbuilt.data import GRID, OBSERVED, AsBuiltSplit, AsBuiltTensors, AsBuiltTest, observed
+from trainables.asbuilt.evaluation import GIVEN, evaluate, model_errors, name_of, unit_errors
+from trainables.asbuilt.figures import save_samples, save_unit
 from trainables.asbuilt.losses import Terms, asbuilt_loss
 from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
+from trainables.asbuilt.oracle import oracle
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.learner import Judged, Learner
 from trainables.timing import fastest
@@ -34,7 +41,7 @@ NEIGHBOUR = 0.1
 TIMED_UNITS = 8
 
 
-class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltSplit]):
+class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltTest]):
     """The learner of `cvae_asbuilt`."""
 
     def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> AsBuiltTensors:
@@ -116,24 +123,51 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltS
     def evaluate(self, network: AsBuiltCVAE, data: AsBuiltTensors) -> dict[str, float]:
         return evaluate(network, data.validation)
 
-    def open_test(self, sets: Mapping[str, str]) -> AsBuiltSplit:
-        return AsBuiltSplit.load(sets["test"])
+    def open_test(self, sets: Mapping[str, str]) -> AsBuiltTest:
+        return AsBuiltTest.load(sets)
 
-    def judge(self, network: AsBuiltCVAE, test: AsBuiltSplit) -> Judged:
+    def judge(self, network: AsBuiltCVAE, test: AsBuiltTest) -> Judged:
         """A unit's time is that of all its held-out kernels, from 4 observed."""
-        errors = model_errors(network, test)
-        few = test.some(slice(TIMED_UNITS))
+        errors = model_errors(network, test.units)
+        few = test.units.some(slice(TIMED_UNITS))
         seen, away = observed(few, GIVEN), few.held_out.points
         with one_thread(), torch.no_grad():
             _, seconds = fastest(lambda: network.predict(seen.kernels, seen.points, away))
         size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
         return Judged(errors, size, seconds / len(few))
 
-    def baselines(self, sets: Mapping[str, str], test: AsBuiltSplit, winner: AsBuiltCVAE) -> dict[str, Judged]:
-        return predict_baselines(AsBuiltSplit.load(sets["nominal"]), test)
+    def baselines(self, sets: Mapping[str, str], test: AsBuiltTest, winner: AsBuiltCVAE) -> dict[str, Judged]:
+        alone, validation = (AsBuiltSplit.load(sets[name]) for name in ("effects", "validation"))
+        return predict_baselines(test.nominal, alone, validation, test.units)
+
+    def alternatives(
+        self,
+        sets: Mapping[str, str],
+        test: AsBuiltTest,
+        study: Study,
+        source: Source,
+        winner: AsBuiltCVAE,
+        seconds: float,
+    ) -> dict[str, Judged]:
+        """The true tolerances given to the same decoder, and tolerances fitted through the ray tracer, each for half as long as
+        the winner trained: to as many of the units as that allows, two at the least."""
+        from deeplens_workers.unit_fit import fitted_units
+
+        assert isinstance(study.data, AsBuiltData)
+        bound = oracle(self.open(sets), test.units, winner, seconds / 2)
+        points = np.load(Path(sets["test"]) / "points.npy").reshape(*test.units.kernels.shape[:2], -1)
+        fits = fitted_units(study.data, source, points, test.units.kernels.numpy(), OBSERVED[GIVEN], GRID, seconds / 2)
+        true = test.units.held_out.kernels[: len(fits.kernels)]
+        errors = unit_errors(torch.from_numpy(fits.kernels), true)
+        return {"oracle": bound, "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None)}
+
+    def figures(self, network: AsBuiltCVAE, test: AsBuiltTest, directory: Path) -> None:
+        save_unit(directory / "unit.png", network, test)
+        save_samples(directory / "samples.png", network, test)
 
     def card(self, study: Study, source: str) -> Card:
-        raise NotImplementedError
+        assert isinstance(study.data, AsBuiltData)
+        return asbuilt_card(study.data, source)
 
 
 def most_observed(positions: int) -> int:

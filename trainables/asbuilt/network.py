@@ -141,6 +141,12 @@ class AsBuiltCVAE(Network):
         noise = torch.randn(values.shape, generator=generator).to(values)  # the same on every device
         return self.kernels(values + self.residual.sqrt() * noise)
 
+    def draw_units(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Latents [count, L] of units drawn from the prior."""
+        prior = self.prior
+        noise = torch.randn(count, self.config.latent_dim, generator=generator).to(prior.mu)
+        return prior.sample(noise)
+
     # What they are made of.
 
     @property

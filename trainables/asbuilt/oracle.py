@@ -42,15 +42,14 @@ def oracle(
     data: AsBuiltTensors,
     test: AsBuiltSplit,
     like: AsBuiltCVAE,
-    steps: int,
-    seconds: float = float("inf"),
+    seconds: float,
     mirrored: MirroredTolerances | None = None,
 ) -> Judged:
     """Trained now, on the CPU, and judged at held-out units.
 
     Args:
         like: whose decoder it has, of principal components.
-        steps, seconds: of training, whichever ends first; the learning rate follows the steps.
+        seconds: of training, which the learning rate follows.
         mirrored: how tolerances are mirrored; without it no unit is, of which a decoder learns less.
     """
     began = time.perf_counter()
@@ -59,16 +58,13 @@ def oracle(
         model = AsBuiltCVAE(replace(like.config, latent_dim=data.tolerances.shape[1], network="basis"), data.basis)
     generator = torch.Generator().manual_seed(SEED)
     optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=RATE, betas=BETAS, weight_decay=0.0)
-    for step in range(steps):
+    while (trained := time.perf_counter() - began) < seconds:
         for group in optimizer.param_groups:
-            group["lr"] = RATE * learning_rate_factor("one_cycle", step / steps, WARMUP, 1)
+            group["lr"] = RATE * learning_rate_factor("one_cycle", trained / seconds, WARMUP, 1)
         optimizer.zero_grad(set_to_none=True)
         _loss(model, data, mirrored, generator).backward()
         torch.nn.utils.clip_grad_norm_(model.decoder.parameters(), 1.0)
         optimizer.step()
-        if time.perf_counter() - began > seconds:
-            break
-    trained = time.perf_counter() - began
     model.eval()
     away = test.held_out
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deeplens_workers.lens_data import LensData
 from deeplens_workers.psf_data import PsfData
 from spaces.card import Card
 
@@ -13,7 +14,7 @@ def psf_card(data: PsfData, lens: str) -> Card:
         intro="A conditional VAE that gives the point spread function of this lens at any field position, trained on "
         f"ray-traced kernels at {_grid(data)}.",
         usage=(f"kernels = model.predict({_example(data)})",),
-        units=_units(data),
+        units=kernel_units(data),
         test=f"Means over {data.kernels()['test']} sealed positions off the training grid, each traced with "
         f"{data.held_out_rays:,} rays per wavelength.",
         remark="Centroid and radius errors are in kernel pixels.",
@@ -40,7 +41,8 @@ def _example(data: PsfData) -> str:
     return f"torch.tensor([[{', '.join(point)}]])"
 
 
-def _units(data: PsfData) -> tuple[str, ...]:
+def kernel_units(data: LensData) -> tuple[str, ...]:
+    """What a model's points and kernels are, in words."""
     pixel = data.pixel_pitch_um * data.trace_px / data.kernel_px
     wavelengths = ", ".join("+".join(f"{wavelength:g}" for wavelength, _ in channel) for channel in data.channels())
     return (
@@ -53,7 +55,7 @@ def _units(data: PsfData) -> tuple[str, ...]:
     )
 
 
-def _sensor(data: PsfData) -> str:
+def _sensor(data: LensData) -> str:
     """The sensor and the focal length, with which coordinates become millimetres and angles."""
     if data.lens_facts is None:
         return ""

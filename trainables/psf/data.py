@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeplens_workers.psf_data import COORDINATES
+from deeplens_workers.lens_data import COORDINATES
 from trainables.psf.principal import Components
 from trainables.psf.turning import Turned
 

@@ -56,8 +56,8 @@ def psf_grid(true: Array, generated: Array) -> PsfGrid:
     relative = difference / peak
     worst = np.abs(relative).argmax(axis=1, keepdims=True)
     return PsfGrid(
-        true=_colours(true / peak),
-        generated=_colours(generated / peak),
+        true=colours(true / peak),
+        generated=colours(generated / peak),
         residual=np.take_along_axis(relative, worst, axis=1)[:, 0],
         error=error,
     )
@@ -85,7 +85,7 @@ def psf_grid_figure(
         captions = [f"{error}\n{more}" for error, more in zip(captions, below, strict=True)]
     further = LINE * max(caption.count("\n") for caption in captions)
     width, height = 1.45 * count + 1.5, 5.62 + further
-    figure = _figure(width, height)
+    figure = new_figure(width, height)
     axes = figure.subplots(3, count, squeeze=False, gridspec_kw={"wspace": 0.05, "hspace": 0.06})
     figure.subplots_adjust(
         left=0.95 / width, right=1 - 0.75 / width, top=1 - 0.77 / height, bottom=(0.62 + further) / height
@@ -212,7 +212,7 @@ def contact_sheet(kernels: NDArray[np.floating], columns: int | None = None) -> 
     Args:
         columns: kernels in a row, x rising to the right; rows rise upwards like y. Default: about as many as rows.
     """
-    shown = _colours(kernels / kernels.max(axis=(2, 3), keepdims=True))
+    shown = colours(kernels / kernels.max(axis=(2, 3), keepdims=True))
     columns = columns or math.ceil(math.sqrt(len(shown)))
     rows, side = math.ceil(len(shown) / columns), shown.shape[1] + 1
     sheet = np.full((rows * side + 1, columns * side + 1, 3), 0.25)
@@ -227,7 +227,7 @@ def save_contact_sheet(path: Path, kernels: NDArray[np.floating], columns: int |
     imsave(path, contact_sheet(kernels, columns))
 
 
-def _colours(kernels: Array) -> Array:
+def colours(kernels: Array) -> Array:
     """[N, C, K, K] in units of the peak -> [N, K, K, 3] in 0..1; one channel is shown through a colour map."""
     bright = np.clip(kernels, 0, 1) ** GAMMA
     if bright.shape[1] == 3:
@@ -241,7 +241,7 @@ def _round_up(value: float) -> float:
     return next(step * power for step in (1, 2, 5, 10) if value <= step * power * (1 + 1e-9))
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure (inches) on a canvas without a display; `figure.savefig(path, dpi=160)` writes it."""
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)

@@ -17,7 +17,8 @@ import ray
 import torch
 from torch import Tensor
 
-from deeplens_workers.psf_data import COORDINATES, PsfData
+from deeplens_workers.lens_data import COORDINATES
+from deeplens_workers.psf_data import PsfData
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
@@ -138,7 +139,7 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
         }
 
     def alternatives(
-        self, sets: Mapping[str, str], test: PsfSplit, study: Study, source: Source, seconds: float
+        self, sets: Mapping[str, str], test: PsfSplit, study: Study, source: Source, winner: CVAE, seconds: float
     ) -> dict[str, Judged]:
         """Our renderer called directly, with as many rays as kernels to train on have, and DeepLens' own network."""
         from deeplens_workers.alternatives import answers

@@ -1,0 +1,138 @@
+"""Typed model of what every data set of a lens' kernels has: the lens, its use, pixels, rays."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from spaces.frozen import Frozen
+from spaces.system import DataSection
+
+# Wavelengths that are a lens', not a mistake of units.
+SHORTEST_UM, LONGEST_UM = 0.1, 20.0
+# DeepLens itself takes shorter ones only.
+DEEPLENS_UM = 10.0
+# Side of the kernels that the convolutional networks can halve four times: a multiple of it.
+HALVED = 16
+# More positions than that are a mistake: their kernels, of which the driver holds a set at a time, would take tens of gigabytes.
+MOST_KERNELS = 1_000_000
+# A field point's coordinates: x and y normalised to half the sensor's width and height, object distances in mm, negative.
+COORDINATES = ("x", "y", "depth_mm", "focus_mm")
+
+
+class LensFacts(Frozen):
+    """What a run writes down about its lens, with which normalised field points become millimetres and angles."""
+
+    sensor_mm: tuple[float, float] = Field(description="width and height; x and y are normalised to half of them")
+    focal_length_mm: float | None = Field(None, description="paraxial, at the primary wavelength")
+    f_number: float | None = Field(None, description="on the axis")
+    field_deg: float | None = Field(None, description="half-diagonal field of view")
+    primary_um: float = Field(description="primary wavelength")
+    origins: dict[str, str] = Field({}, description="where each condition came from")
+
+
+class LensData(DataSection):
+    """A lens, what it is used for, the pixels and the rays of its kernels.
+
+    Field coordinates are normalised to [-1, 1] over half the sensor's width and height. What is not given here (0, none) is
+    taken from the lens file, the pixels and the window from the lens' spots; a run writes down what it took.
+    """
+
+    uses_actors: ClassVar[bool] = True
+
+    lens: str = Field(description="shipped lens name, or path of a .json, .zmx or .seq file")
+    configuration: PositiveInt | None = Field(
+        None, description="which of the lens file's configurations; none: its first"
+    )
+    sensor_mm: tuple[PositiveFloat, PositiveFloat] | None = Field(
+        None, description="width and height of the sensor; none: as in the lens file"
+    )
+    pixel_pitch_um: NonNegativeFloat = Field(
+        0.0, description="sensor pixel pitch in micrometres; 0: proposed from the lens' spots"
+    )
+    depths_mm: tuple[float, ...] = Field(
+        (), description="object distances, negative; none: as in the lens file; several add a condition"
+    )
+    wavelengths_um: tuple[float | dict[float, PositiveFloat], ...] = Field(
+        (),
+        description="one channel each, red first; {wavelength: weight, ...} integrates several; none: the lens file's",
+    )
+    trace_px: NonNegativeInt = Field(
+        0, description="side of the traced kernel in sensor pixels; 0: proposed from the lens' spots"
+    )
+    kernel_px: PositiveInt = Field(15, description="side of the model's kernel, area-pooled from the traced one")
+    rays: PositiveInt = Field(4096, description="rays per training point and wavelength")
+    held_out_rays: PositiveInt = Field(32768, description="rays per validation or test point and wavelength")
+    focus_mm: tuple[float, ...] = Field(
+        (),
+        description="object distances the lens is focused at, negative; none: as in its file; several add a condition",
+    )
+    recenter: bool = Field(True, description="centre kernels on the chief ray; false: on the ideal image point")
+    lens_facts: LensFacts | None = Field(None, description="written by a run, from the lens file")
+
+    @field_validator("depths_mm", "focus_mm")
+    @classmethod
+    def _distances(cls, distances: tuple[float, ...]) -> tuple[float, ...]:
+        if any(distance >= 0 for distance in distances) or len(set(distances)) != len(distances):
+            raise ValueError(
+                f"distances must be distinct and negative (mm in front of the lens), but got {list(distances)}"
+            )
+        return distances
+
+    @field_validator("wavelengths_um")
+    @classmethod
+    def _wavelengths(cls, channels: tuple[float | dict[float, float], ...]) -> tuple[float | dict[float, float], ...]:
+        all_of_them = [wave for channel in channels for wave in (channel if isinstance(channel, dict) else (channel,))]
+        if not all(channels) or any(not SHORTEST_UM < wavelength < LONGEST_UM for wavelength in all_of_them):
+            raise ValueError(
+                f"wavelengths must lie between {SHORTEST_UM} and {LONGEST_UM} um, but got {list(channels)}"
+            )
+        return channels
+
+    @model_validator(mode="after")
+    def _check_pixels(self) -> Self:
+        if self.trace_px == 1:
+            raise ValueError("`trace_px >= 2` must hold: one pixel catches no ray, whose light goes to four")
+        if 0 < self.trace_px < self.kernel_px:
+            raise ValueError(
+                f"`kernel_px <= trace_px` must hold, but got (kernel_px={self.kernel_px}, trace_px={self.trace_px})"
+            )
+        return self
+
+    def check(self, trial: Any) -> None:
+        if trial.network == "conv" and self.kernel_px % HALVED:
+            raise ValueError(
+                f"network conv halves kernels four times, so `kernel_px` must be a multiple of {HALVED}, "
+                f"but got (network=conv, kernel_px={self.kernel_px})"
+            )
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Those of `COORDINATES` that vary: what a model is given."""
+        several = {"depth_mm": len(self.depths_mm) > 1, "focus_mm": len(self.focus_mm) > 1}
+        return tuple(name for name in COORDINATES if several.get(name, True))
+
+    @property
+    def distances(self) -> list[tuple[float, ...]]:
+        """Depths and, if given, focus distances in mm."""
+        return [self.depths_mm, *([self.focus_mm] if self.focus_mm else [])]
+
+    def rays_total(self) -> int:
+        """Rays that the whole data set's kernels are made of, all wavelengths."""
+        raise NotImplementedError
+
+    def channels(self) -> tuple[tuple[tuple[float, float], ...], ...]:
+        """(wavelength in um, weight) of the light of each channel."""
+        return tuple(
+            tuple(channel.items()) if isinstance(channel, dict) else ((channel, 1.0),)
+            for channel in self.wavelengths_um
+        )

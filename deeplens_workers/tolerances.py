@@ -1,0 +1,212 @@
+"""How far the parts of a lens that is made lie from its design: the `tolerances` section of a space."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, NonNegativeFloat
+
+from spaces.frozen import Frozen
+from spaces.seeding import named_seed
+
+Grade = Literal["commercial", "precision", "high"]
+
+# Standard deviations, of half the +- figures of the sources (docs/as-built.md): a part is then within them 19 times in 20.
+GRADES: dict[str, dict[str, float]] = {
+    "commercial": {
+        "decentre_um": 50,
+        "tilt_arcmin": 5,
+        "space_um": 50,
+        "thickness_um": 100,
+        "radius_percent": 0.25,
+        "index": 5e-4,
+        "abbe_percent": 0.4,
+        "sensor_focus_um": 30,
+        "sensor_tilt_arcmin": 5,
+    },
+    "precision": {
+        "decentre_um": 20,
+        "tilt_arcmin": 2,
+        "space_um": 15,
+        "thickness_um": 25,
+        "radius_percent": 0.05,
+        "index": 2.5e-4,
+        "abbe_percent": 0.25,
+        "sensor_focus_um": 12,
+        "sensor_tilt_arcmin": 2.5,
+    },
+    "high": {
+        "decentre_um": 5,
+        "tilt_arcmin": 0.5,
+        "space_um": 5,
+        "thickness_um": 5,
+        "radius_percent": 0.005,
+        "index": 1e-4,
+        "abbe_percent": 0.1,
+        "sensor_focus_um": 5,
+        "sensor_tilt_arcmin": 1,
+    },
+}
+ELEMENT, SURFACE, SENSOR = "element", "surface", "sensor"
+
+
+class ElementTolerances(Frozen):
+    """Of one element, in place of the grade's; an element is one lens, or several that are cemented."""
+
+    decentre_um: NonNegativeFloat | None = None
+    tilt_arcmin: NonNegativeFloat | None = None
+
+
+class SurfaceTolerances(Frozen):
+    """Of one surface, and of the space or glass behind it, in place of the grade's."""
+
+    radius_percent: NonNegativeFloat | None = None
+    space_um: NonNegativeFloat | None = None
+    thickness_um: NonNegativeFloat | None = None
+    index: NonNegativeFloat | None = None
+    abbe_percent: NonNegativeFloat | None = None
+
+
+class Tolerances(Frozen):
+    """Standard deviations of what is made from what is designed; those that are not given are the grade's.
+
+    An element moves as a rigid body: it turns about the vertex of its first surface, then moves sideways. Each of x and y has the
+    standard deviation that is given.
+    """
+
+    grade: Grade = Field(
+        "precision", description="commercial, precision or high: what is not given here (docs/as-built.md)"
+    )
+    distribution: Literal["normal", "uniform", "bounded"] = Field(
+        "normal",
+        description="of every deviation, with its standard deviation; bounded: normal, none beyond two of them",
+    )
+    decentre_um: NonNegativeFloat | None = Field(None, description="of an element, along x and along y")
+    tilt_arcmin: NonNegativeFloat | None = Field(None, description="of an element, about x and about y")
+    space_um: NonNegativeFloat | None = Field(None, description="of an air space, but the last: the sensor is focused")
+    thickness_um: NonNegativeFloat | None = Field(None, description="of a glass, along the axis")
+    radius_percent: NonNegativeFloat | None = Field(None, description="of a surface's radius of curvature")
+    index: NonNegativeFloat | None = Field(None, description="of a glass' refractive index at the d line")
+    abbe_percent: NonNegativeFloat | None = Field(None, description="of a glass' Abbe number")
+    sensor_focus_um: NonNegativeFloat | None = Field(
+        None, description="of the sensor's place, after the compensator: its residual"
+    )
+    sensor_tilt_arcmin: NonNegativeFloat | None = Field(None, description="of the sensor, about x and about y")
+    compensator: Literal["axis", "field", "none"] = Field(
+        "axis",
+        description="the sensor is moved to where the spots are smallest: on the axis, in the mean over the field, or not",
+    )
+    elements: dict[int, ElementTolerances] = Field({}, description="by element, counted from 1")
+    surfaces: dict[int, SurfaceTolerances] = Field({}, description="by surface, counted from 1, the stop too")
+
+    def figure(self, name: str) -> float:
+        """A standard deviation, given or of the grade."""
+        given = getattr(self, name)
+        return float(GRADES[self.grade][name] if given is None else given)
+
+    def resolved(self) -> dict[str, Any]:
+        """The section as plain values, with the figures of its grade in place."""
+        return self.model_dump(mode="json") | {name: self.figure(name) for name in GRADES[self.grade]}
+
+
+class Deviation(NamedTuple):
+    """One number in which a unit differs from the design: of which part, counted from 1, and its standard deviation."""
+
+    name: str
+    part: str
+    number: int
+    sigma: float
+
+    def __str__(self) -> str:
+        where = self.part if self.part == SENSOR else f"{self.part} {self.number}"
+        return f"{where} {self.name}"
+
+
+def elements(surfaces: list[dict[str, Any]]) -> list[range]:
+    """Surfaces of each element, by index: a run of surfaces with glass between them."""
+    found, first = [], None
+    for i, surface in enumerate(surfaces):
+        glass = _is_glass(surface)
+        if first is None and glass:
+            first = i
+        elif first is not None and not glass:
+            found.append(range(first, i + 1))
+            first = None
+    if first is not None:
+        raise ValueError("there is glass before the sensor, so its last element has no end")
+    return found
+
+
+def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[Deviation, ...]:
+    """All that may differ between units of a lens, in a fixed order.
+
+    Args:
+        surfaces: of its DeepLens JSON.
+
+    Raises:
+        ValueError: an override is of an element or surface that the lens does not have.
+    """
+    parts = elements(surfaces)
+    for name, given, count in (
+        (ELEMENT, tolerances.elements, len(parts)),
+        (SURFACE, tolerances.surfaces, len(surfaces)),
+    ):
+        if unknown := [number for number in given if not 1 <= number <= count]:
+            raise ValueError(f"tolerances.{name}s: the lens has {name}s 1 to {count}, but got {unknown[0]}")
+    found: list[Deviation] = []
+
+    def add(key: str, part: str, number: int, *names: str) -> None:
+        given: dict[str, dict[int, Any]] = {ELEMENT: dict(tolerances.elements), SURFACE: dict(tolerances.surfaces)}
+        override = given.get(part, {}).get(number)
+        own = getattr(override, key, None)
+        sigma = tolerances.figure(key) if own is None else own
+        found.extend(Deviation(name, part, number, float(sigma)) for name in names if sigma)
+
+    for number in range(1, len(parts) + 1):
+        add("decentre_um", ELEMENT, number, "decentre_x_um", "decentre_y_um")
+        add("tilt_arcmin", ELEMENT, number, "tilt_x_arcmin", "tilt_y_arcmin")
+    for number, surface in enumerate(surfaces, start=1):
+        if surface.get("roc"):
+            add("radius_percent", SURFACE, number, "radius_percent")
+        if _is_glass(surface):
+            add("thickness_um", SURFACE, number, "thickness_um")
+            add("index", SURFACE, number, "index")
+            add("abbe_percent", SURFACE, number, "abbe_percent")
+        elif number < len(surfaces):
+            add("space_um", SURFACE, number, "space_um")
+    add("sensor_focus_um", SENSOR, 0, "focus_um")
+    add("sensor_tilt_arcmin", SENSOR, 0, "tilt_x_arcmin", "tilt_y_arcmin")
+    return tuple(found)
+
+
+def draw(tolerances: Tolerances, count: int, seed: int, name: str, deviations: int) -> NDArray[np.float64]:
+    """Deviations [count, V] of units in standard deviations; unit i is the same however many there are.
+
+    Args:
+        seed, name: of the run, and of the set that the units are of.
+        deviations: V.
+    """
+    drawn = np.empty((count, deviations))
+    for i in range(count):
+        rng = np.random.default_rng(named_seed(seed, "unit", name, i))
+        if tolerances.distribution == "uniform":
+            drawn[i] = rng.uniform(-np.sqrt(3), np.sqrt(3), deviations)
+        else:
+            drawn[i] = rng.standard_normal(deviations)
+            while tolerances.distribution == "bounded" and (beyond := np.abs(drawn[i]) > 2).any():
+                drawn[i, beyond] = rng.standard_normal(int(beyond.sum()))
+    # Of a normal distribution cut at two standard deviations, the standard deviation is 0.88 of them.
+    return drawn / BOUNDED if tolerances.distribution == "bounded" else drawn
+
+
+BOUNDED = 0.8796256610342398
+"""Standard deviation of a standard normal variable between -2 and 2."""
+
+
+def _is_glass(surface: dict[str, Any]) -> bool:
+    return (surface.get("mat2") or "air") != "air"
+
+
+assert set(GRADES) == set(get_args(Grade))

@@ -1,0 +1,148 @@
+"""Units: tolerances drawn, elements moved as rigid bodies, sensors tilted and focused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeplens_workers.kernels import Tracing
+from deeplens_workers.lens_file import find_lens
+from deeplens_workers.raytrace import RayTracer
+from deeplens_workers.render import KernelRenderer
+from deeplens_workers.tolerances import Tolerances, draw
+from deeplens_workers.units import Manufacture
+from spaces.errors import SpaceError
+from spaces.errors import check as checked
+
+RAYS = json.loads((Path(__file__).parent / "data" / "as_built_rays.json").read_text())
+OBJECTS, PUPIL = np.array(RAYS["objects"]), np.array(RAYS["pupil"])
+# Deviations of the cases, by their names.
+CASES = {
+    "nominal": {},
+    "decentre": {"element 2 decentre_x_um": 50, "element 2 decentre_y_um": -20},
+    "tilt": {"element 2 tilt_x_arcmin": 12, "element 2 tilt_y_arcmin": 6},
+    "thickness": {"surface 1 thickness_um": 50},
+    "sensor_tilt": {"sensor tilt_x_arcmin": 30, "sensor tilt_y_arcmin": 18},
+}
+
+
+def manufacture(lens="cooke_triplet_50mm", **tolerances):
+    return Manufacture(find_lens(lens), Tolerances(**tolerances))
+
+
+def values(made, deviations):
+    """In standard deviations."""
+    assert deviations.keys() <= {str(one) for one in made.deviations}
+    return [deviations.get(str(one), 0.0) / one.sigma for one in made.deviations]
+
+
+def built(deviations, lens="cooke_triplet_50mm", pitch_um=6.4, **tolerances):
+    made = manufacture(lens, **tolerances)
+    tracer = RayTracer(find_lens(lens), pitch_um)
+    tracer.build(made.unit(values(made, deviations)), -10000.0)
+    return tracer
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rays_land_where_an_independent_tracer_has_them(case):
+    tracer = built(CASES[case], compensator="none")
+    plane, _ = tracer.pupil(OBJECTS)
+    share = ((plane - OBJECTS[:, 2]) / -OBJECTS[:, 2])[:, None, None]
+    aimed = OBJECTS[:, None, :2] + share * (PUPIL - OBJECTS[:, None, :2])
+    waves = np.full(3, 0.587)
+    hits = tracer.beyond_apertures(OBJECTS, aimed, waves).hits
+    np.testing.assert_allclose(-hits, RAYS["cases"][case], atol=2e-5)  # float32
+    if case != "sensor_tilt":
+        exact = tracer.paths(OBJECTS, aimed, waves, -1.0)[:, -1, :, :2]
+        assert np.isfinite(exact).any(axis=1).all()
+        known = np.isfinite(exact)
+        np.testing.assert_allclose(exact[known], np.array(RAYS["cases"][case])[known], atol=1e-8)
+
+
+def test_a_unit_without_deviations_is_the_design_focused():
+    tracer = built({})
+    assert tracer.symmetric
+    assert tracer.length_mm == pytest.approx(60.4487, abs=1e-3)  # where the spot on the axis is smallest
+
+
+def rms_on_axis(tracer):
+    tracing = Tracing(channels=(((0.587, 1.0),),), trace_px=32, kernel_px=32, rays=4096)
+    return float(
+        KernelRenderer(tracer).render(np.array([[0.0, 0.0, -10000.0]], np.float32), tracing).rms_radius_px[0, 0]
+    )
+
+
+def test_the_compensator_leaves_the_least_spot_and_its_residual_is_added():
+    at_best = built({"surface 6 radius_percent": 0.5})
+    spots = {um: rms_on_axis(built({"surface 6 radius_percent": 0.5, "sensor focus_um": um})) for um in (-40, 40)}
+    assert rms_on_axis(at_best) < min(spots.values())
+    uncompensated = built({"surface 6 radius_percent": 0.5}, compensator="none")
+    assert rms_on_axis(uncompensated) > rms_on_axis(at_best)
+    moved = built({"surface 6 radius_percent": 0.5, "sensor focus_um": 40})
+    assert moved.length_mm - at_best.length_mm == pytest.approx(0.04, abs=1e-6)
+    assert abs(built({}, compensator="field").length_mm - built({}).length_mm) > 0.005  # the triplet's field is curved
+
+
+@pytest.mark.parametrize(("lens", "pitch_um"), [("cooke_triplet_50mm", 6.4), ("double_gauss_100mm", 6.4)])
+def test_mapped_kernels_of_a_unit_agree_with_single_rays(lens, pitch_um):
+    made = manufacture(lens)
+    tracer = RayTracer(find_lens(lens), pitch_um)
+    tracer.build(made.unit(draw(made.tolerances, 1, 3, "test", len(made.deviations))[0]), -20000.0)
+    assert not tracer.symmetric
+    field = np.random.default_rng(0).uniform(-1, 1, (8, 2))
+    points = np.column_stack([field, np.full(8, -20000.0)]).astype(np.float32)
+    tracing = Tracing(channels=(((0.587, 1.0),),), trace_px=48, kernel_px=48, rays=8192)
+    mapped, single = (KernelRenderer(tracer, maps=maps).render(points, tracing) for maps in (True, False))
+    difference = np.linalg.norm(mapped.kernels - single.kernels, axis=(2, 3)) / np.linalg.norm(
+        single.kernels, axis=(2, 3)
+    )
+    assert difference.mean() < 2e-3
+    np.testing.assert_allclose(mapped.chief_ray_offset_px, single.chief_ray_offset_px, atol=1e-3)
+
+
+def test_units_are_drawn_by_seed_set_and_number_alone():
+    made = manufacture()
+    some, more = (draw(made.tolerances, count, 0, "train", 33) for count in (3, 5))
+    np.testing.assert_array_equal(some, more[:3])
+    assert not np.array_equal(some, draw(made.tolerances, 3, 0, "test", 33))
+
+
+@pytest.mark.parametrize(("distribution", "bound"), [("normal", np.inf), ("uniform", np.sqrt(3)), ("bounded", 2.274)])
+def test_every_distribution_has_the_standard_deviation_that_is_given(distribution, bound):
+    drawn = draw(Tolerances(distribution=distribution), 200, 0, "train", 33)
+    assert drawn.std() == pytest.approx(1.0, abs=0.02)
+    assert np.abs(drawn).max() <= bound
+
+
+def test_cemented_lenses_are_one_element_and_overrides_are_of_parts():
+    made = manufacture("double_gauss_100mm", elements={1: {"decentre_um": 0}}, surfaces={1: {"radius_percent": 7}})
+    names = [str(one) for one in made.deviations]
+    assert "element 1 decentre_x_um" not in names
+    assert "element 1 tilt_x_arcmin" in names
+    assert next(one.sigma for one in made.deviations if str(one) == "surface 1 radius_percent") == 7
+    assert (
+        max(one.number for one in made.deviations if one.part == "element") == 4
+    )  # two of its six lenses are cemented to others
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"grade": "sloppy"}, "grade: input should be"),
+        ({"decentre_um": -1}, "decentre_um: input should be"),
+        ({"decenter_um": 1}, "decenter_um"),
+    ],
+)
+def test_a_mistake_names_its_key(section, words):
+    with pytest.raises(SpaceError, match=words):
+        checked(Tolerances, section, where="tolerances")
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [({"elements": {4: {}}}, "elements 1 to 3, but got 4"), ({"surfaces": {0: {}}}, "surfaces 1 to 7, but got 0")],
+)
+def test_parts_that_the_lens_has_not_are_refused(section, words):
+    with pytest.raises(ValueError, match=words):
+        manufacture(**section)
