@@ -28,7 +28,7 @@ from trainables.asbuilt.evaluation import GIVEN, evaluate, model_errors, name_of
 from trainables.asbuilt.figures import save_samples, save_unit
 from trainables.asbuilt.losses import Terms, asbuilt_loss
 from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
-from trainables.asbuilt.oracle import oracle
+from trainables.asbuilt.oracle import oracle, steps_in
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.learner import Judged, Learner
 from trainables.timing import fastest
@@ -154,7 +154,8 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         from deeplens_workers.unit_fit import fitted_units
 
         assert isinstance(study.data, AsBuiltData)
-        bound = oracle(self.open(sets), test.units, winner, seconds / 2)
+        data = self.open(sets)
+        bound = oracle(data, test.units, winner, steps_in(seconds / 2, data, winner))
         points = np.load(Path(sets["test"]) / "points.npy").reshape(*test.units.kernels.shape[:2], -1)
         fits = fitted_units(study.data, source, points, test.units.kernels.numpy(), OBSERVED[GIVEN], GRID, seconds / 2)
         true = test.units.held_out.kernels[: len(fits.kernels)]

@@ -26,6 +26,7 @@ from trainables.training.state import BETAS
 BATCH, TARGETS, RATE, WARMUP = 64, 16, 2e-3, 0.1
 """As the recommended trial has them."""
 CHUNK = 32
+TIMED_STEPS = 10
 SEED = 0
 
 
@@ -42,14 +43,14 @@ def oracle(
     data: AsBuiltTensors,
     test: AsBuiltSplit,
     like: AsBuiltCVAE,
-    seconds: float,
+    steps: int,
     mirrored: MirroredTolerances | None = None,
 ) -> Judged:
     """Trained now, on the CPU, and judged at held-out units.
 
     Args:
         like: whose decoder it has, of principal components.
-        seconds: of training, which the learning rate follows.
+        steps: of training.
         mirrored: how tolerances are mirrored; without it no unit is, of which a decoder learns less.
     """
     began = time.perf_counter()
@@ -58,13 +59,14 @@ def oracle(
         model = AsBuiltCVAE(replace(like.config, latent_dim=data.tolerances.shape[1], network="basis"), data.basis)
     generator = torch.Generator().manual_seed(SEED)
     optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=RATE, betas=BETAS, weight_decay=0.0)
-    while (trained := time.perf_counter() - began) < seconds:
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * learning_rate_factor("one_cycle", trained / seconds, WARMUP, 1)
+            group["lr"] = RATE * learning_rate_factor("one_cycle", step / steps, WARMUP, 1)
         optimizer.zero_grad(set_to_none=True)
         _loss(model, data, mirrored, generator).backward()
         torch.nn.utils.clip_grad_norm_(model.decoder.parameters(), 1.0)
         optimizer.step()
+    trained = time.perf_counter() - began
     model.eval()
     away = test.held_out
     with torch.no_grad():
@@ -77,6 +79,13 @@ def oracle(
         _, time_each = fastest(lambda: model.decode(away.units[:1], away.points[:1]))
     size = sum(one.numel() * one.element_size() for one in model.decoder.state_dict().values())
     return Judged({name_of(count): errors for count in OBSERVED}, size, time_each, training=trained)
+
+
+def steps_in(seconds: float, data: AsBuiltTensors, like: AsBuiltCVAE) -> int:
+    """How many steps of `oracle` take so long, by a few of them."""
+    few = data.validation.some(slice(2))
+    oracle(data, few, like, TIMED_STEPS)
+    return max(TIMED_STEPS, int(seconds * TIMED_STEPS / oracle(data, few, like, TIMED_STEPS).training))
 
 
 def _loss(

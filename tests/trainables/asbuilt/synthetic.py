@@ -47,7 +47,7 @@ def write(directory: Path, units: np.ndarray, points: np.ndarray, side: int = SI
 def sets(
     directory: Path, units: int = 40, positions: int = 20, held_out: int = 6, side: int = SIDE, aspect: float = 1.0
 ) -> dict[str, str]:
-    """train, validation, test, nominal and effects, as a preparation makes them."""
+    """Every set, as a preparation makes them."""
     rng = np.random.default_rng(0)
     line = np.linspace(-0.9, 0.9, GRID_SIDE)
     grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
@@ -58,6 +58,8 @@ def sets(
         at = np.broadcast_to(np.concatenate([grid, extra]), (8, 25 + held_out, 2))
         made[name] = write(directory / name, rng.normal(size=(8, 3)), at, side, aspect)
     everywhere = np.concatenate([grid, *away.values()])[None]
-    alone = np.concatenate([0.5 * np.eye(3), -0.5 * np.eye(3)])
-    made["effects"] = write(directory / "effects", alone, np.repeat(everywhere, 6, axis=0), side, aspect)
-    return made | {"nominal": write(directory / "nominal", np.zeros((1, 3)), everywhere, side, aspect)}
+    alone = 0.5 * np.concatenate([np.eye(3), -np.eye(3)])
+    return made | {
+        "nominal": write(directory / "nominal", np.zeros((1, 3)), everywhere, side, aspect),
+        "effects": write(directory / "effects", alone, everywhere.repeat(6, axis=0), side, aspect),
+    }
