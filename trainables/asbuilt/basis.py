@@ -46,10 +46,6 @@ class Mirrors(NamedTuple):
     def to(self, device: torch.device) -> Mirrors:
         return Mirrors(*(one.to(device) for one in self))
 
-    def first(self, count: int) -> Mirrors:
-        """Of so many components, a `whole` number."""
-        return Mirrors(self.order[:, :count], self.signs[:, :count], self.turns)
-
 
 @dataclass(frozen=True)
 class MirrorBasis:

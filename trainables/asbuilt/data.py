@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.asbuilt.basis import ACROSS, MirrorBasis, Mirrors
+from trainables.asbuilt.basis import MirrorBasis, Mirrors
 from trainables.asbuilt.shifts import Shifts
 
 GRID_SIDE = 5
@@ -32,6 +32,8 @@ OBSERVED: dict[int, tuple[int, ...]] = {
     25: tuple(range(GRID)),
 }
 """Number of observed PSFs -> which of the grid: the centre, the corners of the inner square, every other one, all."""
+FLIPS = 4
+"""Mirror images of a unit without those across the diagonal, which come after them."""
 SYMMETRIC = 0.15
 """Largest mean relative L2 between the nominal lens' kernels and their mirror images of a symmetric design."""
 
@@ -161,16 +163,15 @@ class AsBuiltTensors:
         """Scores [B, n, R] of units as those of their mirror images, which `images` [B] names by number."""
         count = scores.shape[-1]
         if self.basis.partner is not None:
-            across = self.basis.partner[:count].to(scores.device)
-            exchanged = (images >= len(self.mirrors.turns) // 2)[:, None, None]
-            scores = torch.where(exchanged, scores[..., across], scores)
+            across = self.mirrors.order[-1, :count]
+            scores = torch.where((images >= FLIPS)[:, None, None], scores[..., across], scores)
         return scores * self.mirrors.signs[images, None, :count]
 
     def mirrored_kernels(self, kernels: Tensor, images: Tensor) -> Tensor:
         """The same of the kernels [B, n, C, K, K]."""
-        flips = images % 4
+        flips = images % FLIPS
         view = (-1, 1, 1, 1, 1)
-        kernels = torch.where((images >= 4).view(view), kernels.mT, kernels)
+        kernels = torch.where((images >= FLIPS).view(view), kernels.mT, kernels)
         kernels = torch.where((flips % 2 == 1).view(view), kernels.flip(-1), kernels)
         return torch.where((flips >= 2).view(view), kernels.flip(-2), kernels)
 
@@ -182,8 +183,7 @@ def is_square(nominal: AsBuiltSplit) -> bool:
         nominal: U = 1; its first positions are the grid.
     """
     index = torch.arange(GRID).view(GRID_SIDE, GRID_SIDE)
-    assert torch.allclose(ACROSS, torch.tensor([[0.0, -1.0], [-1.0, 0.0]]))
-    turned = index.mT.flip(0, 1).flatten()  # of (-y, -x)
+    turned = index.mT.flip(0, 1).flatten()  # the position (-y, -x) of each, as `basis.ACROSS` has it
     kernels = nominal.kernels[0, :GRID]
     error, size = ((kernels[turned].mT - kernels).flatten(1), kernels.flatten(1))
     return float((error.norm(dim=1) / size.norm(dim=1)).mean()) < SYMMETRIC

@@ -110,7 +110,16 @@ class AsBuiltCVAE(Network):
     # In one's own code.
 
     def encode(self, kernels: Tensor, points: Tensor) -> Gaussian:
-        """Posterior of each unit, mu and logvar [B, L], of kernels [B, n, C, K, K] observed at points [B, n, 2]."""
+        """Posterior of each unit, mu and logvar [B, L], of kernels [B, n, C, K, K] observed at points [B, n, 2].
+
+        Raises:
+            ValueError: the kernels are not of the model's channels and size, or have other numbers of points.
+        """
+        if kernels.ndim != 5 or kernels.shape[2:] != self._shape or points.shape != (*kernels.shape[:2], 2):
+            raise ValueError(
+                f"this model takes kernels [B, n, {', '.join(map(str, self._shape))}] and points [B, n, 2], "
+                f"but got {list(kernels.shape)} and {list(points.shape)}"
+            )
         scores = self.scores(kernels.flatten(0, 1)).unflatten(0, kernels.shape[:2])
         return self.posterior(scores, points, torch.ones_like(points[..., 0], dtype=torch.bool))
 

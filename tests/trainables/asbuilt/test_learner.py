@@ -195,3 +195,11 @@ def test_every_hyperparameter_of_its_own_changes_the_model(data, name):
 
 def test_all_of_them_are_tried():
     assert set(KNOBS) == set(AsBuiltTrial.model_fields) - set(Trial.model_fields)
+
+
+def test_kernels_of_another_size_are_refused_in_a_line(data):
+    model = LEARNER.build(AsBuiltTrial(**SMALL), data)
+    with pytest.raises(
+        ValueError, match=r"kernels \[B, n, 2, 12, 12\] and points \[B, n, 2\], but got \[1, 4, 2, 9, 9\]"
+    ):
+        model.encode(torch.ones(1, 4, 2, 9, 9), torch.zeros(1, 4, 2))
