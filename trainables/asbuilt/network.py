@@ -29,7 +29,8 @@ from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, at_least_float32, gaussian_kl
 from trainables.networks.mlp import MLP, FourierEncoding, LearnedVariance, constrain
 
-RESIDUAL_MOMENTUM = 0.01
+MOMENTUM = 0.01
+"""Of moving averages over batches."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class AsBuiltCVAE(Network):
     components: Tensor
     spread: Tensor
     variance: Tensor
+    population_mu: Tensor
+    population_second: Tensor
     residual: Tensor
     """[V] mean squared error of each predicted value of training kernels, in units of their norm."""
 
@@ -101,6 +104,9 @@ class AsBuiltCVAE(Network):
         self.register_buffer("components", components.clone())
         self.register_buffer("spread", spread.clone())
         self.register_buffer("variance", torch.tensor(variance))
+        # Mean and second moment of z over training units, each with its posterior's variance.
+        self.register_buffer("population_mu", torch.zeros(config.latent_dim))
+        self.register_buffer("population_second", torch.eye(config.latent_dim))
         self.register_buffer("residual", torch.full((config.elements,), variance / config.elements))
 
     @property
@@ -142,10 +148,14 @@ class AsBuiltCVAE(Network):
         return self.kernels(values + self.residual.sqrt() * noise)
 
     def draw_units(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Latents [count, L] of units drawn from the prior."""
-        prior = self.prior
-        noise = torch.randn(count, self.config.latent_dim, generator=generator).to(prior.mu)
-        return prior.sample(noise)
+        """Latents [count, L] of units as a factory makes them: Gaussian, with the moments of training units' posteriors.
+
+        The prior itself would be too wide or too narrow: with a small KL weight the encoder does not fill it.
+        """
+        noise = torch.randn(count, self.config.latent_dim, generator=generator).to(self.population_mu)
+        values, vectors = torch.linalg.eigh(self.population_second - torch.outer(self.population_mu, self.population_mu))
+        drawn: Tensor = self.population_mu + noise @ (vectors * values.clamp_min(0).sqrt()).mT
+        return drawn
 
     # What they are made of.
 
@@ -214,7 +224,7 @@ class AsBuiltCVAE(Network):
         values = self.values(z, at)
         error = (values[:, :wanted] - targets).square()
         if self.training:
-            self._observe(error.detach())
+            self._observe(error.detach(), z.detach())
         mse = error.sum(dim=-1).mean(dim=1) / self.variance
         smooth = mse.new_zeros(mse.shape)
         if neighbours is not None:
@@ -223,9 +233,16 @@ class AsBuiltCVAE(Network):
         return Terms(mse, gaussian_kl(posterior, self.prior), smooth, wanted * self.config.elements, logvar)
 
     @torch.no_grad()
-    def _observe(self, error: Tensor) -> None:
-        """A batch's squared errors [B, T, V], whose moving average over all ranks is `residual`."""
-        total = torch.cat([error.sum(dim=(0, 1)), error.new_tensor([error.shape[0] * error.shape[1]])])
+    def _observe(self, error: Tensor, z: Tensor) -> None:
+        """A batch's squared errors [B, T, V] and latents [B, L], whose moving averages over all ranks are kept."""
+        units, targets, values = error.shape
+        latent = z.shape[1]
+        z = at_least_float32(z)
+        sums = [error.sum(dim=(0, 1)) / targets, z.sum(dim=0), (z.mT @ z).flatten(), z.new_tensor([units])]
+        total = torch.cat(sums)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(total)
-        self.residual.lerp_(total[:-1] / total[-1], RESIDUAL_MOMENTUM)
+        residual, mu, second = (total[:-1] / total[-1]).split([values, latent, latent**2])
+        self.residual.lerp_(residual, MOMENTUM)
+        self.population_mu.lerp_(mu, MOMENTUM)
+        self.population_second.lerp_(second.view(latent, latent), MOMENTUM)
