@@ -46,6 +46,7 @@ def trained(study: Study, data: Any, steps: int, seed: int, directory: str) -> t
         study.model, trial, seed, steps, (steps,), directory, metric=study.objective.metric, mode=study.objective.mode
     )
     (report,) = train(task, AsBuiltLearner(), data)
+    assert report.network is not None
     return report.network.eval(), time.perf_counter() - began
 
 

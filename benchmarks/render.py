@@ -7,7 +7,7 @@ For each lens a 20 x 20 grid at three wavelengths, kernels of 64 x 64 sensor pix
 holds all of the light of these points, as ours do; from the pupil it finds itself it would miss some. `noise_equivalent_speedup` is the ratio of the
 times, DeepLens' with 8,192 rays on all cores and ours with two actors and the fewest rays (2^n or 3 2^(n-1)) whose noise is
 no larger. Start-up (importing DeepLens, loading the lens, compiled loops) is outside of both and printed apart. Times are medians
-of three; what takes five seconds is timed once.
+of three; what takes five seconds is timed once. `units_per_core` are PSFs of as-built units a second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import ray
 
 from benchmarks._shared import Options
 from deeplens_workers import sampling
-from deeplens_workers.kernels import RenderRequest, Tracing
+from deeplens_workers.kernels import RenderRequest, Tracing, Units
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import Renderer
 from search.process import start_ray
@@ -263,6 +263,33 @@ def scaling(sizes: Namespace) -> None:
     print(f"1 -> 2 actors: {took[1]:.2f} s -> {took[2]:.2f} s, efficiency={took[1] / took[2] / 2:.2f}")
 
 
+def units(name: str, count: int) -> None:
+    """As-built units of a lens at 20 positions each, in this process on one core: whole pupil maps against every ray traced."""
+    from deeplens_workers.raytrace import RayTracer
+    from deeplens_workers.render import KernelRenderer
+    from deeplens_workers.threads import one_thread
+    from deeplens_workers.tolerances import Tolerances, draw
+    from deeplens_workers.units import Manufacture
+
+    positions, how, lens = 20, Tracing(tuple(((wave, 1.0),) for wave in WAVELENGTHS), 32, 32, 4096), find_lens(name)
+    made = Manufacture(lens, Tolerances())
+    drawn = Units(made.tolerances, draw(made.tolerances, count, 0, "benchmark", len(made.deviations)), -2e4)
+    field = np.random.default_rng(0).uniform(-1, 1, (count * positions, 2))
+    points = np.column_stack([field, np.full(len(field), -2e4)]).astype(np.float32)
+    mapped, single = (KernelRenderer(RayTracer(lens, 6.4), lens, maps=maps) for maps in (True, False))
+    few = max(1, count // SHARE)
+    part = (points[: few * positions], how, drawn.take(np.arange(few)))
+    with one_thread():
+        mapped.render_units(points[:positions], how, drawn.take(np.arange(1)))  # compiles
+        fast = len(points) / seconds(lambda: mapped.render_units(points, how, drawn))
+        slow = few * positions / seconds(lambda: single.render_units(*part))
+        error = noise(mapped.render_units(*part).kernels, single.render_units(*part).kernels)
+    print(
+        f"units of {name}, 4096 rays, three colours, 32 px of 6.4 um: {fast:.0f} PSFs a second on one core, {slow:.0f} with every "
+        f"ray traced; relative L2 between them {error:.4f}; units_per_core={fast:.1f}"
+    )
+
+
 def main() -> None:
     options = Options(__doc__)
     options.add_size("--side", 20, 5, "points of the grid along x and along y")
@@ -273,7 +300,10 @@ def main() -> None:
     options.add_size(
         "--scaling-points", (100, 1000, 10_000), (16, 64, 128), "points whose time is told by their number"
     )
+    options.add_size("--units", 40, 2, "as-built units, of 20 positions each")
     sizes = options.parse()
+    for name in ("cooke_triplet_50mm", "double_gauss_100mm"):
+        units(name, sizes.units)
     start_ray(num_cpus=2, include_dashboard=False)
     for name, (pitch, depth) in LENSES.items():
         compare(name, pitch, depth, sizes)

@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
 FIGURES = {
+    "asbuilt": ("asbuilt_ratio",),
     "curve_table": ("best",),
     "gpu": ("gpu_to_cpu", "lanes_gain"),
     "overhead": ("ratio",),
     "psfnet": ("psfnet_error", "psfnet_ms", "psfnet_ratio"),
-    "render": ("noise_equivalent_speedup", "equal_rays_speedup", "efficiency"),
+    "render": ("units_per_core", "noise_equivalent_speedup", "equal_rays_speedup", "efficiency"),
     "search": ("driver_ms_per_trial", "ours_to_random", "ours_to_stock"),
     "startup": ("cpu_seconds",),
     "stream": ("stream_to_grid", "kernels_per_second", "turned_to_independent"),

@@ -153,7 +153,9 @@ class AsBuiltCVAE(Network):
         The prior itself would be too wide or too narrow: with a small KL weight the encoder does not fill it.
         """
         noise = torch.randn(count, self.config.latent_dim, generator=generator).to(self.population_mu)
-        values, vectors = torch.linalg.eigh(self.population_second - torch.outer(self.population_mu, self.population_mu))
+        values, vectors = torch.linalg.eigh(
+            self.population_second - torch.outer(self.population_mu, self.population_mu)
+        )
         drawn: Tensor = self.population_mu + noise @ (vectors * values.clamp_min(0).sqrt()).mT
         return drawn
 
