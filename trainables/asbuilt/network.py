@@ -67,6 +67,7 @@ class AsBuiltCVAE(Network):
     components: Tensor
     spread: Tensor
     variance: Tensor
+    batches: Tensor
     population_mu: Tensor
     population_second: Tensor
     residual: Tensor
@@ -104,6 +105,7 @@ class AsBuiltCVAE(Network):
         self.register_buffer("components", components.clone())
         self.register_buffer("spread", spread.clone())
         self.register_buffer("variance", torch.tensor(variance))
+        self.register_buffer("batches", torch.zeros(()))
         # Mean and second moment of z over training units, each with its posterior's variance.
         self.register_buffer("population_mu", torch.zeros(config.latent_dim))
         self.register_buffer("population_second", torch.eye(config.latent_dim))
@@ -245,6 +247,10 @@ class AsBuiltCVAE(Network):
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(total)
         residual, mu, second = (total[:-1] / total[-1]).split([values, latent, latent**2])
-        self.residual.lerp_(residual, MOMENTUM)
-        self.population_mu.lerp_(mu, MOMENTUM)
-        self.population_second.lerp_(second.view(latent, latent), MOMENTUM)
+        self.batches += 1
+        weight = (1 / self.batches).clamp_min(
+            MOMENTUM
+        )  # at first the mean of all: nothing is left of the initial values
+        self.residual.lerp_(residual, weight)
+        self.population_mu.lerp_(mu, weight)
+        self.population_second.lerp_(second.view(latent, latent), weight)

@@ -203,3 +203,16 @@ def test_kernels_of_another_size_are_refused_in_a_line(data):
         ValueError, match=r"kernels \[B, n, 2, 12, 12\] and points \[B, n, 2\], but got \[1, 4, 2, 9, 9\]"
     ):
         model.encode(torch.ones(1, 4, 2, 9, 9), torch.zeros(1, 4, 2))
+
+
+def test_drawn_units_have_the_moments_of_training_units_posteriors(data):
+    model, _ = trained(data, 200)
+    drawn = model.draw_units(50_000, torch.Generator().manual_seed(0))
+    covariance = model.population_second - torch.outer(model.population_mu, model.population_mu)
+    torch.testing.assert_close(drawn.mean(dim=0), model.population_mu, atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.mT.cov(), covariance, atol=0.05, rtol=0.05)
+    scores = data.scores[:, :8, : model.config.components]
+    with torch.no_grad():
+        posterior = model.posterior(scores, data.points[:, :8], torch.ones(scores.shape[:2], dtype=torch.bool))
+    spread = (posterior.mu.var(dim=0) + posterior.logvar.exp().mean(dim=0)).sum()
+    assert float(covariance.trace() / spread) == pytest.approx(1, abs=0.4)
