@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from trainables.asbuilt.basis import ACROSS, MirrorBasis, Mirrors
-from trainables.asbuilt.sampling import Sampling
+from trainables.asbuilt.sampling import UNKNOWN, Sampling
 from trainables.asbuilt.shifts import Shifts
 
 GRID_SIDE = 5
@@ -122,7 +122,7 @@ class AsBuiltTensors:
         validation: AsBuiltSplit,
         nominal: AsBuiltSplit,
         device: torch.device,
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = UNKNOWN,
     ) -> None:
         self.device, self.sampling = device, sampling
         self._train, self.validation = train, validation

@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 DRAWS = 64
 """Of which the 5th and 95th percentiles are, on average, the third from either end."""
-ROUNDS = 5
-"""Of filling in the colours that were not measured: the fifth moves a triplet's latents by less than 1 % of their spread."""
+STEPS, RATE = 120, 0.1
+"""Adam's, to the z of a unit of which not all colours were measured: 0.3 s. With green alone a triplet's units are then known to
+0.143 relative L2, and to 0.136 with all three colours; 60 rounds of encoding what is filled in reach 0.207."""
+PRIOR_WEIGHT = 1e-4
+"""Of the prior's -2 log density against the squared relative L2 at the measured kernels: 3e-5 and 1e-3 do as well."""
 POSITIONS = 32
 """Whose draws are in memory at once."""
 
@@ -113,8 +116,8 @@ def fit(
 ) -> FittedUnit:
     """The unit of which kernels [n, c, K, K] were measured at points [n, 2]; 1 to 25 of them, of any brightness.
 
-    Colours that were not measured are the model's own: those of the mean unit first, then of the unit found so far. The
-    posterior takes them for measured, so it is narrower than it should be.
+    Colours that were not measured are filled in: by the unit that fits the measured ones best. The posterior takes them for
+    measured, so it is a little narrower than it should be.
 
     Args:
         channels: which of the model's channels the c are; all, in their order, if not given.
@@ -125,12 +128,22 @@ def fit(
     given, chosen = checked_kernels(model.config, kernels, points, channels)
     at = checked_points(points).to(model.mean.device)[None]
     seen = given.to(model.mean.device)[None]
-    missing = sorted(set(range(model.config.channels)) - set(chosen))
-    if not missing:
+    if len(chosen) == model.config.channels:
         return FittedUnit(model, model.encode(seen[:, :, np.argsort(chosen)], at))
-    posterior = model.prior
-    for _ in range(ROUNDS):
-        filled = model.decode(posterior.mu, at)
-        filled[:, :, chosen] = seen
-        posterior = model.encode(filled, at)
-    return FittedUnit(model, posterior)
+    filled = model.decode(_nearest_unit(model, seen, at, chosen), at)
+    filled[:, :, chosen] = seen
+    return FittedUnit(model, model.encode(filled, at))
+
+
+def _nearest_unit(model: AsBuiltCVAE, seen: Tensor, at: Tensor, chosen: list[int]) -> Tensor:
+    """z [1, L] of the most likely unit with kernels [1, n, c, K, K] in some channels at points [1, n, 2]."""
+    prior, light = model.prior, seen.square().sum()
+    z = prior.mu.clone().requires_grad_()
+    optimizer = torch.optim.Adam([z], lr=RATE)
+    for _ in range(STEPS):
+        with torch.enable_grad():
+            error = (model.decode(z, at)[:, :, chosen] - seen).square().sum() / light
+            unlikely = ((z - prior.mu).square() / prior.logvar.exp()).sum()
+            (z.grad,) = torch.autograd.grad(error + PRIOR_WEIGHT * unlikely, [z])
+        optimizer.step()
+    return z.detach()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -154,11 +153,15 @@ class AsBuiltCVAE(Network):
         self, kernels: ArrayLike | Tensor, points: ArrayLike | Tensor, channels: Sequence[int] | None = None
     ) -> FittedUnit:
         """The unit of which kernels [n, C, K, K] were measured at points [n, 2] (trainables/asbuilt/fitting.py)."""
-        return import_module("trainables.asbuilt.fitting").fit(self, kernels, points, channels)
+        from trainables.asbuilt.fitting import fit
+
+        return fit(self, kernels, points, channels)
 
     def sample_units(self, count: int, generator: torch.Generator | None = None) -> SampledUnits:
         """So many units of the factory (trainables/asbuilt/population.py)."""
-        return import_module("trainables.asbuilt.population").sample_units(self, count, generator)
+        from trainables.asbuilt.population import sample_units
+
+        return sample_units(self, count, generator)
 
     # What they are made of.
 

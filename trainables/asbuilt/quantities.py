@@ -41,7 +41,8 @@ def mtf(kernels: Tensor, along: Along = "all") -> Tensor:
     flat = kernels.flatten(-2).flatten(0, -2)
     parts = [torch.hypot(part @ cosines, part @ sines) for part in flat.split(CHUNK)]
     moduli = torch.cat([part.unflatten(-1, (-1, INTERVALS + 1)).mean(dim=-2) for part in parts])
-    return (moduli / flat.sum(dim=-1, keepdim=True)).unflatten(0, kernels.shape[:-2])
+    found: Tensor = (moduli / flat.sum(dim=-1, keepdim=True)).unflatten(0, kernels.shape[:-2])
+    return found
 
 
 def mtf50(kernels: Tensor, along: Along = "all") -> Tensor:

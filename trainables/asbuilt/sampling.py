@@ -32,3 +32,6 @@ class Sampling(NamedTuple):
 def mean_wavelength(channel: list[tuple[float, float]]) -> float:
     """Of (wavelength in um, weight): the mean by weight, to a tenth of a nanometre."""
     return round(sum(wave * weight for wave, weight in channel) / sum(weight for _, weight in channel), 4)
+
+
+UNKNOWN = Sampling()
