@@ -12,13 +12,21 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers.kernels import Kernels, RenderRequest
 from spaces.files import replacing
+
+
+class KernelFile(Protocol):
+    """What can be written: arrays by name, first axis the point, and everything else. `kernels` and `points` are there."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]: ...
+
+    def metadata(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class PsfFile:
         }
 
 
-def write(path: Path, file: PsfFile) -> None:
+def write(path: Path, file: KernelFile) -> None:
     """Write the file in the format of its suffix, whole or not at all.
 
     Raises:
@@ -67,19 +75,31 @@ def write(path: Path, file: PsfFile) -> None:
         writer(temporary, file)
 
 
-def _safetensors(path: Path, file: PsfFile) -> None:
+def _safetensors(path: Path, file: KernelFile) -> None:
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(array) for name, array in file.arrays().items()}
     path.write_bytes(save(arrays, {name: json.dumps(value) for name, value in file.metadata().items()}))
 
 
-def _npz(path: Path, file: PsfFile) -> None:
+def _npz(path: Path, file: KernelFile) -> None:
     arrays: dict[str, Any] = {**file.arrays(), "metadata": np.array(json.dumps(file.metadata()))}
     np.savez_compressed(path, **arrays)
 
 
-def _fits(path: Path, file: PsfFile) -> None:
+CARDS = {
+    "LENS": ("lens", "lens file"),
+    "SOURCE": ("source", "model"),
+    "FOCALLEN": ("focal_length_mm", "[mm] paraxial, at the primary wavelength"),
+    "PIXPITCH": ("pixel_pitch_um", "[um] sensor pixel pitch"),
+    "KERNPIX": ("kernel_pixel_um", "[um] side of a pixel of the kernels"),
+    "PSFMODEL": ("model", "PSF model of DeepLens"),
+    "RECENTER": ("recenter", "kernels centred on the chief ray"),
+}
+"""FITS keywords -> the metadata's names, and comments."""
+
+
+def _fits(path: Path, file: KernelFile) -> None:
     """Primary image: kernels, axes x, y, channel, point, y upwards. Table POINTS: a row per point."""
     from astropy.io import fits
 
@@ -87,22 +107,19 @@ def _fits(path: Path, file: PsfFile) -> None:
     # FITS images have their first row at the bottom.
     image = fits.PrimaryHDU(np.ascontiguousarray(arrays.pop("kernels")[:, :, ::-1]))
     header = image.header
-    header["LENS"] = (meta["lens"], "lens file")
-    header["SENSORW"], header["SENSORH"] = ((side, "[mm] sensor") for side in meta["sensor_mm"])
-    if meta["focal_length_mm"] is not None:
-        header["FOCALLEN"] = (meta["focal_length_mm"], "[mm] paraxial, at the primary wavelength")
-    header["PIXPITCH"] = (meta["pixel_pitch_um"], "[um] sensor pixel pitch")
-    header["KERNPIX"] = (meta["kernel_pixel_um"], "[um] side of a pixel of the kernels")
-    header["PSFMODEL"] = (meta["model"], "PSF model of DeepLens")
-    header["RECENTER"] = (meta["recenter"], "kernels centred on the chief ray")
-    for number, channel in enumerate(meta["channels"], start=1):
+    if "sensor_mm" in meta:
+        header["SENSORW"], header["SENSORH"] = ((side, "[mm] sensor") for side in meta["sensor_mm"])
+    for card, (name, comment) in CARDS.items():
+        if meta.get(name) is not None:
+            header[card] = (meta[name], comment)
+    for number, channel in enumerate(meta.get("channels", ()), start=1):
         header[f"WAVE{number}"] = (
             ",".join(f"{wave:g}" for wave, _ in channel),
             f"[um] wavelengths of channel {number}",
         )
         header[f"WEIGHT{number}"] = (",".join(f"{weight:g}" for _, weight in channel), "their weights")
     points = arrays.pop("points")
-    columns = {"x": points[:, 0], "y": points[:, 1], "depth_mm": points[:, 2], **arrays}
+    columns = {**dict(zip(("x", "y", "depth_mm"), points.T, strict=False)), **arrays}
     table = fits.BinTableHDU.from_columns(
         [
             fits.Column(name=name, format=f"{values[0].size}{'J' if values.dtype.kind == 'i' else 'E'}", array=values)
@@ -113,4 +130,4 @@ def _fits(path: Path, file: PsfFile) -> None:
     fits.HDUList([image, table]).writeto(path)
 
 
-FORMATS: dict[str, Callable[[Path, PsfFile], None]] = {".safetensors": _safetensors, ".npz": _npz, ".fits": _fits}
+FORMATS: dict[str, Callable[[Path, KernelFile], None]] = {".safetensors": _safetensors, ".npz": _npz, ".fits": _fits}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import sys
 import time
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import find_lens
+from deeplens_workers.measured import check_fits
 from deeplens_workers.preparation import fill_in, origins
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
@@ -70,8 +70,8 @@ def render(
     """Render the PSFs of a lens to a file, with a contact sheet beside it."""
     if out.suffix not in FORMATS:
         raise SpaceError(f"--out: expected a file ending in {', '.join(FORMATS)}, but got {out.name}")
-    if out.suffix == ".fits" and importlib.util.find_spec("astropy") is None:
-        raise SpaceError("--out: FITS needs astropy: install psf-search[fits]")
+    if out.suffix == ".fits":
+        check_fits("--out")
     if not out.absolute().parent.is_dir():
         raise SpaceError(f"--out: no such directory: {out.absolute().parent}")
     check_writable("--out", out.absolute().parent)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from trainables.asbuilt.basis import MirrorBasis, Mirrors
+from trainables.asbuilt.sampling import UNKNOWN, Sampling
 from trainables.asbuilt.shifts import Shifts
 
 GRID_SIDE = 5
@@ -118,9 +119,14 @@ class AsBuiltTensors:
     """
 
     def __init__(
-        self, train: AsBuiltSplit, validation: AsBuiltSplit, nominal: AsBuiltSplit, device: torch.device
+        self,
+        train: AsBuiltSplit,
+        validation: AsBuiltSplit,
+        nominal: AsBuiltSplit,
+        device: torch.device,
+        sampling: Sampling = UNKNOWN,
     ) -> None:
-        self.device = device
+        self.device, self.sampling = device, sampling
         self._train, self.validation = train, validation
         self.points = train.points.to(device)
         self.basis = MirrorBasis.fit(train.kernels.flatten(0, 1), square=is_square(nominal))
@@ -130,7 +136,7 @@ class AsBuiltTensors:
     def load(cls, sets: Mapping[str, str], device: str | torch.device = "cpu") -> AsBuiltTensors:
         """The prepared sets of a run."""
         train, validation, nominal = (AsBuiltSplit.load(sets[name]) for name in ("train", "validation", "nominal"))
-        return cls(train, validation, nominal, torch.device(device))
+        return cls(train, validation, nominal, torch.device(device), Sampling.of(sets["train"]))
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -42,7 +42,7 @@ def save_unit(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
 
 
 def save_samples(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
-    """Write traced units and units drawn from the prior, at the held-out position nearest to the corner."""
+    """Write traced units and units that the model draws, at the held-out position nearest to the corner."""
     away = test.units.held_out
     count = min(SHOWN, len(away))
     place = int(away.points[0].square().sum(dim=1).argmax())

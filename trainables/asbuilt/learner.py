@@ -55,12 +55,15 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
             kernel_px=side,
             components=data.basis.whole(trial.components),
             learned_variance=trial.decoder_variance == "learned",
+            pixel_um=data.sampling.pixel_um,
+            wavelengths=data.sampling.wavelengths,
             **trial.model_dump(include=names),
         )
         return AsBuiltCVAE(config, data.basis)
 
     def rebuild(self, config: dict[str, Any]) -> AsBuiltCVAE:
-        return AsBuiltCVAE(AsBuiltConfig(**config))
+        wavelengths = tuple(config.get("wavelengths", ()))  # JSON has lists
+        return AsBuiltCVAE(AsBuiltConfig(**config | {"wavelengths": wavelengths}))
 
     def draw(self, trial: AsBuiltTrial, data: AsBuiltTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Units [B], mirror images [B], order of positions [B, P], numbers observed [B], noise of z [B, L], offsets [B, 2] in [0, 1),

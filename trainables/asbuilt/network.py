@@ -4,7 +4,8 @@ In one's own code, with a few PSFs of a lens measured at known positions:
 
     from results import load_model
     model = load_model("results/runs/NAME/model")
-    kernels = model.predict(measured, at, points)  # [1, n, C, K, K], [1, n, 2], [1, M, 2] -> [1, M, C, K, K]
+    unit = model.fit(kernels, points)              # [n, C, K, K], [n, 2]: 1 to 25 measured PSFs
+    psf, spread = unit.predict(elsewhere), unit.spread(elsewhere)  # [M, 2] -> [M, C, K, K], [M]
 
 Its networks see scores of principal components (trainables/asbuilt/basis.py), of kernels of unit norm.
 
@@ -14,11 +15,13 @@ in pixels, R = components, V = values of a kernel (R, or C K K), L = latent dime
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from trainables.asbuilt.basis import MirrorBasis, of_unit_norm
@@ -28,6 +31,10 @@ from trainables.asbuilt.simplex import nearest_kernels
 from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, at_least_float32, gaussian_kl
 from trainables.networks.mlp import MLP, FourierEncoding, LearnedVariance, constrain
+
+if TYPE_CHECKING:
+    from trainables.asbuilt.fitting import FittedUnit
+    from trainables.asbuilt.population import SampledUnits
 
 MOMENTUM = 0.01
 """Of moving averages over batches."""
@@ -49,6 +56,10 @@ class AsBuiltConfig:
     pooling: Literal["mean", "attention"] = "mean"
     prior: Literal["standard", "learned"] = "standard"
     learned_variance: bool = False
+    pixel_um: float = 0.0
+    """Side of a kernel's pixel on the sensor; 0: not known."""
+    wavelengths: tuple[float, ...] = ()
+    """In um, of each channel the mean by weight; empty: not known."""
 
     @property
     def elements(self) -> int:
@@ -160,6 +171,20 @@ class AsBuiltCVAE(Network):
         )
         drawn: Tensor = self.population_mu + noise @ (vectors * values.clamp_min(0).sqrt()).mT
         return drawn
+
+    def fit(
+        self, kernels: ArrayLike | Tensor, points: ArrayLike | Tensor, channels: Sequence[int] | None = None
+    ) -> FittedUnit:
+        """The unit of which kernels [n, C, K, K] were measured at points [n, 2] (trainables/asbuilt/fitting.py)."""
+        from trainables.asbuilt.fitting import fit
+
+        return fit(self, kernels, points, channels)
+
+    def sample_units(self, count: int, generator: torch.Generator | None = None) -> SampledUnits:
+        """So many units of the factory (trainables/asbuilt/population.py)."""
+        from trainables.asbuilt.population import sample_units
+
+        return sample_units(self, count, generator)
 
     # What they are made of.
 

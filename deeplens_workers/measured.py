@@ -1,0 +1,160 @@
+"""Kernels of one manufactured unit as a file: measured ones read, fitted ones written, in the formats of `psf_file`.
+
+A file of measured kernels has `kernels` [n, C, K, K] and `points` [n, 2 or more], of which x and y count, and what is known of
+
+                    .npz                                .fits                       .safetensors
+    pixel           pixel_um, or in metadata            KERNPIX, in um              kernel_pixel_um
+    wavelengths     wavelengths_um, or in metadata      WAVE1, ... in um, WEIGHT1   channels
+
+so that what `psf-search render` writes is such a file. Rows of FITS go up, as everywhere in FITS; all others go down.
+
+Shape legend: n = kernels, C = channel, K = kernel side in pixels.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.errors import SpaceError
+
+Metadata = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Kernels [n, C, K, K] float32 and points [n, 2] float32: x right and y up, normalised to half the sensor's sides.
+
+    `pixel_um`: side of a kernel's pixel; `wavelengths_um`: of each channel. None: the file does not say.
+    """
+
+    kernels: NDArray[np.float32]
+    points: NDArray[np.float32]
+    pixel_um: float | None = None
+    wavelengths_um: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class UnitFile:
+    """What is written of a unit (`psf_file.write`): kernels [M, C, K, K] at points [M, 2], and more arrays of M rows each.
+
+    `wavelengths_um` is empty, and `pixel_um` 0, where they are not known.
+    """
+
+    kernels: NDArray[np.float32]
+    points: NDArray[np.float32]
+    pixel_um: float
+    wavelengths_um: tuple[float, ...]
+    source: str
+    """The model that it is of."""
+    more: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"kernels": self.kernels, "points": self.points, **self.more}
+
+    def metadata(self) -> Metadata:
+        known: Metadata = {"source": self.source, "recenter": True}
+        if self.pixel_um:
+            known["kernel_pixel_um"] = self.pixel_um
+        if self.wavelengths_um:
+            known["channels"] = [[[wavelength, 1.0]] for wavelength in self.wavelengths_um]
+        return known
+
+
+def read(path: Path) -> Measured:
+    """Measured kernels of a file, by its suffix.
+
+    Raises:
+        SpaceError: no such file or format, or it holds no kernels with points; one line that names the file.
+    """
+    if path.suffix not in READERS:
+        raise SpaceError(f"{path}: expected a file ending in {', '.join(READERS)}, but got {path.name}")
+    if path.suffix == ".fits":
+        check_fits(str(path))
+    try:
+        return READERS[path.suffix](path)
+    except FileNotFoundError:
+        raise SpaceError(f"{path}: no such file") from None
+    except KeyError as error:
+        raise SpaceError(f"{path}: lacks {str(error.args[0]).splitlines()[0]}") from None
+    except (OSError, ValueError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        words = str(error).splitlines() or [type(error).__name__]
+        raise SpaceError(f"{path}: cannot be read as {path.suffix}: {words[0]}") from None
+
+
+def check_fits(where: str) -> None:
+    """Raises SpaceError: there is no astropy."""
+    if importlib.util.find_spec("astropy") is None:
+        raise SpaceError(f"{where}: FITS needs astropy: install psf-search[fits]")
+
+
+def _measured(kernels: Any, points: Any, pixel_um: Any, wavelengths_um: Any) -> Measured:
+    images, places = np.asarray(kernels, dtype=np.float32), np.asarray(points, dtype=np.float32)
+    if images.ndim == 3:  # one colour
+        images = images[:, None]
+    if images.ndim != 4 or places.ndim != 2 or places.shape[1] < 2 or len(images) != len(places):
+        raise ValueError(
+            f"kernels must be [n, C, K, K] and points [n, 2], but got {list(images.shape)} and {list(places.shape)}"
+        )
+    waves = None if wavelengths_um is None else tuple(float(one) for one in np.atleast_1d(wavelengths_um))
+    if waves is not None and len(waves) != images.shape[1]:
+        raise ValueError(f"it has {len(waves)} wavelengths of {images.shape[1]} channels")
+    return Measured(images, places[:, :2].copy(), None if pixel_um is None else float(pixel_um), waves)
+
+
+def _wavelengths(channels: list[list[tuple[float, float]]] | None) -> list[float] | None:
+    """The mean by weight, in um, of each channel of (wavelength, weight)."""
+    if channels is None:
+        return None
+    return [sum(wave * weight for wave, weight in one) / sum(weight for _, weight in one) for one in channels]
+
+
+def _npz(path: Path) -> Measured:
+    with np.load(path) as file:
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it is no archive of arrays")
+        about = json.loads(str(file["metadata"])) if "metadata" in file else {}
+        pixel = file["pixel_um"] if "pixel_um" in file else about.get("kernel_pixel_um")
+        waves = file["wavelengths_um"] if "wavelengths_um" in file else _wavelengths(about.get("channels"))
+        return _measured(file["kernels"], file["points"], pixel, waves)
+
+
+def _safetensors(path: Path) -> Measured:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            kernels, points = (file.get_tensor(name) for name in ("kernels", "points"))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    return _measured(kernels, points, about.get("kernel_pixel_um"), _wavelengths(about.get("channels")))
+
+
+def _fits(path: Path) -> Measured:
+    from astropy.io import fits
+
+    with fits.open(path) as file:
+        image, table = file[0], file["POINTS"].data
+        header = image.header
+        if image.data is None:
+            raise ValueError("its primary image is empty")
+        kernels = np.asarray(image.data, dtype=np.float32)[..., ::-1, :]
+        points = np.stack([np.asarray(table[name], dtype=np.float32) for name in ("x", "y")], axis=1)
+        channels: list[list[tuple[float, float]]] = []
+        while (name := f"WAVE{len(channels) + 1}") in header:
+            waves = [float(one) for one in str(header[name]).split(",")]
+            weights = str(header.get(f"WEIGHT{len(channels) + 1}", ",".join(["1"] * len(waves)))).split(",")
+            channels.append([(wave, float(weight)) for wave, weight in zip(waves, weights, strict=True)])
+        return _measured(np.ascontiguousarray(kernels), points, header.get("KERNPIX"), _wavelengths(channels or None))
+
+
+READERS: dict[str, Callable[[Path], Measured]] = {".npz": _npz, ".fits": _fits, ".safetensors": _safetensors}

@@ -1,0 +1,115 @@
+"""Kernels cut out of a picture of pinholes, or of stars: one window around each centre.
+
+Pictures are upright, as they are shown: row 0 is the top, which is where y is +1. Column 0, row 0 is the middle of the first pixel.
+
+Shape legend: H, W = rows and columns of the picture, C = colours, red first, n = pinholes, K = kernel side in pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplens_workers.measured import Measured
+from spaces.errors import SpaceError
+
+SUFFIXES = (".png", ".tif", ".tiff")
+COLUMNS = ("column", "row", "x", "y")
+
+
+class Centre(NamedTuple):
+    """Where a pinhole is in the picture, in pixels, and in the field, x right and y up in [-1, 1]; its line in the file."""
+
+    column: float
+    row: float
+    x: float
+    y: float
+    line: int
+
+
+def read_image(path: Path) -> NDArray[np.float32]:
+    """A PNG or TIFF of 8 or 16 bits per colour, grey or RGB: [H, W, C], C = 1 or 3.
+
+    Raises:
+        SpaceError: no such file, or no such picture.
+    """
+    if not path.is_file():
+        raise SpaceError(f"{path}: no such file")
+    import cv2
+
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if picture is None:
+        raise SpaceError(f"{path}: cannot be read as a picture")
+    if picture.ndim == 2:
+        picture = picture[:, :, None]
+    # OpenCV has blue first, and an alpha channel last.
+    return np.asarray(picture[:, :, 2::-1] if picture.shape[2] >= 3 else picture[:, :, :1], dtype=np.float32)
+
+
+def read_centres(path: Path) -> list[Centre]:
+    """Centres of a CSV file with a header that has `column,row,x,y`.
+
+    Raises:
+        SpaceError: no such file, a column that is missing, or something else than numbers; it names the line.
+    """
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+                raise SpaceError(f"{path}: lacks the column {missing[0]}; its first line must name {','.join(COLUMNS)}")
+            centres = []
+            for row in reader:
+                try:
+                    values = [float(row[name]) for name in COLUMNS]
+                except (ValueError, TypeError):
+                    values = [np.nan]
+                if not np.isfinite(values).all():
+                    raise SpaceError(f"{path}: line {reader.line_num}: expected numbers {','.join(COLUMNS)}")
+                column, line, x, y = values
+                centres.append(Centre(column, line, x, y, reader.line_num))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SpaceError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not centres:
+        raise SpaceError(f"{path}: holds no centres")
+    return centres
+
+
+class Picture(NamedTuple):
+    """A picture [H, W, C] with the centres of its pinholes, which the file `where` has."""
+
+    image: NDArray[np.float32]
+    centres: list[Centre]
+    where: Path
+
+    @classmethod
+    def read(cls, path: Path, centres: Path) -> Picture:
+        """Raises SpaceError as `read_image` and `read_centres` do."""
+        return cls(read_image(path), read_centres(centres), centres)
+
+    def cut(self, side: int) -> Measured:
+        """Windows [n, C, K, K] around the centres, to the nearest pixel, less the median of each window's border as background.
+
+        Args:
+            side: K.
+
+        Raises:
+            SpaceError: a window reaches beyond the picture; it names the centre.
+        """
+        height, width = self.image.shape[:2]
+        kernels = []
+        for centre in self.centres:
+            left, top = (round(place - (side - 1) / 2) for place in (centre.column, centre.row))
+            if left < 0 or top < 0 or left + side > width or top + side > height:
+                raise SpaceError(
+                    f"{self.where}: line {centre.line}: the window of {side} x {side} pixels around column "
+                    f"{centre.column:g}, row {centre.row:g} reaches beyond the picture of {width} x {height}"
+                )
+            window = self.image[top : top + side, left : left + side]
+            border = np.concatenate([window[0], window[-1], window[1:-1, 0], window[1:-1, -1]])
+            kernels.append((window - np.median(border, axis=0)).transpose(2, 0, 1))
+        points = np.array([(one.x, one.y) for one in self.centres], dtype=np.float32)
+        return Measured(np.stack(kernels).astype(np.float32), points)

@@ -1,0 +1,216 @@
+"""`psf-search fit-unit` and `psf-search sample-units`: what an exported model of units is for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from deeplens_workers import measured, pinholes
+from deeplens_workers.measured import UnitFile
+from deeplens_workers.psf_file import FORMATS, write
+from results.fitting import WIDEST, FittingTable
+from results.run_directory import RunError
+from search.options import numbers
+from search.plan import check_writable
+from search.unit_inputs import agreed, few, field_grid, field_points, model_directory, shown_channel
+from spaces.disk import full_disk
+from spaces.errors import SpaceError
+
+LEVEL = 0.9
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Directory of an exported model, or a run by name or directory.")
+]
+AtOption = Annotated[
+    list[str] | None, typer.Option("--at", metavar="X,Y", help="A field position in [-1, 1]; may be repeated.")
+]
+ChannelOption = Annotated[
+    int | None, typer.Option(min=1, help="Of the table: 1 is the first; default: the middle one.")
+]
+
+
+def fit_unit(
+    model: ModelArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MEASURED", help="PSFs: .npz, .fits, .safetensors, or a .png or .tif picture with --centres."
+        ),
+    ],
+    at: AtOption = None,
+    grid: Annotated[int, typer.Option(min=1, help="Positions along x and along y, in place of --at.")] = 9,
+    out: Annotated[Path | None, typer.Option(help=f"File of the unit's PSFs to write: {', '.join(FORMATS)}.")] = None,
+    centres: Annotated[
+        Path | None, typer.Option(help="CSV file of a picture's pinholes: column,row in pixels and x,y in the field.")
+    ] = None,
+    pixel: Annotated[
+        float | None, typer.Option(metavar="UM", help="Side of a measured pixel, where the file does not say it.")
+    ] = None,
+    wavelengths: Annotated[
+        str | None, typer.Option(metavar="UM,...", help="Of the measured colours, where the file does not say them.")
+    ] = None,
+    channel: ChannelOption = None,
+) -> None:
+    """Fit the unit of which some PSFs were measured: its PSFs elsewhere, with an uncertainty."""
+    directory = model_directory(model)
+    if out is not None:
+        _check_out(out, tuple(FORMATS))
+    points = field_points(at) or field_grid(grid)
+    waves = None if wavelengths is None else numbers("--wavelengths", wavelengths)
+    picture = file.suffix.lower() in pinholes.SUFFIXES
+    if picture != (centres is not None):
+        raise SpaceError(
+            f"--centres: goes with a picture, but got {file.name}" if centres else f"{file}: needs --centres"
+        )
+    seen = measured.read(file) if centres is None else pinholes.Picture.read(file, centres)
+    network = _load(directory)
+    config = network.config
+    if isinstance(seen, pinholes.Picture):
+        seen = seen.cut(config.kernel_px)
+    channels = agreed(config, seen, file, pixel, waves)
+    shown = shown_channel(config, channel)
+    try:
+        unit = network.fit(seen.kernels, seen.points, channels)
+    except ValueError as error:
+        raise SpaceError(f"{file}: {error}") from None
+    found = _found(unit, points)
+    if out is not None:
+        _write(out, UnitFile(unit.predict(points).numpy(), _array(points), *_sampling(config), directory.name, found))
+    rows = range(len(points)) if at else few(grid)
+    radius, mtf = (name for name in found if name.startswith(("rms_radius", "mtf50")))
+    table = FittingTable(
+        "position",
+        f"RMS radius\n{_unit_of(radius)}",
+        f"MTF50\n{_unit_of(mtf)}",
+        "rel. L2\nexpected",
+        box=None,
+        pad_edge=False,
+    )
+    for row in rows:
+        x, y = points[row]
+        ranges = (_range(found[name][row, shown]) for name in (radius, mtf))
+        table.add_row(f"({x:g}, {y:g})", *ranges, f"{found['spread'][row]:.3f}")
+    _print(table, f"{_colour(config, shown)}; medians, and where {LEVEL:.0%} of the draws are")
+    if out is not None:
+        print(out)
+
+
+def sample_units(
+    model: ModelArgument,
+    count: Annotated[int, typer.Option(min=2, help="Units to draw.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    at: AtOption = None,
+    mtf50: Annotated[
+        float | None, typer.Option(metavar="LP_PER_MM", min=0, help="What a good unit has at least, at all positions.")
+    ] = None,
+    channel: ChannelOption = None,
+    out: Annotated[Path | None, typer.Option(help="File of the units' PSFs to write: .npz.")] = None,
+) -> None:
+    """Draw units that a factory makes: how their MTF50 is distributed, and how many of them are good."""
+    directory = model_directory(model)
+    if out is not None:
+        _check_out(out, (".npz",))
+    points = field_points(at) or field_grid(3)
+    network = _load(directory)
+    import torch
+
+    from trainables.asbuilt.quantities import lp_per_mm
+
+    config = network.config
+    shown = shown_channel(config, channel)
+    if mtf50 is not None and not config.pixel_um:
+        raise SpaceError("--mtf50: this model does not know the size of its pixels, so it has no line pairs per mm")
+    units = network.sample_units(count, torch.Generator().manual_seed(seed))
+    values = units.mtf50(points)[..., shown]
+    if config.pixel_um:
+        values = lp_per_mm(values, config.pixel_um)
+    levels = values.quantile(torch.tensor([0.05, 0.5, 0.95]), dim=0).T.tolist()
+    table = FittingTable("position", *(f"{percent} %" for percent in (5, 50, 95)), box=None, pad_edge=False)
+    for (x, y), row in zip(points, levels, strict=True):
+        table.add_row(f"({x:g}, {y:g})", *(f"{value:.3g}" for value in row))
+    unit = "lp/mm" if config.pixel_um else "cycles per pixel"
+    _print(table, f"MTF50 in {unit} of {count} units; {_colour(config, shown)}")
+    if mtf50 is not None:
+        good = units.share_above(points, mtf50, shown)
+        print(
+            f"yield: {good.share:.1%} of units have an MTF50 above {mtf50:g} lp/mm at all {len(points)} positions "
+            f"(95 %: {good.low:.1%} to {good.high:.1%})"
+        )
+    if out is not None:
+        _write(out, UnitFile(units.predict(points).numpy(), _array(points), *_sampling(config), directory.name))
+        print(out)
+
+
+def _load(directory: Path) -> Any:
+    from trainables.exports import load_model
+
+    return load_model(directory)
+
+
+def _check_out(out: Path, suffixes: Sequence[str]) -> None:
+    if out.suffix not in suffixes:
+        raise SpaceError(f"--out: expected a file ending in {', '.join(suffixes)}, but got {out.name}")
+    if out.suffix == ".fits":
+        measured.check_fits("--out")
+    if not out.absolute().parent.is_dir():
+        raise SpaceError(f"--out: no such directory: {out.absolute().parent}")
+    check_writable("--out", out.absolute().parent)
+
+
+def _found(unit: Any, points: list[tuple[float, float]]) -> dict[str, Any]:
+    """Arrays of the positions: spread [M], and low, median, high [M, C, 3] of radius and MTF50."""
+    import torch
+
+    from trainables.asbuilt.quantities import lp_per_mm
+
+    pixel = unit.model.config.pixel_um
+    radius, mtf = (torch.stack(unit.interval(points, name, LEVEL), dim=-1) for name in ("rms_radius", "mtf50"))
+    named = (
+        {"rms_radius_um": radius * pixel, "mtf50_lp_mm": lp_per_mm(mtf, pixel)}
+        if pixel
+        else {"rms_radius_pixels": radius, "mtf50_cycles_per_pixel": mtf}
+    )
+    tensors = {"spread": unit.spread(points), **named}
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _unit_of(name: str) -> str:
+    """Of an array of `_found`, in words: it ends its name."""
+    return {"um": "um", "mm": "lp/mm", "pixels": "pixels", "pixel": "cycles/pixel"}[name.rsplit("_", 1)[1]]
+
+
+def _array(points: list[tuple[float, float]]) -> Any:
+    import numpy as np
+
+    return np.array(points, dtype=np.float32)
+
+
+def _sampling(config: Any) -> tuple[float, tuple[float, ...]]:
+    return config.pixel_um, config.wavelengths
+
+
+def _colour(config: Any, channel: int) -> str:
+    return f"at {config.wavelengths[channel]:g} um" if config.wavelengths else f"channel {channel + 1}"
+
+
+def _range(values: Any) -> str:
+    low, median, high = values
+    return f"{median:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def _print(table: FittingTable, below: str) -> None:
+    # Into a file goes the whole table.
+    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDEST).print(table)
+    print(below)
+
+
+def _write(out: Path, file: UnitFile) -> None:
+    try:
+        write(out, file)
+    except OSError as error:
+        raise RunError(full_disk(error, out) or f"{out}: {error.strerror or error}") from None

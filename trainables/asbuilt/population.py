@@ -1,0 +1,100 @@
+"""Units that a factory makes of a design, drawn by the model: `model.sample_units`.
+
+    units = model.sample_units(500, torch.Generator().manual_seed(0))
+    units.mtf50(points)                           # [500, M, C] in cycles per kernel pixel
+    units.share_above(points, lp_per_mm=40)       # how many of them have more at all points: the yield
+
+A unit's kernels are the decoder's: what it does not explain is the model's error and no property of a unit.
+
+Shape legend: n = units, M = positions, C = channel, K = kernel side in pixels, L = latent dimension.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from trainables.asbuilt import quantities
+from trainables.asbuilt.measuring import checked_points
+
+if TYPE_CHECKING:
+    from trainables.asbuilt.network import AsBuiltCVAE
+
+CHUNK = 32
+"""Units decoded at once."""
+NORMAL_95 = 1.959964
+"""Standard deviations either side of the mean that hold 95 % of a normal distribution."""
+
+
+class Share(NamedTuple):
+    """Of units, with a 95 % interval of what it is of all units that the model may draw (Wilson 1927)."""
+
+    share: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, hits: int, count: int) -> Share:
+        """So many of so many."""
+        z, share = NORMAL_95, hits / count
+        middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+        half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+        return cls(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+@dataclass(frozen=True)
+class SampledUnits:
+    """Units of latents [n, L]. Points are x, y in [-1, 1], as arrays [M, 2] of any kind."""
+
+    model: AsBuiltCVAE
+    latents: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def predict(self, points: ArrayLike | Tensor) -> Tensor:
+        """Kernels [n, M, C, K, K] at points [M, 2], unit sum per channel."""
+        return torch.cat(list(self._chunks(points)))
+
+    def measure(self, points: ArrayLike | Tensor, quantity: quantities.Quantity) -> Tensor:
+        """A quantity, such as one of `quantities.QUANTITIES`, of each unit's kernels at points [M, 2]: [n, M, C]."""
+        return torch.cat([quantity(kernels) for kernels in self._chunks(points)])
+
+    def mtf50(self, points: ArrayLike | Tensor) -> Tensor:
+        """In cycles per kernel pixel, [n, M, C]; `quantities.lp_per_mm` makes line pairs of them."""
+        return self.measure(points, quantities.mtf50)
+
+    def rms_radius(self, points: ArrayLike | Tensor) -> Tensor:
+        """In kernel pixels, [n, M, C]."""
+        return self.measure(points, quantities.rms_radius)
+
+    def share_above(self, points: ArrayLike | Tensor, lp_per_mm: float, channel: int) -> Share:
+        """Of units whose MTF50 in a channel is above a value at all points [M, 2]: the yield.
+
+        Raises:
+            ValueError: the model does not know the size of its pixels.
+        """
+        pixel = self.model.config.pixel_um
+        if not pixel:
+            raise ValueError("this model does not know the size of its pixels, so it has no line pairs per mm")
+        good = quantities.lp_per_mm(self.mtf50(points)[..., channel], pixel) > lp_per_mm
+        return Share.of(int(good.all(dim=1).sum()), len(self))
+
+    def _chunks(self, points: ArrayLike | Tensor) -> Iterator[Tensor]:
+        at = checked_points(points).to(self.latents)
+        for z in self.latents.split(CHUNK):
+            with torch.no_grad():
+                kernels = self.model.decode(z, at.expand(len(z), -1, -1))
+            yield kernels
+
+
+def sample_units(model: AsBuiltCVAE, count: int, generator: torch.Generator | None = None) -> SampledUnits:
+    """So many units as the factory makes them."""
+    with torch.no_grad():
+        return SampledUnits(model, model.draw_units(count, generator))
