@@ -36,7 +36,7 @@ def fit_unit(
     points: NDArray[np.float32],
     kernels: NDArray[np.float32],
     tracing: Tracing,
-    evaluations: int = 12,
+    evaluations: int = 8,
 ) -> Array:
     """The most likely deviations [V] in standard deviations, given kernels [n, C, K, K] at field points [n, 3 or 4].
 

@@ -208,15 +208,29 @@ class AsBuiltCVAE(Network):
     def values(self, z: Tensor, points: Tensor) -> Tensor:
         """What the decoder says of kernels at points [B, M, 2]: scores [B, M, R], or pixels [B, M, C K K] of unit norm."""
         code = self.encoding(points)
-        wide = z[:, None].expand(*code.shape[:2], -1)
-        # A tolerance's effect is at first its size times a function of the position.
-        products = (wide[..., None] * code[..., None, :]).flatten(2)
-        raw = at_least_float32(self.decoder(torch.cat([wide, code, products], dim=-1)))
+        hidden = self._first_layer(z, code)
+        for layer in list(self.decoder)[1:]:
+            hidden = layer(hidden)
+        raw = at_least_float32(hidden)
         if self.config.network == "basis":
             scores: Tensor = raw * self.spread[0]
             return scores
         pixels = constrain(raw.view(-1, *self._shape))
         return of_unit_norm(pixels).view(raw.shape)
+
+    def _first_layer(self, z: Tensor, code: Tensor) -> Tensor:
+        """The decoder's, of z [B, L], encoded positions [B, M, E] and the products of both: [B, M, H].
+
+        A tolerance's effect is at first its size times a function of the position. The products [B, M, L E] are never formed: for
+        each unit its z makes a matrix of the weights, which all of its positions share.
+        """
+        first = self.decoder[0]
+        assert isinstance(first, nn.Linear)
+        latent, encoded = z.shape[1], code.shape[-1]
+        of_z, of_code, of_both = first.weight.split([latent, encoded, latent * encoded], dim=1)
+        own = (z @ of_both.view(-1, latent, encoded).transpose(0, 1).flatten(1)).view(len(z), -1, encoded)  # [B, H, E]
+        hidden: Tensor = code @ (own + of_code).mT + (z @ of_z.mT + first.bias)[:, None]
+        return hidden
 
     def kernels(self, values: Tensor) -> Tensor:
         """[B, M, V] -> [B, M, C, K, K], not negative, unit sum per channel."""
