@@ -4,7 +4,8 @@
     python -m benchmarks.asbuilt --units 100 1000 10000 --steps 6000
 
 The space's given trial is trained on so many units; the last number of units is the one that the table is of. `asbuilt_ratio` is
-its error from 4 observed PSFs over that of the nominal lens.
+its error from 4 observed PSFs over that of the nominal lens. `population_passed` is the share of quantities and places at which
+units that the model draws are not told apart from traced ones (p > 0.05), `traced_passed` that of other traced units.
 """
 
 from __future__ import annotations
@@ -15,16 +16,25 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import energy_distance
 
 from benchmarks._shared import Options, prepared, the_study
+from deeplens_workers.asbuilt_data import AsBuiltData
+from deeplens_workers.asbuilt_preparation import observed_points
+from deeplens_workers.tolerances import draw
 from spaces.study import Study
-from trainables.asbuilt.data import OBSERVED
+from spaces.system import Source
+from trainables.asbuilt.data import OBSERVED, AsBuiltTest
 from trainables.asbuilt.evaluation import coverage, name_of
 from trainables.asbuilt.learner import AsBuiltLearner
+from trainables.asbuilt.quantities import QUANTITIES
 from trainables.training.loop import train
 from trainables.training.task import TrainingTask
 
+PLACES = (0, 6, 12, 10)  # of the observed grid: the corner, half way to it, the centre, the edge
+SHUFFLES = 199
 TINY = (
     "data.rays=64",
     "data.held_out_rays=512",
@@ -50,6 +60,45 @@ def trained(study: Study, data: Any, steps: int, seed: int, directory: str) -> t
     return report.network.eval(), time.perf_counter() - began
 
 
+def population(study: Study, source: Source, test: AsBuiltTest, network: Any, arguments: argparse.Namespace) -> None:
+    """Units that the model draws against units that are traced: energy distances of what they do at four places."""
+    from deeplens_workers.asbuilt_preparation import tracings, unit_focus
+    from deeplens_workers.kernels import Units
+    from deeplens_workers.preparation import lens_of
+    from deeplens_workers.render import load
+
+    data, count = study.data, arguments.population
+    assert isinstance(data, AsBuiltData)
+    renderer, places = load(lens_of(source), data.pixel_pitch_um), list(PLACES)
+    at = observed_points(data)[places]
+    values = draw(data.tolerances, count, arguments.seed, "population", test.units.units.shape[1])
+    units = Units(data.tolerances, values, unit_focus(data))
+    kernels = renderer.render_units(np.tile(at, (count, 1)), tracings(data)[0], units).kernels
+    traced = torch.from_numpy(kernels).unflatten(0, (count, len(places)))
+    drawn = network.sample_units(count, torch.Generator().manual_seed(arguments.seed)).predict(at[:, :2])
+    others = test.units.kernels[:, places]
+    print(f"{count} drawn units, and {len(others)} other traced ones, against {count} traced ones: energy distance (p)")
+    passed: dict[str, list[bool]] = {"drawn": [], "traced": []}
+    for name, quantity in QUANTITIES.items():
+        for place, (x, y) in enumerate(at[:, :2]):
+            known, model, again = (quantity(one[:, place]).mean(dim=1).numpy() for one in (traced, drawn, others))
+            found = {"drawn": told_apart(model, known), "traced": told_apart(again, known)}
+            words = ", ".join(f"{who} {distance:.3f} ({p:.2f})" for who, (distance, p) in found.items())
+            print(f"{name:12} at ({x:.2f}, {y:.2f}): {words}")
+            for who, (_, p) in found.items():
+                passed[who].append(p > 0.05)
+    print(f"population_passed={np.mean(passed['drawn']):.2f} traced_passed={np.mean(passed['traced']):.2f}")
+
+
+def told_apart(some: Any, others: Any) -> tuple[float, float]:
+    """Energy distance of two samples, and how often it is as large when they are mixed at random."""
+    distance, both = energy_distance(some, others), np.concatenate([some, others])
+    random = np.random.default_rng(0)
+    mixed = [random.permutation(both) for _ in range(SHUFFLES)]
+    larger = sum(energy_distance(one[: len(some)], one[len(some) :]) >= distance for one in mixed)
+    return float(distance), (1 + larger) / (1 + SHUFFLES)
+
+
 def main() -> None:
     options = Options(__doc__)
     options.add_argument("--units", type=int, nargs="+", default=[300, 1000], help="to train on (%(default)s)")
@@ -57,6 +106,7 @@ def main() -> None:
     options.add_size(
         "--fit-seconds", 120, 1, "for tolerances fitted through the tracer, and for the decoder that knows them"
     )
+    options.add_size("--population", 500, 6, "units that the model draws, and as many traced ones")
     options.add_argument("--cache", type=Path, help="directory of rendered kernels; a temporary one if not given")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse()
@@ -93,6 +143,7 @@ def run(arguments: argparse.Namespace, cache: Path, directory: str) -> None:
         )
     ratio = float(model.errors["rel_l2"].mean() / rivals["nominal"].errors["rel_l2"].mean())
     print(f"asbuilt_ratio={ratio:.4f}")
+    population(study, source, test, network, arguments)
 
 
 if __name__ == "__main__":

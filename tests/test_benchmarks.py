@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
 FIGURES = {
-    "asbuilt": ("asbuilt_ratio",),
+    "asbuilt": ("asbuilt_ratio", "traced_passed"),
     "curve_table": ("best",),
     "gpu": ("gpu_to_cpu", "lanes_gain"),
     "overhead": ("ratio",),
