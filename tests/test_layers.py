@@ -64,6 +64,7 @@ def test_imports_go_one_way(path):
         assert library not in tops or at_home, f"{path} imports {library}"
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_has_every_module_and_plans_a_search(tmp_path):
     """An editable install hides what a wheel lacks."""
     source, site = tmp_path / "source", tmp_path / "site"

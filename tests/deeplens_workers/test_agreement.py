@@ -95,6 +95,7 @@ def test_turned_and_interpolated_rays_agree_with_rays_traced_one_by_one(renderer
     np.testing.assert_allclose(ours.rms_radius_px, theirs.rms_radius_px, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_the_phone_lens_in_and_out_of_focus_agrees_with_rays_traced_one_by_one(renderer):
     """Its aspheres bend rays near the rim as no other shipped lens does; 0.8 um pixels, from its corner inwards."""
     quick = renderer("phone_wide_5mm", 0.8)

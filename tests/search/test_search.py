@@ -220,6 +220,7 @@ def test_ctrl_c_while_a_search_renders_ends_it_in_order(tmp_path):
     wait_for_the_end(others)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_rendering_with_its_actors_and_leaves_no_file(tmp_path):
     others = ray_processes()
     program = [str(Path(sys.executable).with_name("psf-search")), "render", "--lens", "cooke_triplet_50mm"]

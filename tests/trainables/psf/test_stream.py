@@ -143,6 +143,7 @@ def test_a_learner_draws_from_the_stream_that_it_is_given_the_name_of(running, t
     assert learner.since_last(data) == learner.since_last(on_grid) == {}
 
 
+@pytest.mark.slow
 def test_a_stream_of_the_meridional_frame_is_drawn_as_scores_and_judged_on_the_sensor(tmp_path, ray_session):
     """Beside it the grid is of the sensor, for interpolation. The components are of kernels that stay: another process, or a
     trial that goes on when others have come, finds the same ones."""
