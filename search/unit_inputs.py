@@ -74,7 +74,7 @@ def agreed(
     notes = []
     if own and size is None:
         notes.append(f"{file}: says nothing of its pixels, which must be {own:g} um (--pixel)")
-    if own and size is not None and abs(size / own - 1) > PIXEL_AGREES:
+    if own and size is not None and not abs(size / own - 1) <= PIXEL_AGREES:  # nor is it a number
         raise SpaceError(f"{file}: its pixels are {size:g} um, but this model's are {own:g} um; resample the kernels")
     waves = seen.wavelengths_um if wavelengths is None else wavelengths
     chosen = None
@@ -85,8 +85,8 @@ def agreed(
         notes.append(f"{file}: says nothing of its wavelengths, which must be {its} um (--wavelengths)")
     elif config.wavelengths:
         raise SpaceError(
-            f"{file}: has {seen.kernels.shape[1]} of the model's {config.channels} colours and does not say which; "
-            f"say --wavelengths, of {_listed(config.wavelengths)}"
+            f"{file}: its colours are {seen.kernels.shape[1]} and this model's {config.channels}; "
+            f"say which with --wavelengths, of {_listed(config.wavelengths)}"
         )
     for note in notes:
         print(note, file=sys.stderr)
@@ -100,7 +100,7 @@ def _channels(config: Any, seen: Measured, file: Path, waves: Sequence[float]) -
     chosen = []
     for wave in waves:
         distance, nearest = min((abs(wave - one), index) for index, one in enumerate(config.wavelengths))
-        if distance > WAVELENGTH_AGREES_UM or nearest in chosen:
+        if not distance <= WAVELENGTH_AGREES_UM or nearest in chosen:
             raise SpaceError(
                 f"{file}: its wavelengths are {_listed(waves)} um, but this model's are {_listed(config.wavelengths)} um"
             )

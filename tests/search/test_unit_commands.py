@@ -202,10 +202,12 @@ FIT_WITH_MODEL = [
     (["unit.npz", "--pixel", "5"], "--pixel: "),
     (["pixel.npz"], "pixel.npz: its pixels are 6.5 um, but this model's are 5 um"),
     (["bare.npz", "--pixel", "4.8"], "bare.npz: its pixels are 4.8 um, but this model's are 5 um"),
+    (["bare.npz", "--pixel", "nan"], "bare.npz: its pixels are nan um"),
+    (["bare.npz", "--wavelengths", "nan,0.486"], "its wavelengths are nan, 0.486 um"),
     (["waves.npz"], "its wavelengths are 0.6, 0.486 um, but this model's are 0.656, 0.486 um"),
     (["bare.npz", "--wavelengths", "0.65,0.66"], "its wavelengths are 0.65, 0.66 um"),
     (["bare.npz", "--wavelengths", "0.65"], "--wavelengths: "),
-    (["red.npz"], "has 1 of the model's 2 colours and does not say which; say --wavelengths, of 0.656, 0.486"),
+    (["red.npz"], "its colours are 1 and this model's 2; say which with --wavelengths, of 0.656, 0.486"),
     (["dark.npz"], "dark.npz: kernels[0, 0] at (-0.45, -0.45): no light"),
 ]
 CENTRES = [
