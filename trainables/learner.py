@@ -10,7 +10,8 @@ The training loop (trainables/training/) calls these and knows nothing else of w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,18 @@ class Network(nn.Module):
     def config_dict(self) -> dict[str, Any]:
         """What `Learner.rebuild` takes."""
         raise NotImplementedError
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without gradients, and with the statistics that it has gathered while it trained."""
+    was = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Shape legend: U = units, H = held-out positions, C = channel, K = kernel side in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from spaces.seeding import named_seed
 from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed
 from trainables.asbuilt.network import AsBuiltCVAE
+from trainables.learner import evaluating
 from trainables.networks.gaussian import gaussian_kl
 from trainables.psf.metrics import relative_l2, rms_radius
 
@@ -37,18 +37,6 @@ def unit_errors(predicted: Tensor, true: Tensor) -> Tensor:
     """Mean over positions of ||K_hat - K|| / ||K||: [U, H, C, K, K] twice -> [U]."""
     errors = relative_l2(predicted.flatten(0, 1), true.flatten(0, 1))
     return errors.view(true.shape[:2]).mean(dim=1)
-
-
-@contextmanager
-def evaluating(model: AsBuiltCVAE) -> Iterator[None]:
-    """Without gradients, and without counting errors."""
-    was = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was)
 
 
 def model_errors(model: AsBuiltCVAE, split: AsBuiltSplit) -> dict[str, Tensor]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from deeplens_workers.field import centre_to_corner
 from spaces.seeding import named_seed
 from trainables.asbuilt.data import AsBuiltTest, observed
-from trainables.asbuilt.evaluation import GIVEN, evaluating
+from trainables.asbuilt.evaluation import GIVEN
 from trainables.asbuilt.network import AsBuiltCVAE
+from trainables.learner import evaluating
 from trainables.psf.figures import GREY, INK, colours, new_figure
 
 SHOWN = 9

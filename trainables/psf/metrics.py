@@ -5,13 +5,12 @@ Shape legend: N = kernels, C = channel, K = kernel side in pixels, L = latent di
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from trainables.learner import evaluating
 from trainables.networks.gaussian import gaussian_kl
 from trainables.psf.cvae import CVAE
 from trainables.psf.data import PsfTensors
@@ -99,18 +98,6 @@ def known(model: CVAE, data: PsfTensors, rows: Tensor | slice = slice(None)) -> 
     smooth, points = data.train.kernels[last][rows], data.train.points[last][rows]
     kernels = model.turning(smooth, torch.zeros(len(smooth), device=smooth.device))
     return Known(data.basis.scores[last][rows, :count], kernels, points)
-
-
-@contextmanager
-def evaluating(model: CVAE) -> Iterator[None]:
-    """Without gradients, and with the statistics that its norms have gathered."""
-    was = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was)
 
 
 def evaluate(model: CVAE, data: PsfTensors) -> dict[str, float]:

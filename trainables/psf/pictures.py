@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from deeplens_workers.field import centre_to_corner
+from trainables.learner import evaluating
 from trainables.psf.cvae import CVAE
 from trainables.psf.data import PsfTensors
-from trainables.psf.metrics import evaluating, known
+from trainables.psf.metrics import known
 
 COLUMNS = 6
 # Shown brightness is (value / peak)^GAMMA, so that a coma's tail shows beside its core.
