@@ -21,12 +21,12 @@ import torch
 from scipy.stats import energy_distance
 
 from benchmarks._shared import Options, prepared, the_study
-from deeplens_workers.asbuilt_data import AsBuiltData
+from deeplens_workers.asbuilt_data import OBSERVED, AsBuiltData
 from deeplens_workers.asbuilt_preparation import observed_points
 from deeplens_workers.tolerances import draw
 from spaces.study import Study
 from spaces.system import Source
-from trainables.asbuilt.data import OBSERVED, AsBuiltTest
+from trainables.asbuilt.data import AsBuiltTest
 from trainables.asbuilt.evaluation import coverage, name_of
 from trainables.asbuilt.learner import AsBuiltLearner
 from trainables.asbuilt.quantities import QUANTITIES

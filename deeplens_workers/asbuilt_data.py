@@ -9,15 +9,15 @@ from pydantic import Field, PositiveInt, model_validator
 from deeplens_workers.lens_data import MOST_KERNELS, LensData
 from deeplens_workers.tolerances import Tolerances
 
-# Along x and along y, of the positions at which a unit of the held-out sets is observed; and which of the 25 are observed when
-# there are fewer.
 OBSERVED_LEVELS = (-0.9, -0.45, 0.0, 0.45, 0.9)
-OBSERVED = {
+"""Along x and along y, of the positions at which a unit of the held-out sets is observed."""
+OBSERVED: dict[int, tuple[int, ...]] = {
     1: (12,),
     4: (6, 8, 16, 18),
     9: (0, 2, 4, 10, 12, 14, 20, 22, 24),
     25: tuple(range(25)),
 }
+"""Number of observed PSFs -> which of these positions: the centre, the corners of the inner square, every other one, all."""
 
 
 class AsBuiltData(LensData):

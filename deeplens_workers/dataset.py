@@ -158,23 +158,9 @@ def requests(data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderReques
     return {name: RenderRequest(lens, points, *how[name]) for name, points in positions(data, seed).items()}
 
 
-def render_dataset(
-    data: PsfData, lens: LensFile, seed: int, cache: Path, actors: int, progress: Progress | None = None
-) -> PsfDataset:
-    """Have the sets of a data section in the cache; see `render_sets`.
-
-    Args:
-        lens: the section's.
-        seed: the run's seed; it places the held-out positions.
-    """
-    rendered = render_sets(requests(data, lens, seed), lens, cache, actors, progress)
-    shown = kernel_cache.read(rendered.sets.get("grid", rendered.sets["train"]))
-    return replace(rendered, warnings=[*rendered.warnings, *sampling_warnings(shown, data)])
-
-
 def render_sets(
+    data: LensData,
     wanted: dict[str, RenderRequest],
-    lens: LensFile,
     cache: Path,
     actors: int,
     progress: Progress | None = None,
@@ -182,7 +168,8 @@ def render_sets(
     """Have sets in the cache, rendering what is missing or corrupt.
 
     Args:
-        wanted: the sets' requests, all of one lens.
+        data: the study's data section.
+        wanted: the sets' requests, all of its lens.
         cache: directory of cache entries, created if need be.
         actors: Ray actors to render with, shared by the sets; 0 renders in this process.
         progress: called with (points done, points in all, rays of their kernels) of what has to be rendered.
@@ -198,7 +185,7 @@ def render_sets(
         count("psf_search_cache_hits", len(wanted[name].points) * len(wanted[name].tracing.channels))
     total = sum(len(wanted[name].points) for name in missing)
     done = all_rays = 0
-    with Renderer(lens, actors) as renderer:
+    with Renderer(wanted["train"].lens, actors) as renderer:
         for name in missing:
 
             def report(points: int, _: int, rays: int, before: tuple[int, int] = (done, all_rays)) -> None:
@@ -212,6 +199,7 @@ def render_sets(
             all_rays += int(kernels.rays.sum())
         rays_traced = renderer.rays_traced
     store.evict(cache, keep=entries.values())
+    warnings += sampling_warnings(kernel_cache.read(entries.get("grid", entries["train"])), data)
     return PsfDataset(entries, rays_traced=rays_traced, warnings=warnings)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from deeplens_workers.cache import cpu_seconds, key, read
-from deeplens_workers.dataset import aspect, meridional_grid, render_sets, requests, sampling_warnings
+from deeplens_workers.cache import cpu_seconds, key
+from deeplens_workers.dataset import aspect, meridional_grid, render_sets, requests
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.kernels import RenderRequest
 from deeplens_workers.lens_data import LensData, LensFacts
@@ -63,13 +63,10 @@ class LensPreparation[D: LensData](Preparation[D]):
             if progress is not None:
                 progress(done, total, rates(done * channels, rays, time.monotonic() - began))
 
-        lens = lens_of(source)
-        rendered = render_sets(self.requests(data, lens, seed), lens, cache, actors, report)
+        rendered = render_sets(data, self.requests(data, lens_of(source), seed), cache, actors, report)
         sets = {name: str(entry.resolve()) for name, entry in rendered.sets.items()}
-        shown = read(rendered.sets.get("grid", rendered.sets["train"]))
-        warnings = [*rendered.warnings, *sampling_warnings(shown, data)]
         took = {name: seconds for name, entry in rendered.sets.items() if (seconds := cpu_seconds(entry)) is not None}
-        return Prepared(sets, {RAYS: rendered.rays_traced}, tuple(warnings), took)
+        return Prepared(sets, {RAYS: rendered.rays_traced}, tuple(rendered.warnings), took)
 
     def describe(self, data: D, source: Source) -> dict[str, str]:
         lens = lens_of(source)

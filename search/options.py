@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from deeplens_workers.measured import check_fits
+from search.plan import check_writable
 from spaces.errors import SpaceError
 
 SensorOption = Annotated[str | None, typer.Option(metavar="WxH", help="Sensor in mm; default: the lens file's.")]
@@ -28,3 +32,18 @@ def numbers(option: str, text: str, separator: str = ",", kind: type[float] = fl
         example = ("20x20" if kind is int else "36x24") if separator == "x" else "0.486,0.587"
         raise SpaceError(f"{option}: expected numbers such as {example}, but got {text!r}")
     return values
+
+
+def check_out(out: Path, suffixes: Sequence[str]) -> None:
+    """That a file of `--out` can be written.
+
+    Raises:
+        SpaceError: another suffix, a library that its format needs is not there, or no directory to write to.
+    """
+    if out.suffix not in suffixes:
+        raise SpaceError(f"--out: expected a file ending in {', '.join(suffixes)}, but got {out.name}")
+    if out.suffix == ".fits":
+        check_fits("--out")
+    if not out.absolute().parent.is_dir():
+        raise SpaceError(f"--out: no such directory: {out.absolute().parent}")
+    check_writable("--out", out.absolute().parent)

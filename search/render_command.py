@@ -14,14 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
 from deeplens_workers.lens_file import find_lens
-from deeplens_workers.measured import check_fits
 from deeplens_workers.preparation import fill_in, origins
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from deeplens_workers.telemetry import rates
 from results.run_directory import RunError
-from search.options import ConfigurationOption, SensorOption, numbers
-from search.plan import check_writable
+from search.options import ConfigurationOption, SensorOption, check_out, numbers
 from search.process import start_ray
 from spaces.disk import full_disk
 from spaces.errors import SpaceError, check
@@ -68,13 +66,7 @@ def render(
     actors: Annotated[int, typer.Option(min=0, help="Ray actors; 0 renders in this process.")] = 0,
 ) -> None:
     """Render the PSFs of a lens to a file, with a contact sheet beside it."""
-    if out.suffix not in FORMATS:
-        raise SpaceError(f"--out: expected a file ending in {', '.join(FORMATS)}, but got {out.name}")
-    if out.suffix == ".fits":
-        check_fits("--out")
-    if not out.absolute().parent.is_dir():
-        raise SpaceError(f"--out: no such directory: {out.absolute().parent}")
-    check_writable("--out", out.absolute().parent)
+    check_out(out, tuple(FORMATS))
     if grid is not None and points is not None:
         raise SpaceError("--grid: goes without --points, which are field points in place of a grid's")
     rows = None if points is None else _read_points(points)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +14,7 @@ from deeplens_workers.measured import UnitFile
 from deeplens_workers.psf_file import FORMATS, write
 from results.fitting import WIDEST, FittingTable
 from results.run_directory import RunError
-from search.options import numbers
-from search.plan import check_writable
+from search.options import check_out, numbers
 from search.unit_inputs import agreed, few, field_grid, field_points, model_directory, shown_channel
 from spaces.disk import full_disk
 from spaces.errors import SpaceError
@@ -59,7 +57,7 @@ def fit_unit(
     """Fit the unit of which some PSFs were measured: its PSFs elsewhere, with an uncertainty."""
     directory = model_directory(model)
     if out is not None:
-        _check_out(out, tuple(FORMATS))
+        check_out(out, tuple(FORMATS))
     points = field_points(at) or field_grid(grid)
     waves = None if wavelengths is None else numbers("--wavelengths", wavelengths)
     picture = file.suffix.lower() in pinholes.SUFFIXES
@@ -114,7 +112,7 @@ def sample_units(
     """Draw units that a factory makes: how their MTF50 is distributed, and how many of them are good."""
     directory = model_directory(model)
     if out is not None:
-        _check_out(out, (".npz",))
+        check_out(out, (".npz",))
     points = field_points(at) or field_grid(3)
     network = _load(directory)
     import torch
@@ -150,16 +148,6 @@ def _load(directory: Path) -> Any:
     from trainables.exports import load_model
 
     return load_model(directory)
-
-
-def _check_out(out: Path, suffixes: Sequence[str]) -> None:
-    if out.suffix not in suffixes:
-        raise SpaceError(f"--out: expected a file ending in {', '.join(suffixes)}, but got {out.name}")
-    if out.suffix == ".fits":
-        measured.check_fits("--out")
-    if not out.absolute().parent.is_dir():
-        raise SpaceError(f"--out: no such directory: {out.absolute().parent}")
-    check_writable("--out", out.absolute().parent)
 
 
 def _found(unit: Any, points: list[tuple[float, float]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deeplens_workers import cache
-from deeplens_workers.dataset import aspect, positions, render_dataset, requests, sampling_warnings
+from deeplens_workers.dataset import aspect, positions, render_sets, requests, sampling_warnings
 from deeplens_workers.kernels import Kernels
 from deeplens_workers.lens_file import LENSES, find_lens
 from deeplens_workers.preparation import fill_in
@@ -76,26 +76,26 @@ def test_sets_have_their_sizes_are_disjoint_and_only_held_out_ones_follow_the_se
 def test_a_second_run_traces_nothing_and_a_damaged_set_is_rendered_again(tmp_path):
     data, seen = small(), []
     lens = find_lens(data.lens)
-    first = render_dataset(data, lens, 0, tmp_path, actors=0, progress=lambda *told: seen.append(told))
+    first = render_sets(data, requests(data, lens, 0), tmp_path, actors=0, progress=lambda *told: seen.append(told))
     assert first.rays_traced > 0
     assert seen[-1] == (11, 11, 3 * (6 * 64 + 5 * 512))
     assert first.warnings == []
     assert len(cache.read(first.sets["test"]).kernels) == 3
 
-    second = render_dataset(data, lens, 0, tmp_path, actors=0)
+    second = render_sets(data, requests(data, lens, 0), tmp_path, actors=0)
     assert (second.rays_traced, second.sets["train"], second.warnings) == (0, first.sets["train"], [])
 
     kernels = first.sets["validation"] / "kernels.npy"
     good = kernels.read_bytes()
     kernels.write_bytes(good[:-4] + b"abcd")
-    third = render_dataset(data, lens, 0, tmp_path, actors=0)
+    third = render_sets(data, requests(data, lens, 0), tmp_path, actors=0)
     assert 0 < third.rays_traced < first.rays_traced
     [warning] = third.warnings
     assert "made again" in warning
     assert "checksum" in warning
     assert kernels.read_bytes() == good
 
-    other_seed = render_dataset(data, lens, 1, tmp_path, actors=0)
+    other_seed = render_sets(data, requests(data, lens, 1), tmp_path, actors=0)
     assert other_seed.sets["train"] == first.sets["train"]
     assert third.rays_traced < other_seed.rays_traced < first.rays_traced
 
@@ -193,14 +193,14 @@ def test_beside_a_stream_no_random_points_are_rendered():
 def test_a_set_of_the_meridional_frame_is_rendered_and_found_again(tmp_path):
     data = on_a_wide_sensor(frame="meridional", rays=2**14, held_out_rays=2**17).model_copy(update={"train_points": 12})
     lens = find_lens(data.lens, None, data.sensor_mm)
-    first = render_dataset(data, lens, 0, tmp_path, actors=0)
+    first = render_sets(data, requests(data, lens, 0), tmp_path, actors=0)
     kernels = cache.read(first.sets["train"]).kernels
     assert kernels.shape == (12, 3, 128, 128)  # two samples for each of 64 traced pixels
     np.testing.assert_allclose(kernels.sum(axis=(2, 3)), 1, atol=1e-4)
     # A centred lens is the same above and below the +x axis, but for the rays' noise.
     assert rel_l2(kernels[:, :, ::-1], kernels).mean() < 0.3 < rel_l2(kernels[..., ::-1], kernels).mean()
     assert cache.read(first.sets["grid"]).kernels.shape == (12, 3, 15, 15)
-    again = render_dataset(data, lens, 0, tmp_path, actors=0)
+    again = render_sets(data, requests(data, lens, 0), tmp_path, actors=0)
     assert (again.rays_traced, again.sets) == (0, first.sets)
 
 
@@ -214,9 +214,10 @@ def test_kernels_of_a_lens_that_is_not_centred_are_not_turned(tmp_path):
     with pytest.raises(SpaceError, match=r"data\.frame.*misaligned"):
         fill_in(asked.model_copy(update={"frame": "meridional"}), lens)
     on_sensor = fill_in(asked, lens)
+    turned = on_sensor.model_copy(update={"frame": "meridional"})
     with pytest.raises(ValueError, match="not centred"):
-        render_dataset(on_sensor.model_copy(update={"frame": "meridional"}), lens, 0, tmp_path / "cache", actors=0)
-    assert render_dataset(on_sensor, lens, 0, tmp_path / "cache", actors=0).rays_traced > 0
+        render_sets(turned, requests(turned, lens, 0), tmp_path / "cache", actors=0)
+    assert render_sets(on_sensor, requests(on_sensor, lens, 0), tmp_path / "cache", actors=0).rays_traced > 0
 
 
 @pytest.mark.parametrize(

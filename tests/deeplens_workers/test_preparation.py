@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplens_workers.dataset import render_dataset
+from deeplens_workers.dataset import render_sets, requests
 from deeplens_workers.lens_file import LENSES, find_lens
 from deeplens_workers.preparation import RAYS, PsfPreparation
 from spaces.errors import SpaceError
@@ -27,7 +27,7 @@ def test_sets_come_to_lie_where_they_were_said_to(tmp_path):
     assert set(prepared.sets) == {"train", "validation", "test"}
     assert prepared.work[RAYS] > 0
     assert [(done, total) for done, total, _ in told][-1] == (11, 11)
-    rendered = render_dataset(data, find_lens(data.lens), 0, tmp_path, actors=0)
+    rendered = render_sets(data, requests(data, find_lens(data.lens), 0), tmp_path, actors=0)
     assert rendered.rays_traced == 0  # it found them all
     assert preparation.prepare(data, lens, 0, tmp_path, actors=0).work == {RAYS: 0}
 

@@ -13,7 +13,8 @@ import torch
 from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 
-from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed, rows
+from deeplens_workers.asbuilt_data import OBSERVED
+from trainables.asbuilt.data import AsBuiltSplit, observed, rows
 from trainables.asbuilt.evaluation import GIVEN, name_of, unit_errors
 from trainables.asbuilt.linear import LinearEffects
 from trainables.learner import Judged

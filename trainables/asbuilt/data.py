@@ -19,20 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS
 from trainables.asbuilt.basis import MirrorBasis, Mirrors
 from trainables.asbuilt.sampling import UNKNOWN, Sampling
 from trainables.asbuilt.shifts import Shifts
 
-GRID_SIDE = 5
+GRID_SIDE = len(OBSERVED_LEVELS)
 GRID = GRID_SIDE**2
 """A held-out unit is observed at these positions, the first of each: rows of y, x along each, both rising."""
-OBSERVED: dict[int, tuple[int, ...]] = {
-    1: (12,),
-    4: (6, 8, 16, 18),
-    9: (0, 2, 4, 10, 12, 14, 20, 22, 24),
-    25: tuple(range(GRID)),
-}
-"""Number of observed PSFs -> which of the grid: the centre, the corners of the inner square, every other one, all."""
 FLIPS = 4
 """Mirror images of a unit without those across the diagonal, which come after them."""
 SYMMETRIC = 0.15

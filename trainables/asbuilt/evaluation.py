@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from deeplens_workers.asbuilt_data import OBSERVED
 from spaces.seeding import named_seed
-from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed
+from trainables.asbuilt.data import AsBuiltSplit, observed
 from trainables.asbuilt.network import AsBuiltCVAE
 from trainables.learner import evaluating
 from trainables.networks.gaussian import gaussian_kl

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deeplens_workers.asbuilt_data import AsBuiltData
+from deeplens_workers.asbuilt_data import OBSERVED, AsBuiltData
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
@@ -23,7 +23,7 @@ from spaces.system import Source
 from trainables.asbuilt.baselines import predict_baselines
 from trainables.asbuilt.basis import of_unit_norm
 from trainables.asbuilt.card import asbuilt_card
-from trainables.asbuilt.data import GRID, OBSERVED, AsBuiltSplit, AsBuiltTensors, AsBuiltTest, observed
+from trainables.asbuilt.data import GRID, AsBuiltSplit, AsBuiltTensors, AsBuiltTest, observed
 from trainables.asbuilt.evaluation import GIVEN, evaluate, model_errors, name_of, unit_errors
 from trainables.asbuilt.figures import save_samples, save_unit
 from trainables.asbuilt.losses import Terms, asbuilt_loss

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from trainables.asbuilt.trial import AsBuiltTrial
-from trainables.psf.losses import LEAST_VARIANCE, gaussian_nll
+from trainables.psf.losses import gaussian_reconstruction
 from trainables.training.losses import Ranks, kl_loss
 
 
@@ -41,18 +41,12 @@ def asbuilt_loss(trial: AsBuiltTrial, terms: Terms, kl_weight: float | Tensor, r
     Args:
         terms: this rank's part of a batch of `trial.batch_size` units.
     """
-    elements = terms.elements
     mse = ranks.mean(terms.mse, trial.batch_size)
     smooth = ranks.mean(terms.smooth, trial.batch_size)
     penalty, values = kl_loss(trial, terms.kl, kl_weight, ranks)
-    if trial.decoder_variance == "fixed":
-        reconstruction, variance = trial.recon_scale * mse, mse.new_full((), elements / (2 * trial.recon_scale))
-    elif trial.decoder_variance == "learned":
-        assert terms.logvar is not None
-        reconstruction, variance = gaussian_nll(mse, terms.logvar, elements), terms.logvar.exp()
-    else:
-        variance = ranks.whole(mse).clamp_min(LEAST_VARIANCE)
-        reconstruction = gaussian_nll(variance, variance.log(), elements)
+    reconstruction, variance = gaussian_reconstruction(
+        trial.decoder_variance, trial.recon_scale, mse, terms.elements, terms.logvar, ranks
+    )
     return {
         "loss": reconstruction + penalty + trial.smooth_weight * smooth,
         "mse": mse,

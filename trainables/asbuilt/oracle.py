@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, AsBuiltTensors
+from deeplens_workers.asbuilt_data import OBSERVED
+from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors
 from trainables.asbuilt.evaluation import name_of, unit_errors
 from trainables.asbuilt.network import AsBuiltCVAE
 from trainables.learner import Judged

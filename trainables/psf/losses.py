@@ -11,7 +11,7 @@ Shape legend: B = batch, L = latent dimension, P = neighbour pairs, D = elements
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -45,18 +45,12 @@ def cvae_loss(trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, rank
     Args:
         terms: this rank's part of a batch of `trial.batch_size` samples and `trial.smooth_pairs` pairs.
     """
-    elements = terms.elements
     mse = ranks.mean(terms.mse, trial.batch_size)
     smooth = ranks.mean(terms.smooth, trial.smooth_pairs)
     penalty, values = kl_loss(trial, terms.kl, kl_weight, ranks)
-    if trial.decoder_variance == "fixed":
-        reconstruction, variance = trial.recon_scale * mse, mse.new_full((), elements / (2 * trial.recon_scale))
-    elif trial.decoder_variance == "learned":
-        assert terms.logvar is not None
-        reconstruction, variance = gaussian_nll(mse, terms.logvar, elements), terms.logvar.exp()
-    else:
-        variance = ranks.whole(mse).clamp_min(LEAST_VARIANCE)
-        reconstruction = gaussian_nll(variance, variance.log(), elements)
+    reconstruction, variance = gaussian_reconstruction(
+        trial.decoder_variance, trial.recon_scale, mse, terms.elements, terms.logvar, ranks
+    )
     return {
         "loss": reconstruction + penalty + trial.smooth_weight * smooth,
         "mse": mse,
@@ -65,6 +59,29 @@ def cvae_loss(trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, rank
         "decoder_variance": variance,
         "effective_beta": values["effective_beta"] * variance,
     }
+
+
+def gaussian_reconstruction(
+    decoder_variance: Literal["fixed", "learned", "optimal"],
+    recon_scale: float,
+    mse: Tensor,
+    elements: int,
+    logvar: Tensor | None,
+    ranks: Ranks,
+) -> tuple[Tensor, Tensor]:
+    """The reconstruction term, and the variance per element of the Gaussian decoder that it is of; scalars.
+
+    Args:
+        decoder_variance: "fixed" by recon_scale, "learned" as logvar, or "optimal": this batch's own mean squared error.
+        mse: this rank's share of it, over samples of so many elements.
+    """
+    if decoder_variance == "fixed":
+        return recon_scale * mse, mse.new_full((), elements / (2 * recon_scale))
+    if decoder_variance == "learned":
+        assert logvar is not None
+        return gaussian_nll(mse, logvar, elements), logvar.exp()
+    variance = ranks.whole(mse).clamp_min(LEAST_VARIANCE)
+    return gaussian_nll(variance, variance.log(), elements), variance
 
 
 def gaussian_nll(mse: Tensor, logvar: Tensor, elements: int) -> Tensor:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from deeplens_workers.asbuilt_data import OBSERVED
 from spaces.trial import Trial
 from trainables.asbuilt.baselines import predict_baselines
-from trainables.asbuilt.data import OBSERVED, AsBuiltSplit, observed
+from trainables.asbuilt.data import AsBuiltSplit, observed
 from trainables.asbuilt.evaluation import coverage, unit_errors
 from trainables.asbuilt.learner import AsBuiltLearner, most_observed
 from trainables.asbuilt.network import AsBuiltCVAE
