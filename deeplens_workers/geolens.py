@@ -17,7 +17,7 @@ from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.import_cost import placeholders
 from deeplens_workers.lens_data import DEEPLENS_UM, LONGEST_UM
 from deeplens_workers.threads import one_thread
-from deeplens_workers.units import AsBuilt, GlassChange
+from deeplens_workers.units import D_LINE_UM, AsBuilt, GlassChange
 
 # DeepLens draws with one, saves pictures with another and scores them with the third: nearly all of the time its import takes.
 with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torchvision", "torchvision.utils", "lpips"):
@@ -26,7 +26,6 @@ with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torc
 
 # Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
 CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
-D_LINE_UM = 0.5875618
 __all__ = ["GeoLens", "PSFNetLens", "Ray", "assembled", "is_centred", "load_lenses", "rays_through"]
 
 
@@ -46,7 +45,8 @@ def load_lenses(text: str, glasses: tuple[str, ...]) -> tuple[float, tuple[GeoLe
         path = Path(directory, "lens.json")
         path.write_text(json.dumps(tree))
         for dtype in (torch.float32, torch.float64, torch.float32):
-            lens = GeoLens(device="cpu", dtype=dtype)
+            # In float64 until the surfaces' normals are known: float32 knows no cosine of a fraction of an arc minute.
+            lens = GeoLens(device="cpu", dtype=torch.float64)
             lens.read_lens_json(str(path))
             if scale != 1:
                 for surface in lens.surfaces:
@@ -54,7 +54,7 @@ def load_lenses(text: str, glasses: tuple[str, ...]) -> tuple[float, tuple[GeoLe
             # What `read_lens` does after this.
             lens.create_dummy_sensor()
             lens.to(lens.device)
-            lens.astype(lens.dtype)
+            lens.astype(dtype)
             lens.post_computation()
             loaded.append(lens)
     first, exact, beyond = loaded
@@ -85,8 +85,7 @@ class _Melt(Material):
 
     def ior(self, wvln: Any) -> torch.Tensor:
         """Refractive indices, as DeepLens asks for them."""
-        dispersion = (self._glass.ior(wvln) - self._at_d) / self._change.abbe
-        found: torch.Tensor = self._at_d + self._change.index + dispersion
+        found: torch.Tensor = self._change.of(self._at_d, self._glass.ior(wvln))
         return found
 
 

@@ -168,7 +168,7 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
         add("decentre_um", ELEMENT, number, "decentre_x_um", "decentre_y_um")
         add("tilt_arcmin", ELEMENT, number, "tilt_x_arcmin", "tilt_y_arcmin")
     for number, surface in enumerate(surfaces, start=1):
-        if surface.get("roc"):
+        if any(surface.get(key) for key in ("roc", "c")):
             add("radius_percent", SURFACE, number, "radius_percent")
         if _is_glass(surface):
             add("thickness_um", SURFACE, number, "thickness_um")
@@ -181,16 +181,19 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
     return tuple(found)
 
 
-def draw(tolerances: Tolerances, count: int, seed: int, name: str, deviations: int) -> NDArray[np.float64]:
+def draw(
+    tolerances: Tolerances, count: int, seed: int, name: str, deviations: int, first: int = 0
+) -> NDArray[np.float64]:
     """Deviations [count, V] of units in standard deviations; unit i is the same however many there are.
 
     Args:
         seed, name: of the run, and of the set that the units are of.
         deviations: V.
+        first: number of the first of them.
     """
     drawn = np.empty((count, deviations))
     for i in range(count):
-        rng = np.random.default_rng(named_seed(seed, "unit", name, i))
+        rng = np.random.default_rng(named_seed(seed, "unit", name, first + i))
         if tolerances.distribution == "uniform":
             drawn[i] = rng.uniform(-np.sqrt(3), np.sqrt(3), deviations)
         else:

@@ -19,6 +19,7 @@ from deeplens_workers.tolerances import ELEMENT, SENSOR, SURFACE, Deviation, Tol
 
 Array = NDArray[np.float64]
 
+D_LINE_UM = 0.5875618
 # Surfaces that look the same when they are turned about their own axis: a tilted one is then told by its normal alone.
 TURNABLE = {"Aperture", "Aspheric", "Plane", "Spheric"}
 
@@ -29,6 +30,10 @@ class GlassChange:
 
     index: float = 0.0
     abbe: float = 1.0
+
+    def of(self, at_d: float, index: Any) -> Any:
+        """Indices of the changed glass, from the catalogue's at the d line and elsewhere: a number, or an array of any library."""
+        return at_d + self.index + (index - at_d) / self.abbe
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +87,10 @@ class Manufacture:
         glasses = {}
         for i, surface in enumerate(surfaces):
             of = off.get((SURFACE, i + 1), {})
-            if surface.get("roc"):
-                surface["roc"] *= 1 + of.get("radius_percent", 0.0) / 100
+            larger = 1 + of.get("radius_percent", 0.0) / 100
+            for key, factor in (("roc", larger), ("c", 1 / larger)):  # a surface has either
+                if key in surface:
+                    surface[key] *= factor
             surface["d_next"] += (of.get("thickness_um", 0.0) + of.get("space_um", 0.0)) * 1e-3
             if "index" in of or "abbe_percent" in of:
                 glasses[i] = GlassChange(of.get("index", 0.0), 1 + of.get("abbe_percent", 0.0) / 100)

@@ -1,4 +1,4 @@
-"""Command line: `psf-search run|analyze|render|lens|fit-unit|sample-units|cache`, `python search/run.py`, `tune analyze`.
+"""Command line: `psf-search run|analyze|render|lens|make-unit|fit-unit|sample-units|cache`, `python search/run.py`, `tune analyze`.
 
 Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 130 and 143 interrupted by SIGINT and SIGTERM.
 Nothing heavy is imported before the input has been found good.
@@ -23,6 +23,7 @@ from search.api import CACHE, as_settings, check_places, plan_search, refuse_wit
 from search.cache_command import app as cache_app
 from search.home import find_caches
 from search.lens_command import lens
+from search.make_unit_command import make_unit
 from search.render_command import render
 from search.unit_commands import fit_unit, sample_units
 from spaces.disk import full_disk
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.add_typer(cache_app, name="cache")
 app.command()(render)
 app.command()(lens)
+app.command()(make_unit)
 app.command()(fit_unit)
 app.command()(sample_units)
 

@@ -1,6 +1,7 @@
 """Units: tolerances drawn, elements moved as rigid bodies, sensors tilted and focused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,18 @@ def test_a_mistake_names_its_key(section, words):
 def test_parts_that_the_lens_has_not_are_refused(section, words):
     with pytest.raises(ValueError, match=words):
         manufacture(**section)
+
+
+def test_a_radius_may_be_given_as_a_curvature():
+    """As lenses of Zemax and CODE V files have it."""
+    file = find_lens("cooke_triplet_50mm")
+    tree = json.loads(file.text)
+    for surface in tree["surfaces"]:
+        if roc := surface.pop("roc", None):
+            surface["c"] = 1 / roc
+    units = []
+    for lens in (file, replace(file, text=json.dumps(tree))):
+        made = Manufacture(lens, Tolerances())
+        units.append(made.unit(draw(made.tolerances, 1, 0, "train", len(made.deviations))[0]).surfaces)
+    for radius, curvature in zip(*units, strict=True):
+        assert radius.get("roc", np.inf) == pytest.approx(1 / curvature["c"] if "c" in curvature else np.inf)

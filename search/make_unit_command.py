@@ -1,0 +1,54 @@
+"""`psf-search make-unit`: one unit of a space's data sets as a lens file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeplens_workers.asbuilt_data import AsBuiltData
+from deeplens_workers.preparation import lens_of
+from deeplens_workers.unit_file import SETS, parse_unit, unit_lens
+from results.run_directory import RunError
+from search.api import as_settings, plan_search
+from search.options import check_out
+from search.unit_inputs import SYSTEM
+from spaces.disk import full_disk
+from spaces.errors import SpaceError
+from spaces.files import replacing
+
+
+def make_unit(
+    space: Annotated[str, typer.Option(help="Space whose units they are: a shipped name or a YAML file.")],
+    unit: Annotated[
+        str, typer.Option(metavar="SET/NUMBER", help=f"Of which set, {', '.join(SETS)}, and which, from 0: train/17.")
+    ],
+    out: Annotated[Path, typer.Option(help="DeepLens .json file to write.")],
+    preset: Annotated[str | None, typer.Option(help="As for run.", show_default="standard")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the space.")
+    ] = None,
+    lens: Annotated[
+        str | None, typer.Option(help="Shipped lens name or .json, .zmx, .seq file; same as data.lens.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the run whose unit it is.")] = None,
+) -> None:
+    """Write one unit of a data set, focused, as a lens file that DeepLens and --lens take."""
+    check_out(out, (".json",))
+    name, number = parse_unit(unit)
+    given = {key: value for key, value in {"data.lens": lens, "seed": seed}.items() if value is not None}
+    job = plan_search(space, preset=preset, overrides=[*(overrides or []), *as_settings(given)])
+    data = job.study.data
+    if not isinstance(data, AsBuiltData):
+        raise SpaceError(f"--space {space}: its model {job.study.model} knows no units; it takes one of {SYSTEM}")
+    made = unit_lens(data, lens_of(job.source), job.study.seed, name, number)
+    try:
+        with replacing(out) as temporary:
+            temporary.write_text(made.text + "\n")
+    except OSError as error:
+        raise RunError(full_disk(error, out) or f"{out}: {error.strerror or error}") from None
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(out)
