@@ -22,7 +22,7 @@ OBSERVED: dict[int, tuple[int, ...]] = {
 
 class AsBuiltData(LensData):
     """Kernels of units of a lens, each at random field positions to train on; held-out units are seen at 25 positions of a grid,
-    at which they are observed, and at others, at which a model is judged."""
+    at which they are observed, and at others, at which a model is judged. A stream's units are trained on beside the others."""
 
     tolerances: Tolerances = Field(Tolerances(), description="how far units are from the design")
     units: PositiveInt = Field(300, description="units to train on")

@@ -13,6 +13,7 @@ from deeplens_workers.dataset import PUPIL_SEED, random_points
 from deeplens_workers.kernels import RenderRequest, Tracing, Units
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.preparation import LensPreparation, lens_of
+from deeplens_workers.stream import CHUNK
 from deeplens_workers.tolerances import draw
 from deeplens_workers.units import Manufacture
 from spaces.errors import SpaceError
@@ -36,6 +37,14 @@ class AsBuiltPreparation(LensPreparation[AsBuiltData]):
 
     def requests(self, data: AsBuiltData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
         return requests(data, lens, seed)
+
+    def chunk(self, data: AsBuiltData, lens: LensFile, seed: int, index: int) -> RenderRequest:
+        made, units = manufacture(data, lens), max(1, CHUNK // data.positions)
+        values = draw(data.tolerances, units, seed, "stream", len(made.deviations), first=index * units)
+        rng = np.random.default_rng(named_seed(seed, "stream", index))
+        points = random_points(data, units * data.positions, rng, share=1)
+        chosen = Units(data.tolerances, values, unit_focus(data))
+        return RenderRequest(lens, points, data.pixel_pitch_um, tracings(data)[0], chosen)
 
     def counts(self, data: AsBuiltData) -> str:
         held_out = data.observed_positions + data.held_out_positions

@@ -16,6 +16,7 @@ from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pool import Progress, Renderer
 from deeplens_workers.pooling import fine_px
 from deeplens_workers.psf_data import PsfData
+from deeplens_workers.stream import CHUNK
 from deeplens_workers.telemetry import count
 from spaces import store
 from spaces.seeding import named_seed
@@ -78,6 +79,12 @@ def in_frame(data: PsfData, points: NDArray[np.float32]) -> NDArray[np.float32]:
     turned = points.copy()
     turned[:, 0], turned[:, 1] = np.hypot(points[:, 0], aspect(data) * points[:, 1]), 0.0
     return turned
+
+
+def chunk_points(data: PsfData, seed: int, index: int) -> NDArray[np.float32]:
+    """The field points [CHUNK, 3 or 4] of chunk `index` of a run's stream, all with one focus distance."""
+    rng = np.random.default_rng(named_seed(seed, "stream", index))
+    return in_frame(data, random_points(data, CHUNK, rng, share=CHUNK))
 
 
 def aspect(data: PsfData) -> float:

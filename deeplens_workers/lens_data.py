@@ -40,6 +40,15 @@ class LensFacts(Frozen):
     origins: dict[str, str] = Field({}, description="where each condition came from")
 
 
+class Stream(Frozen):
+    """Training on fresh kernels, rendered while the search runs."""
+
+    kernels: PositiveInt = Field(4096, description="size of the buffer that lanes draw from")
+    reuse: PositiveInt = Field(
+        16, description="times a kernel is drawn, on average, before a fresh one takes its place"
+    )
+
+
 class LensData(DataSection):
     """A lens, what it is used for, the pixels and the rays of its kernels.
 
@@ -77,6 +86,7 @@ class LensData(DataSection):
         description="object distances the lens is focused at, negative; none: as in its file; several add a condition",
     )
     recenter: bool = Field(True, description="centre kernels on the chief ray; false: on the ideal image point")
+    stream: Stream | None = Field(None, description="train on fresh kernels, rendered while trials train")
     lens_facts: LensFacts | None = Field(None, description="written by a run, from the lens file")
 
     @field_validator("depths_mm", "focus_mm")
@@ -114,6 +124,10 @@ class LensData(DataSection):
                 f"network conv halves kernels four times, so `kernel_px` must be a multiple of {HALVED}, "
                 f"but got (network=conv, kernel_px={self.kernel_px})"
             )
+
+    @property
+    def streams(self) -> bool:
+        return self.stream is not None
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from deeplens_workers.cache import cpu_seconds, key
-from deeplens_workers.dataset import aspect, meridional_grid, render_sets, requests
+from deeplens_workers.dataset import aspect, chunk_points, meridional_grid, render_sets, requests, training
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.kernels import RenderRequest
 from deeplens_workers.lens_data import LensData, LensFacts
@@ -49,6 +50,10 @@ class LensPreparation[D: LensData](Preparation[D]):
     def counts(self, data: D) -> str:
         """What the sets have, in words."""
 
+    @abstractmethod
+    def chunk(self, data: D, lens: LensFile, seed: int, index: int) -> RenderRequest:
+        """What chunk `index` of the run's stream is: about `stream.CHUNK` kernels to train on."""
+
     def places(self, data: D, source: Source, seed: int, cache: Path) -> dict[str, Path]:
         wanted = self.requests(data, lens_of(source), seed)
         return {name: (cache / key(request)).resolve() for name, request in wanted.items()}
@@ -68,6 +73,14 @@ class LensPreparation[D: LensData](Preparation[D]):
         took = {name: seconds for name, entry in rendered.sets.items() if (seconds := cpu_seconds(entry)) is not None}
         return Prepared(sets, {RAYS: rendered.rays_traced}, tuple(rendered.warnings), took)
 
+    @contextmanager
+    def supply(self, data: D, source: Source, seed: int, actors: int) -> Iterator[Supply]:
+        if data.stream is None:
+            yield Supply()
+            return
+        with streaming(data.stream, partial(self.chunk, data, lens_of(source), seed), actors) as stream:
+            yield _KernelSupply(stream)
+
     def describe(self, data: D, source: Source) -> dict[str, str]:
         lens = lens_of(source)
         facts = data.lens_facts
@@ -82,6 +95,8 @@ class LensPreparation[D: LensData](Preparation[D]):
             "data set": f"{self.counts(data)} x {len(data.wavelengths_um)} channels, {data.rays_total():.3g} rays "
             "(those already in the cache are not traced again)",
         }
+        if data.stream is not None:
+            lines["stream"] = f"{data.stream.kernels} fresh kernels, each drawn {data.stream.reuse} times on average"
         if lens.notes:
             lines["note"] = "; ".join(lens.notes)
         return lines
@@ -92,6 +107,9 @@ class PsfPreparation(LensPreparation[PsfData]):
 
     def requests(self, data: PsfData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
         return requests(data, lens, seed)
+
+    def chunk(self, data: PsfData, lens: LensFile, seed: int, index: int) -> RenderRequest:
+        return RenderRequest(lens, chunk_points(data, seed, index), *training(data))
 
     def counts(self, data: PsfData) -> str:
         kernels = data.kernels()
@@ -107,20 +125,6 @@ class PsfPreparation(LensPreparation[PsfData]):
         if data.frame == "meridional":
             prepared.sets["turning"] = json.dumps({"trace_px": data.trace_px, "aspect": aspect(data)})
         return prepared
-
-    @contextmanager
-    def supply(self, data: PsfData, source: Source, seed: int, actors: int) -> Iterator[Supply]:
-        if data.stream is None:
-            yield Supply()
-            return
-        with streaming(data, lens_of(source), seed, actors) as stream:
-            yield _KernelSupply(stream)
-
-    def describe(self, data: PsfData, source: Source) -> dict[str, str]:
-        lines = super().describe(data, source)
-        if data.stream is not None:
-            lines["stream"] = f"{data.stream.kernels} fresh kernels, each drawn {data.stream.reuse} times on average"
-        return lines
 
 
 class _KernelSupply(Supply):

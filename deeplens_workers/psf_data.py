@@ -7,27 +7,18 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from deeplens_workers.lens_data import MOST_KERNELS, LensData
-from spaces.frozen import Frozen
 
 # DeepLens refuses fewer.
 COHERENT_RAYS = 1_000_000
 
 
-class Stream(Frozen):
-    """Training on fresh kernels of random field points, rendered while the search runs, in place of the grid's.
-
-    Points are drawn evenly from x, y in [-1, 1] and, in diopters, between the least and greatest of `depths_mm` and of
-    `focus_mm`. The grid stays what interpolation is given, and held-out positions what trials are judged by.
-    """
-
-    kernels: PositiveInt = Field(4096, description="size of the buffer that lanes draw from")
-    reuse: PositiveInt = Field(
-        16, description="times a kernel is drawn, on average, before a fresh one takes its place"
-    )
-
-
 class PsfData(LensData):
-    """The PSF data set: a grid of field points to train on, and held-out positions between them."""
+    """The PSF data set: a grid of field points to train on, and held-out positions between them.
+
+    A stream is trained on in place of the grid. Its points are drawn evenly from x, y in [-1, 1] and, in diopters, between the
+    least and greatest of `depths_mm` and of `focus_mm`. The grid stays what interpolation is given, and held-out positions what
+    trials are judged by.
+    """
 
     grid: tuple[int, int] = Field((20, 20), description="points along x and y, over [-1, 1] each")
     train_points: NonNegativeInt = Field(
@@ -48,7 +39,6 @@ class PsfData(LensData):
     test_points: PositiveInt = Field(
         300, description="sealed positions to judge the winner by, for each depth and focus"
     )
-    stream: Stream | None = Field(None, description="train on fresh kernels in place of the grid's")
 
     @field_validator("grid")
     @classmethod
@@ -81,10 +71,6 @@ class PsfData(LensData):
                 f"but got (held_out_rays={self.held_out_rays}, rays={self.rays})"
             )
         return self
-
-    @property
-    def streams(self) -> bool:
-        return self.stream is not None
 
     @property
     def random_points(self) -> int:

@@ -1,4 +1,6 @@
-"""Fresh kernels for training: an actor keeps rendering random field points into a bounded buffer that all lanes read.
+"""Fresh kernels for training: an actor keeps rendering chunks of them into a bounded buffer that all lanes read.
+
+A chunk is what a data set's preparation says: random field points of the lens, or units with some positions of each.
 
 Ray carries the chunks, so a lane may be on any node. Lanes never wait for the renderers, and these never run far ahead of
 the lanes: a chunk is rendered when the busiest lane has drawn enough kernels to have used up another one.
@@ -10,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,23 +20,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplens_workers.dataset import in_frame, random_points, training
-from deeplens_workers.lens_file import LensFile
+from deeplens_workers.kernels import RenderRequest
+from deeplens_workers.lens_data import Stream
 from deeplens_workers.pool import IN_FLIGHT, RenderActors, Rendered, cause
-from deeplens_workers.psf_data import PsfData
-from spaces.seeding import named_seed
 
 logger = logging.getLogger(__name__)
 
 STREAM = "kernel-stream"
 """The actor's name, in the job's namespace."""
 RESTARTS = 3  # of that actor, should its process die
-CHUNK = 256  # kernels of one unit of work; they share a focus distance, which takes 0.1 s to find
+CHUNK = 256  # kernels of one unit of work, about: what they share, such as a focus distance, takes 0.1 s to find
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Kernels [CHUNK, C, K, K] of random points [CHUNK, 3 or 4]; `number` counts chunks in order of arrival."""
+    """Kernels [N, C, K, K] of points [N, 3 or 4], N alike for all; `number` counts chunks in order of arrival."""
 
     number: int
     points: NDArray[np.float32]
@@ -51,33 +51,21 @@ class StreamState:
     failure: str | None
 
 
-def slots(data: PsfData) -> int:
-    """Chunks that the buffer of a data set's stream holds."""
-    assert data.stream is not None
-    return math.ceil(data.stream.kernels / CHUNK)
-
-
-def chunk_points(data: PsfData, seed: int, index: int) -> NDArray[np.float32]:
-    """The field points [CHUNK, 3 or 4] of chunk `index` of a run's sequence, all with one focus distance."""
-    rng = np.random.default_rng(named_seed(seed, "stream", index))
-    return in_frame(data, random_points(data, CHUNK, rng, share=CHUNK))
-
-
 class KernelStream:
     """Asyncio actor; every method is called with `.remote`.
 
     Args:
-        data: a data section with `stream`.
-        seed: the run's seed: it determines every chunk.
+        stream: of a data section.
+        chunk: what chunk `index` of a sequence is, of as many kernels as any other.
         actors: of the renderers, not started yet.
     """
 
-    def __init__(self, data: PsfData, seed: int, actors: RenderActors) -> None:
-        assert data.stream is not None
-        self._data, self._seed, self._actors = data, seed, actors
-        self._how = training(data)
-        self._buffer: deque[Chunk] = deque(maxlen=slots(data))
-        self._draws_per_chunk = CHUNK * data.stream.reuse
+    def __init__(self, stream: Stream, chunk: Callable[[int], RenderRequest], actors: RenderActors) -> None:
+        self._chunk, self._actors = chunk, actors
+        size = len(chunk(0).points)
+        self._slots = math.ceil(stream.kernels / size)
+        self._buffer: deque[Chunk] = deque(maxlen=self._slots)
+        self._draws_per_chunk = size * stream.reuse
         self._drawn: dict[str, int] = {}
         """Kernels drawn by each reader, one that came later as if it had drawn as many as the others before."""
         self._first = self._begun = self._arrived = self._rays = 0
@@ -96,8 +84,8 @@ class KernelStream:
         """
         self._start(0)
         async with self._changed:
-            await self._changed.wait_for(lambda: len(self._buffer) == self._buffer.maxlen or self._failure)
-        if len(self._buffer) < slots(self._data):
+            await self._changed.wait_for(lambda: len(self._buffer) == self._slots or self._failure)
+        if len(self._buffer) < self._slots:
             assert self._failure is not None
             raise self._failure
 
@@ -131,7 +119,7 @@ class KernelStream:
 
     def _may_begin(self) -> bool:
         used_up = max(self._drawn.values(), default=0) // self._draws_per_chunk
-        return bool(self._again) or self._begun < self._first + slots(self._data) + used_up
+        return bool(self._again) or self._begun < self._first + self._slots + used_up
 
     async def _next(self) -> int:
         """Index of the chunk to render next, as soon as it is wanted."""
@@ -156,10 +144,12 @@ class KernelStream:
     async def _render(self, index: int, place: int) -> None:
         import ray
 
-        points = chunk_points(self._data, self._seed, index)
+        wanted = self._chunk(index)
         actor = self._actors.handles[place]
         try:
-            unit: Rendered = await actor.render.remote(points, *self._how)
+            unit: Rendered = await actor.render.remote(
+                wanted.points, wanted.pixel_pitch_um, wanted.tracing, wanted.units
+            )
         except ray.exceptions.RayTaskError as error:
             raise cause(error) from None
         except ray.exceptions.RayError as error:  # the renderer, its node or the result on its way is lost
@@ -170,7 +160,7 @@ class KernelStream:
         self._actors.delivered()
         self._arrived += 1
         self._rays += unit.rays_traced
-        self._buffer.append(Chunk(self._arrived, points, unit.kernels.kernels))
+        self._buffer.append(Chunk(self._arrived, wanted.points, unit.kernels.kernels))
 
     async def _notify(self) -> None:
         async with self._changed:
@@ -178,11 +168,11 @@ class KernelStream:
 
 
 @contextmanager
-def streaming(data: PsfData, lens: LensFile, seed: int, actors: int) -> Iterator[Any]:
-    """The stream of a data set that has one, with its buffer full; its actors end with the context.
+def streaming(stream: Stream, chunk: Callable[[int], RenderRequest], actors: int) -> Iterator[Any]:
+    """A running `KernelStream` with its buffer full; its actors end with the context.
 
     Args:
-        seed: the run's seed.
+        stream, chunk: as it has them; `chunk` is pickled.
         actors: of the renderers, at least one.
 
     Raises:
@@ -191,14 +181,14 @@ def streaming(data: PsfData, lens: LensFile, seed: int, actors: int) -> Iterator
     """
     import ray
 
-    renderers = RenderActors(lens, actors, name="stream-renderer")
+    renderers = RenderActors(chunk(0).lens, actors, name="stream-renderer")
     actor = ray.remote(num_cpus=0, max_restarts=RESTARTS, max_task_retries=RESTARTS)(KernelStream)
-    stream = actor.options(name=STREAM).remote(data, seed, renderers)
+    running = actor.options(name=STREAM).remote(stream, chunk, renderers)
     try:
         try:
-            ray.get(stream.wait_full.remote())
+            ray.get(running.wait_full.remote())
         except ray.exceptions.RayTaskError as error:
             raise cause(error) from None
-        yield stream
+        yield running
     finally:
-        ray.kill(stream)
+        ray.kill(running)

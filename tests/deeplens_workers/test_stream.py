@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from deeplens_workers.dataset import chunk_points
 from deeplens_workers.lens_file import find_lens
-from deeplens_workers.preparation import fill_in
+from deeplens_workers.preparation import PsfPreparation, fill_in
 from deeplens_workers.psf_data import PsfData
-from deeplens_workers.stream import chunk_points, streaming
 from tests.waiting import wait_until
 
 
@@ -53,7 +53,8 @@ def test_a_point_without_light_is_told_before_training_and_no_actor_is_left(ray_
     # A kernel of one small pixel far out of focus: hardly any ray falls into it.
     data = streamed(depths_mm=(-200, -100), pixel_pitch_um=0.01, trace_px=2, kernel_px=1)
     lens = find_lens(data.lens)
-    with pytest.raises(ValueError, match="no light of field point"), streaming(data, lens, seed=0, actors=1):
+    supply = PsfPreparation().supply(data, lens, 0, actors=1)
+    with pytest.raises(ValueError, match="no light of field point"), supply:
         pass
     # Renderers end with the stream, as soon as Ray hears of its end.
     wait_until(lambda: not any(str(name).startswith("stream-renderer") for name in list_named_actors()))

@@ -13,8 +13,8 @@ def asbuilt_card(data: AsBuiltData, lens: str) -> Card:
     return Card(
         title=f"Model of as-built lenses of {lens}",
         intro="A conditional VAE of all lenses that are made of one design: from 1 to 25 measured PSFs of a unit it gives the PSF "
-        f"anywhere on that unit, with an uncertainty; and it draws units. Trained on {data.units:,} traced units at "
-        f"{data.positions} positions each.",
+        f"anywhere on that unit, with an uncertainty; and it draws units. Trained on {data.units:,} traced units"
+        f"{', and fresh ones while it trained,' if data.stream is not None else ''} at {data.positions} positions each.",
         usage=(
             "unit = model.fit(kernels, points)  # [n, C, K, K] measured at [n, 2]",
             "psf = unit.predict(torch.tensor([[0.0, 0.5]])); spread = unit.spread(torch.tensor([[0.0, 0.5]]))",

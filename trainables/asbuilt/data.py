@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS
 from trainables.asbuilt.basis import MirrorBasis, Mirrors
 from trainables.asbuilt.sampling import UNKNOWN, Sampling
 from trainables.asbuilt.shifts import Shifts
+
+if TYPE_CHECKING:  # it loads Ray
+    from trainables.psf.stream import StreamReader
 
 GRID_SIDE = len(OBSERVED_LEVELS)
 GRID = GRID_SIDE**2
@@ -106,10 +110,12 @@ def observed(split: AsBuiltSplit, count: int) -> AsBuiltSplit:
 
 
 class AsBuiltTensors:
-    """What trials train on and are judged by.
+    """What trials train on and are judged by. U, P: of the train set.
 
     Args:
         device: of the scores; kernels of the train set stay on the CPU until a trial predicts pixels.
+        fresh: reads a stream of units of as many positions, which are drawn beside those of the train set. Components stay those
+            of the train set, which every process and a trial that goes on finds again.
     """
 
     def __init__(
@@ -119,18 +125,29 @@ class AsBuiltTensors:
         nominal: AsBuiltSplit,
         device: torch.device,
         sampling: Sampling = UNKNOWN,
+        fresh: StreamReader | None = None,
     ) -> None:
-        self.device, self.sampling = device, sampling
+        self.device, self.sampling, self.fresh = device, sampling, fresh
         self._train, self.validation = train, validation
-        self.points = train.points.to(device)
+        self._drawn_from = [(train.kernels, train.points)]
+        """Kernels [., P, C, K, K] and points [., P, 2] of the train set and, if there is one, of the stream's buffer."""
+        if fresh is not None:
+            positions = train.points.shape[1]
+            buffer = fresh.train.kernels.unflatten(0, (-1, positions)), fresh.train.points.unflatten(0, (-1, positions))
+            self._drawn_from.append(buffer)
+            fresh.on_change = self._take_in
+        self.points = torch.cat([points.to(device) for _, points in self._drawn_from])
+        """[U + fresh units, P, 2]."""
         self.basis = MirrorBasis.fit(train.kernels.flatten(0, 1), square=is_square(nominal))
         self.mirrors: Mirrors = self.basis.mirrors().to(device)
 
     @classmethod
-    def load(cls, sets: Mapping[str, str], device: str | torch.device = "cpu") -> AsBuiltTensors:
+    def load(
+        cls, sets: Mapping[str, str], device: str | torch.device = "cpu", fresh: StreamReader | None = None
+    ) -> AsBuiltTensors:
         """The prepared sets of a run."""
         train, validation, nominal = (AsBuiltSplit.load(sets[name]) for name in ("train", "validation", "nominal"))
-        return cls(train, validation, nominal, torch.device(device), Sampling.of(sets["train"]))
+        return cls(train, validation, nominal, torch.device(device), Sampling.of(sets["train"]), fresh)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -145,13 +162,42 @@ class AsBuiltTensors:
 
     @cached_property
     def scores(self) -> Tensor:
-        """[U, P, R] of the train set."""
-        scores = self.basis.scores(self._train.kernels.flatten(0, 1))
-        return scores.view(*self.shape[:2], -1).to(self.device)
+        """[U + fresh units, P, R]."""
+        return torch.cat([self._scored(kernels) for kernels, _ in self._drawn_from])
+
+    def kernels_at(self, units: Tensor, positions: Tensor) -> Tensor:
+        """Kernels [B, T, C, K, K] of units [B], of which those from U on are fresh, at some of their positions [B, T]."""
+        own = len(self._kernels)
+        found = self._kernels[units.clamp(max=own - 1)[:, None], positions]
+        for kernels, _ in self._drawn_from[1:]:
+            late = units >= own
+            found[late] = kernels[units[late, None] - own, positions[late]]
+        return found
+
+    def refresh(self, units: int) -> None:
+        """Between two steps: take fresh units in, in the place of the stream's oldest.
+
+        Args:
+            units: that the step drew, on all ranks. All kernels of a unit count as drawn.
+        """
+        if self.fresh is not None:
+            share = 1 - self.shape[0] / len(self.points)
+            self.fresh.refresh(round(units * self.shape[1] * share))
+
+    def _take_in(self, place: slice) -> None:
+        """Other kernels have come to a place of the stream's buffer."""
+        (kernels, points), positions = self._drawn_from[1], self.shape[1]
+        new = slice(place.start // positions, place.stop // positions)
+        here = slice(self.shape[0] + new.start, self.shape[0] + new.stop)
+        self.points[here] = points[new]
+        if "scores" in self.__dict__:  # a trial has asked for them
+            self.scores[here] = self._scored(kernels[new])
+
+    def _scored(self, kernels: Tensor) -> Tensor:
+        return self.basis.scores(kernels.flatten(0, 1).cpu()).view(*kernels.shape[:2], -1).to(self.device)
 
     @cached_property
-    def kernels(self) -> Tensor:
-        """[U, P, C, K, K] of the train set."""
+    def _kernels(self) -> Tensor:
         return self._train.kernels.to(self.device)
 
     @cached_property

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deeplens_workers.asbuilt_data import OBSERVED, AsBuiltData
+from deeplens_workers.lens_data import COORDINATES
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
@@ -45,7 +46,15 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
     """The learner of `cvae_asbuilt`."""
 
     def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> AsBuiltTensors:
-        return AsBuiltTensors.load(sets, device)
+        """With the running stream whose actor `sets["stream"]` names, if it does."""
+        fresh = None
+        if "stream" in sets:
+            import ray  # a model that is only loaded does without
+
+            from trainables.psf.stream import StreamReader
+
+            fresh = StreamReader(ray.get_actor(sets["stream"]), COORDINATES[:2], device)
+        return AsBuiltTensors.load(sets, device, fresh)
 
     def build(self, trial: AsBuiltTrial, data: AsBuiltTensors) -> AsBuiltCVAE:
         _, _, channels, side = data.shape
@@ -69,7 +78,7 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         """Units [B], mirror images [B], order of positions [B, P], numbers observed [B], noise of z [B, L], offsets [B, 2] in [0, 1),
         and, if asked for, noise of what is observed [B, n, R] and its shifts [B, n, 2]."""
         batch, device = trial.batch_size, data.device
-        units, positions, _, _ = data.shape
+        units, positions, _ = data.points.shape
         most = most_observed(positions)
         drawn = [
             torch.randint(units, (batch,), generator=generator, device=device),
@@ -111,13 +120,14 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         if trial.network == "basis":
             targets = scores(wanted)
         else:
-            kernels = data.mirrored_kernels(data.kernels[unit[:, None], order[:, wanted]], mirror)
+            kernels = data.mirrored_kernels(data.kernels_at(unit, order[:, wanted]), mirror)
             targets = of_unit_norm(kernels.flatten(0, 1)).flatten(1).unflatten(0, kernels.shape[:2])
         present = torch.arange(most, device=data.device) < count[:, None]
         targets_at = points[:, wanted]
         neighbours = None
         if trial.smooth_weight:
             neighbours = (targets_at[:, 0] + NEIGHBOUR * (2 * offset - 1)).clamp(-1, 1)
+        data.refresh(trial.batch_size)
         return observed_scores, points[:, seen], present, targets, targets_at, noise, neighbours
 
     def loss(self, trial: AsBuiltTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
@@ -125,6 +135,10 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
 
     def evaluate(self, network: AsBuiltCVAE, data: AsBuiltTensors) -> dict[str, float]:
         return evaluate(network, data.validation)
+
+    def since_last(self, data: AsBuiltTensors) -> dict[str, float]:
+        share = data.fresh.fresh_share() if data.fresh is not None else None
+        return {} if share is None else {"train/fresh_share": share}
 
     def open_test(self, sets: Mapping[str, str]) -> AsBuiltTest:
         return AsBuiltTest.load(sets)

@@ -6,6 +6,7 @@ from deeplens_workers.asbuilt_data import AsBuiltData
 from spaces.metrics import TRAINING_METRICS, Metric, metric_table
 from spaces.system import Baseline, System
 from trainables.asbuilt.trial import AsBuiltTrial
+from trainables.psf.system import FRESH_SHARE
 
 
 def _error(name: str, observed: str, title: str) -> Metric:
@@ -38,6 +39,7 @@ METRICS = metric_table(
     Metric("train/mse", "1", None, "squared relative L2 of targets over the variance of all kernels"),
     Metric("train/smooth", "1", None, "the same between predictions at neighbouring positions"),
     Metric("train/decoder_variance", "1", None, "variance of the Gaussian decoder, in units of the kernels' own"),
+    FRESH_SHARE,
 )
 
 SYSTEM = System(

@@ -7,6 +7,9 @@ from spaces.metrics import TRAINING_METRICS, Metric, metric_table
 from spaces.system import Baseline, System
 from trainables.psf.trial import CvaePsfTrial
 
+FRESH_SHARE = Metric(
+    "train/fresh_share", "1", None, "with data.stream: fresh kernels per kernel drawn; 1/reuse if renderers keep up"
+)
 METRICS = metric_table(
     # Held-out positions, fixed weights: comparable between trials.
     Metric(
@@ -63,9 +66,7 @@ METRICS = metric_table(
     Metric("train/mse", "1", None, "mean squared error per kernel element"),
     Metric("train/smooth", "1", None, "smoothness term over sampled neighbour pairs of the grid"),
     Metric("train/decoder_variance", "1", None, "variance of the Gaussian decoder per kernel element"),
-    Metric(
-        "train/fresh_share", "1", None, "with data.stream: fresh kernels per kernel drawn; 1/reuse if renderers keep up"
-    ),
+    FRESH_SHARE,
 )
 
 SYSTEM = System(

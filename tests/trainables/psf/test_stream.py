@@ -8,11 +8,12 @@ import pytest
 import torch
 from ray.util import list_named_actors
 
-from deeplens_workers.dataset import training
+from deeplens_workers.dataset import chunk_points, training
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import RenderActors
+from deeplens_workers.preparation import PsfPreparation
 from deeplens_workers.psf_data import PsfData
-from deeplens_workers.stream import CHUNK, STREAM, chunk_points, streaming
+from deeplens_workers.stream import CHUNK, STREAM
 from spaces.system import system
 from tests.trainables.psf.meridional import PREPARATION, meridional
 from tests.trainables.psf.synthetic import blobs, grid, write_set
@@ -64,9 +65,11 @@ def until_fresh(reader: StreamReader, drawn: int) -> None:
 
 @pytest.fixture
 def running(ray_session):
+    import ray
+
     data = streamed()
-    with streaming(data, find_lens(data.lens), SEED, actors=1) as actor:
-        yield actor
+    with PsfPreparation().supply(data, find_lens(data.lens), SEED, actors=1):
+        yield ray.get_actor(STREAM)
 
 
 def test_readers_are_given_the_sequences_kernels_and_fresh_ones_for_those_they_have_used_up(running):
