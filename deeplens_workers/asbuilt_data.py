@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from deeplens_workers.lens_data import MOST_KERNELS, LensData
+from deeplens_workers.lens_data import MOST_KERNELS, Centre, LensData
 from deeplens_workers.tolerances import Tolerances
 
 OBSERVED_LEVELS = (-0.9, -0.45, 0.0, 0.45, 0.9)
@@ -40,9 +40,12 @@ class AsBuiltData(LensData):
                 "units are seen at one object depth and one focus, "
                 f"but got (depths_mm={list(self.depths_mm)}, focus_mm={list(self.focus_mm)})"
             )
-        if not self.recenter:
-            raise ValueError("units need `recenter: true`: nobody who measures a unit knows its ideal image points")
         return self
+
+    @property
+    def centre(self) -> Centre:
+        """What can be measured: nobody who has a unit knows where its chief rays are."""
+        return "centroid"
 
     @property
     def observed_positions(self) -> int:
