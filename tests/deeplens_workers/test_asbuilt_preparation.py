@@ -9,6 +9,7 @@ from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS, AsBuiltData
 from deeplens_workers.asbuilt_preparation import AsBuiltPreparation, observed_points, tracings, unit_focus
 from deeplens_workers.kernels import Units
 from deeplens_workers.lens_file import find_lens
+from deeplens_workers.preparation import lens_of
 from deeplens_workers.render import load
 from deeplens_workers.unit_fit import fit_unit
 from spaces import store
@@ -129,13 +130,14 @@ def test_each_point_is_traced_at_its_own_distances_through_a_unit_that_is_focuse
     source = work.find(data)
     data = work.resolved(data, source)
     assert "-5000 to -2000 mm, anew" in work.describe(data, source)["focus"]
-    wanted = work.requests(data, source, 0)
+    wanted = work.requests(data, lens_of(source), 0)
     train, test, nominal = (wanted[name].points for name in ("train", "test", "nominal"))
     for column, (far, near) in ((2, data.depths_mm), (3, data.focus_mm)):
         assert far <= train[:, column].min() < train[:, column].max() <= near
         assert set(test[:25, column]) == {far}
     assert {tuple(one) for one in test[:27].tolist()} <= {tuple(one) for one in nominal.tolist()}
-    renderer, units, tracing = load(source, data.pixel_pitch_um), wanted["train"].units, tracings(data)[0]
+    renderer, units, tracing = load(lens_of(source), data.pixel_pitch_um), wanted["train"].units, tracings(data)[0]
+    assert units is not None
     together = renderer.render_units(train, tracing, units).kernels
     focused = Units(units.tolerances, units.values[[1]], float(train[7, 3]))  # points 5 to 9 are of unit 1
     np.testing.assert_allclose(

@@ -10,6 +10,7 @@ import torch
 
 from deeplens_workers.asbuilt_data import OBSERVED
 from deeplens_workers.asbuilt_preparation import AsBuiltPreparation, tracings, unit_focus
+from deeplens_workers.preparation import lens_of
 from deeplens_workers.render import load
 from deeplens_workers.unit_fit import fit_unit
 from tests.deeplens_workers.test_asbuilt_preparation import ONLY_DECENTRES, section
@@ -62,7 +63,7 @@ def test_a_model_of_two_depths_is_trained_and_predicts_at_another_than_it_was_fi
     sets = work.prepare(data, source, 0, tmp_path, 0).sets
     assert json.loads(sets["distances"]) == {"depth_mm": [-1e4, -1e3]}
     kernels, points, values = (np.load(f"{sets['test']}/{name}.npy") for name in ("kernels", "points", "units"))
-    renderer, tracing, seen = load(source, data.pixel_pitch_um), tracings(data)[1], list(OBSERVED[4])
+    renderer, tracing, seen = load(lens_of(source), data.pixel_pitch_um), tracings(data)[1], list(OBSERVED[4])
     fitted = fit_unit(renderer, data.tolerances, unit_focus(data), points[seen], kernels[seen], tracing, evaluations=6)
     np.testing.assert_allclose(fitted, values[0], atol=0.1)
 
