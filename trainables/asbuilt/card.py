@@ -23,7 +23,7 @@ def asbuilt_card(data: AsBuiltData, lens: str) -> Card:
         units=kernel_units(data),
         test=f"Means over {data.test_units} sealed units at {data.held_out_positions} positions each, of which no PSF was observed, "
         f"traced with {data.held_out_rays:,} rays per wavelength.",
-        remark="rel. L2 is with 4 observed PSFs; the others name their number.",
+        remark=f"rel. L2 is with 4 observed PSFs; the others name their number.{_observed(data)}",
         limits=(
             f"Units within the tolerances it was trained on: grade {tolerances.grade}, {tolerances.distribution} deviations, focused "
             f"for objects at {_focused(data)} mm. A unit that is off by more is fitted wrongly.",
@@ -34,6 +34,13 @@ def asbuilt_card(data: AsBuiltData, lens: str) -> Card:
             "Measured kernels must have the model's pixels and wavelengths, and be centred on their chief ray within a pixel.",
         ),
     )
+
+
+def _observed(data: AsBuiltData) -> str:
+    if not data.varied:
+        return ""
+    at = " and ".join(f"{name} {distances[0]:g}" for name, distances in data.varied.items())
+    return f" All were observed at {at}; interpolation of them knows no other distance, and is not in the table."
 
 
 def _focused(data: AsBuiltData) -> str:

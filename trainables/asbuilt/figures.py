@@ -37,7 +37,7 @@ def save_unit(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
         f"fitted to {GIVEN} PSFs": fitted[shown].numpy(),
         "nominal lens": test.nominal_held_out[shown].numpy(),
     }
-    above = [_label(point) for point in points[shown]]
+    above = [_label(point, "\n") for point in points[shown]]
     title = f"One as-built lens, of which {GIVEN} PSFs were observed, at other places of its field"
     _sheet(path, title, rows, above, true="this unit", note="Below: relative L2 error.")
 
@@ -57,10 +57,11 @@ def save_samples(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
     _sheet(path, title, rows, [""] * count, note="Columns of the two rows are different units.")
 
 
-def _label(point: Sequence[float]) -> str:
+def _label(point: Sequence[float], between: str = ", ") -> str:
     """x and y, and distances in metres."""
     x, y, *distances = point
-    return ", ".join([f"({x:.2f}, {y:.2f})", *(f"{distance / 1000:.3g} m" for distance in distances)])
+    away = ", ".join(f"{distance / 1000:.3g}" for distance in distances)
+    return f"({x:.2f}, {y:.2f}){between}{away} m" if distances else f"({x:.2f}, {y:.2f})"
 
 
 def _sheet(
