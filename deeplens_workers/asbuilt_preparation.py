@@ -24,7 +24,7 @@ from spaces.system import Prepared, Progress, Source
 EFFECT = 0.5
 """Standard deviations by which each tolerance alone is off, to either side, in the set of their effects."""
 FOCUS_SHARED = 4
-"""Points in a row that have one focus distance, where these vary: each of its own is rendered a third as fast."""
+"""Points in a row that have one focus distance, where these vary: with one for each, kernels take two and a half times as long."""
 
 
 class AsBuiltPreparation(LensPreparation[AsBuiltData]):
