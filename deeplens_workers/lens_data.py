@@ -118,8 +118,13 @@ class LensData(DataSection):
     @property
     def conditions(self) -> tuple[str, ...]:
         """Those of `COORDINATES` that vary: what a model is given."""
-        several = {"depth_mm": len(self.depths_mm) > 1, "focus_mm": len(self.focus_mm) > 1}
-        return tuple(name for name in COORDINATES if several.get(name, True))
+        return (*COORDINATES[:2], *self.varied)
+
+    @property
+    def varied(self) -> dict[str, tuple[float, ...]]:
+        """Distances in mm that vary, by name: conditions besides x and y."""
+        distances = zip(COORDINATES[2:], (self.depths_mm, self.focus_mm), strict=True)
+        return {name: several for name, several in distances if len(several) > 1}
 
     @property
     def distances(self) -> list[tuple[float, ...]]:
