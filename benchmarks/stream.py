@@ -28,7 +28,6 @@ from benchmarks._shared import Options, prepared, the_study
 from deeplens_workers.cache import cpu_seconds
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.psf_data import PsfData
-from deeplens_workers.stream import STREAM
 from search.process import start_ray
 from spaces.study import Study
 from trainables.psf.data import Refresher
@@ -130,7 +129,7 @@ def streamed(space: str, arguments: argparse.Namespace) -> float:
 
     runs = {"still": both(prepared(still, lens, arguments.cache, actors=2))}
     with study.system.make_preparation().supply(data, lens, study.seed, actors=2) as supply:
-        actor = ray.get_actor(STREAM)
+        actor = ray.get_actor(supply.sets["stream"])
         began, before = time.perf_counter(), ray.get(actor.state.remote()).arrived
         runs["stream"] = both({**sets, **supply.sets})
         rate = (ray.get(actor.state.remote()).arrived - before) / (time.perf_counter() - began)

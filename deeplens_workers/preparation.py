@@ -23,7 +23,7 @@ from deeplens_workers.lens_data import LensData, LensFacts
 from deeplens_workers.lens_file import LENSES, LensFile, find_lens
 from deeplens_workers.lens_files.conditions import ASKED
 from deeplens_workers.psf_data import PsfData
-from deeplens_workers.stream import STREAM, StreamState, streaming
+from deeplens_workers.stream import StreamState, streaming
 from deeplens_workers.telemetry import rates
 from spaces.errors import SpaceError, check
 from spaces.system import Preparation, Prepared, Progress, Source, Supply
@@ -78,8 +78,8 @@ class LensPreparation[D: LensData](Preparation[D]):
         if data.stream is None:
             yield Supply()
             return
-        with streaming(data.stream, partial(self.chunk, data, lens_of(source), seed), actors) as stream:
-            yield _KernelSupply(stream)
+        with streaming(data.stream, partial(self.chunk, data, lens_of(source), seed), actors) as (name, stream):
+            yield _KernelSupply(name, stream)
 
     def describe(self, data: D, source: Source) -> dict[str, str]:
         lens = lens_of(source)
@@ -130,10 +130,8 @@ class PsfPreparation(LensPreparation[PsfData]):
 class _KernelSupply(Supply):
     """Fresh kernels, from the actor whose name the learner is given."""
 
-    sets = {"stream": STREAM}
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, name: str, stream: Any) -> None:
+        self.sets, self._stream = {"stream": name}, stream
 
     def work(self) -> dict[str, int]:
         state = self._state()

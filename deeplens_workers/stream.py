@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from deeplens_workers.pool import IN_FLIGHT, RenderActors, Rendered, cause
 logger = logging.getLogger(__name__)
 
 STREAM = "kernel-stream"
-"""The actor's name, in the job's namespace."""
+"""Begins the actor's name, in the job's namespace. Ray may hold the name of a killed one for a while, so each has its own."""
 RESTARTS = 3  # of that actor, should its process die
 CHUNK = 256  # kernels of one unit of work, about: what they share, such as a focus distance, takes 0.1 s to find
 
@@ -168,8 +169,8 @@ class KernelStream:
 
 
 @contextmanager
-def streaming(stream: Stream, chunk: Callable[[int], RenderRequest], actors: int) -> Iterator[Any]:
-    """A running `KernelStream` with its buffer full; its actors end with the context.
+def streaming(stream: Stream, chunk: Callable[[int], RenderRequest], actors: int) -> Iterator[tuple[str, Any]]:
+    """A running `KernelStream` with its buffer full, by name and handle; its actors end with the context.
 
     Args:
         stream, chunk: as it has them; `chunk` is pickled.
@@ -183,12 +184,13 @@ def streaming(stream: Stream, chunk: Callable[[int], RenderRequest], actors: int
 
     renderers = RenderActors(chunk(0).lens, actors, name="stream-renderer")
     actor = ray.remote(num_cpus=0, max_restarts=RESTARTS, max_task_retries=RESTARTS)(KernelStream)
-    running = actor.options(name=STREAM).remote(stream, chunk, renderers)
+    name = f"{STREAM}-{uuid.uuid4().hex}"
+    running = actor.options(name=name).remote(stream, chunk, renderers)
     try:
         try:
             ray.get(running.wait_full.remote())
         except ray.exceptions.RayTaskError as error:
             raise cause(error) from None
-        yield running
+        yield name, running
     finally:
         ray.kill(running)

@@ -15,7 +15,6 @@ from deeplens_workers.kernels import RenderRequest
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import Renderer
 from deeplens_workers.preparation import PsfPreparation
-from deeplens_workers.stream import STREAM
 from tests.deeplens_workers.conftest import at_depth, tracing
 from tests.trainables.psf.test_stream import CONDITIONS, SEED, streamed
 from trainables.psf.stream import StreamReader
@@ -34,8 +33,8 @@ with Renderer(lens, actors=2) as renderer:
                 for actor in renderer._actors.handles}) == 2
 assert rendered.kernels.tobytes() == Renderer(lens, actors=0).render(request).kernels.tobytes()
 
-with PsfPreparation().supply(streamed(), lens, SEED, actors=2):
-    actor = ray.get_actor(STREAM)
+with PsfPreparation().supply(streamed(), lens, SEED, actors=2) as supply:
+    actor = ray.get_actor(supply.sets["stream"])
     read = ray.remote(num_cpus=0)(lambda actor: StreamReader(actor, CONDITIONS).train.kernels.sum().item())
     for node in ray.nodes():
         where = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)

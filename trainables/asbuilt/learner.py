@@ -24,7 +24,7 @@ from spaces.system import Source
 from trainables.asbuilt.baselines import predict_baselines
 from trainables.asbuilt.basis import of_unit_norm
 from trainables.asbuilt.card import asbuilt_card
-from trainables.asbuilt.data import GRID, AsBuiltSplit, AsBuiltTensors, AsBuiltTest, observed
+from trainables.asbuilt.data import GRID, AsBuiltSplit, AsBuiltTensors, AsBuiltTest, diopter_ranges, observed
 from trainables.asbuilt.evaluation import GIVEN, evaluate, model_errors, name_of, unit_errors
 from trainables.asbuilt.figures import save_samples, save_unit
 from trainables.asbuilt.losses import Terms, asbuilt_loss
@@ -38,7 +38,7 @@ from trainables.training.losses import Ranks
 HELD_BACK = 4
 """Positions of a unit that are always targets and never observed."""
 NEIGHBOUR = 0.1
-"""Distance of a target's neighbour along x and y, at the most."""
+"""Distance of a target's neighbour along x and y, at the most; it has the target's depth and focus."""
 TIMED_UNITS = 8
 
 
@@ -53,7 +53,8 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
 
             from trainables.psf.stream import StreamReader
 
-            fresh = StreamReader(ray.get_actor(sets["stream"]), COORDINATES[:2], device)
+            conditions = (*COORDINATES[:2], *diopter_ranges(sets))
+            fresh = StreamReader(ray.get_actor(sets["stream"]), conditions, device)
         return AsBuiltTensors.load(sets, device, fresh)
 
     def build(self, trial: AsBuiltTrial, data: AsBuiltTensors) -> AsBuiltCVAE:
@@ -66,13 +67,17 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
             learned_variance=trial.decoder_variance == "learned",
             pixel_um=data.sampling.pixel_um,
             wavelengths=data.sampling.wavelengths,
+            diopter_ranges=data.diopter_ranges,
             **trial.model_dump(include=names),
         )
         return AsBuiltCVAE(config, data.basis)
 
     def rebuild(self, config: dict[str, Any]) -> AsBuiltCVAE:
-        wavelengths = tuple(config.get("wavelengths", ()))  # JSON has lists
-        return AsBuiltCVAE(AsBuiltConfig(**config | {"wavelengths": wavelengths}))
+        known = {  # JSON has lists
+            "wavelengths": tuple(config.get("wavelengths", ())),
+            "diopter_ranges": {name: tuple(ends) for name, ends in config.get("diopter_ranges", {}).items()},
+        }
+        return AsBuiltCVAE(AsBuiltConfig(**config | known))
 
     def draw(self, trial: AsBuiltTrial, data: AsBuiltTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Units [B], mirror images [B], order of positions [B, P], numbers observed [B], noise of z [B, L], offsets [B, 2] in [0, 1),
@@ -101,8 +106,7 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         if not trial.mirrored:
             mirror = torch.zeros_like(mirror)
         components = data.basis.whole(trial.components)
-        turns = data.mirrors.turns[mirror]
-        points = torch.einsum("bij,bpj->bpi", turns, data.points[unit[:, None], order])
+        points = data.mirrors.turned(data.points[unit[:, None], order], mirror)
         seen, wanted = slice(None, most), slice(-min(trial.targets, order.shape[1]), None)
 
         def scores(part: slice) -> Tensor:
@@ -126,7 +130,9 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         targets_at = points[:, wanted]
         neighbours = None
         if trial.smooth_weight:
-            neighbours = (targets_at[:, 0] + NEIGHBOUR * (2 * offset - 1)).clamp(-1, 1)
+            first = targets_at[:, 0]
+            neighbours = (first[:, :2] + NEIGHBOUR * (2 * offset - 1)).clamp(-1, 1)
+            neighbours = torch.cat([neighbours, first[:, 2:]], dim=-1)
         data.refresh(trial.batch_size)
         return observed_scores, points[:, seen], present, targets, targets_at, noise, neighbours
 
@@ -154,7 +160,7 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         return Judged(errors, size, seconds / len(few))
 
     def baselines(self, sets: Mapping[str, str], test: AsBuiltTest, winner: AsBuiltCVAE) -> dict[str, Judged]:
-        alone, validation = (AsBuiltSplit.load(sets[name]) for name in ("effects", "validation"))
+        alone, validation = (AsBuiltSplit.of(sets, name) for name in ("effects", "validation"))
         return predict_baselines(test.nominal, alone, validation, test.units)
 
     def alternatives(

@@ -25,7 +25,7 @@ SMALL = {"hidden_dim": 32, "batch_size": 8, "learning_rate": 1e-3, "components":
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory, ray_session):
-    data = section(positions=POSITIONS, stream={"kernels": UNITS * POSITIONS, "reuse": 1})
+    data = section(positions=POSITIONS, depths_mm=(-10000, -5000), stream={"kernels": UNITS * POSITIONS, "reuse": 1})
     lens = PREPARATION.find(data)
     data = PREPARATION.resolved(data, lens)
     sets = PREPARATION.prepare(data, lens, SEED, tmp_path_factory.mktemp("cache"), 0).sets
@@ -50,7 +50,7 @@ def test_a_training_draws_cached_units_and_fresh_ones(opened, network):
 
     wait_until(one)
     own = data.units
-    assert before.shape == (own + UNITS, POSITIONS, 2)
+    assert before.shape == (own + UNITS, POSITIONS, 3)
     assert torch.equal(streamed.points[:own], cached.points)
     assert not torch.equal(streamed.points[own:], before[own:])
     assert torch.equal(streamed.basis.components, cached.basis.components)
@@ -66,7 +66,7 @@ def test_units_of_the_stream_are_those_that_their_numbers_say(opened):
     data, lens, _, streamed = opened
     points, kernels = streamed.points[data.units :].flatten(0, 1), streamed.fresh.train.kernels
     chunks = (PREPARATION.chunk(data, lens, SEED, index) for index in range(1000))
-    chunk = next(one for one in chunks if np.array_equal(one.points[:, :2], points))
+    chunk = next(one for one in chunks if np.array_equal(one.points, points))
     again, _, _ = (
         RenderActors(lens, count=0).here().render(chunk.points, chunk.pixel_pitch_um, chunk.tracing, chunk.units)
     )

@@ -13,7 +13,7 @@ from deeplens_workers.lens_file import find_lens
 from deeplens_workers.pool import RenderActors
 from deeplens_workers.preparation import PsfPreparation
 from deeplens_workers.psf_data import PsfData
-from deeplens_workers.stream import CHUNK, STREAM
+from deeplens_workers.stream import CHUNK
 from spaces.system import system
 from tests.trainables.psf.meridional import PREPARATION, meridional
 from tests.trainables.psf.synthetic import blobs, grid, write_set
@@ -68,13 +68,14 @@ def running(ray_session):
     import ray
 
     data = streamed()
-    with PsfPreparation().supply(data, find_lens(data.lens), SEED, actors=1):
-        yield ray.get_actor(STREAM)
+    with PsfPreparation().supply(data, find_lens(data.lens), SEED, actors=1) as supply:
+        yield supply.sets["stream"], ray.get_actor(supply.sets["stream"])
 
 
 def test_readers_are_given_the_sequences_kernels_and_fresh_ones_for_those_they_have_used_up(running):
     import ray
 
+    _, running = running
     data = streamed()
     here = RenderActors(find_lens(data.lens), count=0).here()
     expected = {}
@@ -109,6 +110,7 @@ def test_readers_are_given_the_sequences_kernels_and_fresh_ones_for_those_they_h
 def test_a_chunk_lost_with_its_renderer_and_a_lost_buffer_are_made_again(running):
     import ray
 
+    _, running = running
     reader = StreamReader(running, CONDITIONS)
     before = ray.get(running.state.remote())
     # Many chunks are wanted at once, so that the renderer dies with two of them.
@@ -134,7 +136,7 @@ def test_a_learner_draws_from_the_stream_that_it_is_given_the_name_of(running, t
     kernels = blobs(points, kernel_px=8, channels=3)
     sets = {name: str(write_set(tmp_path / name, points, kernels)) for name in ("train", "validation")}
     learner, trial = CvaePsfLearner(), CvaePsfTrial(batch_size=5, smooth_pairs=4, latent_dim=2)
-    data, on_grid = learner.open({**sets, "stream": STREAM}), learner.open(sets)
+    data, on_grid = learner.open({**sets, "stream": running[0]}), learner.open(sets)
     assert data.train.kernels.shape == (2 * CHUNK, 3, 8, 8)
     assert torch.equal(data.pairs, on_grid.pairs)
     assert data.conditions == CONDITIONS
