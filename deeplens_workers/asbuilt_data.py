@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -49,6 +49,14 @@ class AsBuiltData(LensData):
     def centre(self) -> Centre:
         """What can be measured: nobody who has a unit knows where its chief rays are."""
         return "centroid"
+
+    def check(self, trial: Any) -> None:
+        super().check(trial)
+        if trial.targets >= self.positions:
+            raise ValueError(
+                "some positions of a unit must be left to be observed: `targets < positions` must hold, "
+                f"but got (targets={trial.targets}, positions={self.positions})"
+            )
 
     @property
     def observed_positions(self) -> int:

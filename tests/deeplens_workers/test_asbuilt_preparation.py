@@ -122,7 +122,8 @@ def test_a_unit_s_tolerances_are_found_through_the_tracer(prepared):
         return (np.linalg.norm(guess - true, axis=(2, 3)) / np.linalg.norm(true, axis=(2, 3))).mean()
 
     assert error(made) < 0.3 * error(design)
-    np.testing.assert_allclose(fitted, values[0], atol=0.5)
+    # Some of what they do is a shift, which kernels that are centred on their own light do not show.
+    assert np.linalg.norm(fitted - values[0]) < 0.5 * np.linalg.norm(values[0])
 
 
 def test_each_point_is_traced_at_its_own_distances_through_a_unit_that_is_focused_anew():
@@ -150,7 +151,6 @@ def test_each_point_is_traced_at_its_own_distances_through_a_unit_that_is_focuse
     [
         ({"positions": 4}, "positions"),
         ({"test_units": 1}, "test_units"),
-        ({"recenter": False}, "recenter"),
         ({"units": 10**6}, "at most 1,000,000 positions"),
         ({"depths_mm": (-1e4, -1e4)}, "distances must be distinct"),
         ({"focus_mm": (-1e4,), "tolerances": {"compensator": "none"}}, "never focused"),
