@@ -90,16 +90,12 @@ class _Melt(Material):
         return found
 
 
-def assembled(design: list[Any], unit: AsBuilt, reach: float, dtype: torch.dtype) -> list[Any]:
-    """The surfaces of a unit, as those of its design are: of the same classes and glasses.
-
-    Args:
-        reach: by which the openings are widened.
-    """
+def assembled(design: list[Any], unit: AsBuilt, dtype: torch.dtype) -> list[Any]:
+    """The surfaces of a unit, as those of its design are: of the same classes, openings and glasses."""
     built = []
     for i, (designed, made) in enumerate(zip(design, unit.surfaces, strict=True)):
         # In float64 until its normal is known: float32 knows no cosine of a fraction of an arc minute.
-        exact = {"r": reach * made["r"], "d_next": torch.tensor(made["d_next"], dtype=torch.float64)}
+        exact = {"r": designed.r, "d_next": torch.tensor(made["d_next"], dtype=torch.float64)}
         surface = type(designed).init_from_dict(made | exact)
         surface.astype(dtype)
         surface.mat2 = _Melt(designed.mat2, unit.glasses[i]) if i in unit.glasses else designed.mat2

@@ -26,6 +26,7 @@ from deeplens_workers.lens_files.deeplens_json import (
     check,
     informed_sampling,
     informed_wavelengths,
+    medium,
     parse,
     surface_tree,
     whole_pixels,
@@ -66,7 +67,7 @@ class LensFile(Source):
     @cached_property
     def glasses(self) -> tuple[str, ...]:
         """Names of the glasses in it, each once."""
-        names = (surface.get("mat2") or "air" for surface in json.loads(self.text)["surfaces"])
+        names = map(medium, json.loads(self.text)["surfaces"])
         return tuple(dict.fromkeys(name for name in names if name != "air"))
 
 

@@ -184,15 +184,15 @@ class RayTracer:
         if unit is None and self._unit is None:
             return
         self.focus_mm = math.nan
-        lenses = zip((self._lens, self._exact, self._beyond), self._design, (1, 1, BEYOND), strict=True)
+        lenses = zip((self._lens, self._exact, self._beyond), self._design, strict=True)
         if unit is None:
             self._unit, self._tilt = None, np.eye(3)
-            for lens, design, _ in lenses:
+            for lens, design in lenses:
                 lens.surfaces = design
         else:
             self._unit, self._tilt = (unit, focus_mm), rotation(*unit.tilt)
-            for lens, design, reach in lenses:
-                lens.surfaces = assembled(design, unit, reach, lens.dtype)
+            for lens, design in lenses:
+                lens.surfaces = assembled(design, unit, lens.dtype)
         straight = np.array_equal(self._tilt, np.eye(3))
         self.symmetric = self.mappable and straight and all(map(is_centred, self._lens.surfaces))
         self.focus(None)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat
 
+from deeplens_workers.lens_files.deeplens_json import curvature, medium
 from spaces.frozen import Frozen
 from spaces.seeding import named_seed
 
@@ -128,7 +129,7 @@ def elements(surfaces: list[dict[str, Any]]) -> list[range]:
     """Surfaces of each element, by index: a run of surfaces with glass between them."""
     found, first = [], None
     for i, surface in enumerate(surfaces):
-        glass = _is_glass(surface)
+        glass = medium(surface) != "air"
         if first is None and glass:
             first = i
         elif first is not None and not glass:
@@ -168,9 +169,9 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
         add("decentre_um", ELEMENT, number, "decentre_x_um", "decentre_y_um")
         add("tilt_arcmin", ELEMENT, number, "tilt_x_arcmin", "tilt_y_arcmin")
     for number, surface in enumerate(surfaces, start=1):
-        if surface.get("roc"):
+        if curvature(surface):
             add("radius_percent", SURFACE, number, "radius_percent")
-        if _is_glass(surface):
+        if medium(surface) != "air":
             add("thickness_um", SURFACE, number, "thickness_um")
             add("index", SURFACE, number, "index")
             add("abbe_percent", SURFACE, number, "abbe_percent")
@@ -203,10 +204,6 @@ def draw(tolerances: Tolerances, count: int, seed: int, name: str, deviations: i
 
 BOUNDED = 0.8796256610342398
 """Standard deviation of a standard normal variable between -2 and 2."""
-
-
-def _is_glass(surface: dict[str, Any]) -> bool:
-    return (surface.get("mat2") or "air") != "air"
 
 
 assert set(GRADES) == set(get_args(Grade))

@@ -20,7 +20,7 @@ from deeplens_workers.tolerances import ELEMENT, SENSOR, SURFACE, Deviation, Tol
 Array = NDArray[np.float64]
 
 # Surfaces that look the same when they are turned about their own axis: a tilted one is then told by its normal alone.
-TURNABLE = {"Aperture", "Aspheric", "Plane", "Spheric"}
+TURNABLE = {"Aperture", "Aspheric", "Plane", "Spheric", "Stop"}
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,10 @@ class Manufacture:
         glasses = {}
         for i, surface in enumerate(surfaces):
             of = off.get((SURFACE, i + 1), {})
-            if surface.get("roc"):
-                surface["roc"] *= 1 + of.get("radius_percent", 0.0) / 100
+            longer = 1 + of.get("radius_percent", 0.0) / 100
+            for key, factor in (("roc", longer), ("c", 1 / longer)):  # a lens has either, or both
+                if surface.get(key):
+                    surface[key] *= factor
             surface["d_next"] += (of.get("thickness_um", 0.0) + of.get("space_um", 0.0)) * 1e-3
             if "index" in of or "abbe_percent" in of:
                 glasses[i] = GlassChange(of.get("index", 0.0), 1 + of.get("abbe_percent", 0.0) / 100)

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from deeplens_workers.kernels import Tracing, Units
-from deeplens_workers.lens_file import find_lens
+from deeplens_workers.lens_file import LENSES, find_lens
+from deeplens_workers.lens_files.deeplens_json import curvature
 from deeplens_workers.raytrace import RayTracer
 from deeplens_workers.render import KernelRenderer
 from deeplens_workers.tolerances import Tolerances, draw
 from deeplens_workers.units import Manufacture
 from spaces.errors import SpaceError
 from spaces.errors import check as checked
+from tests.deeplens_workers.lens_writers import SINGLET, changed, write
+from tests.deeplens_workers.reading import WRITERS, N, found, thick_lens
 
 RAYS = json.loads((Path(__file__).parent / "data" / "as_built_rays.json").read_text())
 OBJECTS, PUPIL = np.array(RAYS["objects"]), np.array(RAYS["pupil"])
@@ -64,6 +67,57 @@ def test_a_unit_without_deviations_is_the_design_focused():
     tracer = built({})
     assert tracer.symmetric
     assert tracer.length_mm == pytest.approx(60.4487, abs=1e-3)  # where the spot on the axis is smallest
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_radii_of_a_lens_from_another_program_are_off_too(tmp_path, suffix):
+    """Its focal length changes by the lensmaker's equation, and with it the place of its focus."""
+    lens = found(tmp_path, SINGLET, suffix)
+    made = Manufacture(lens, Tolerances())
+    radii = [one for one in made.deviations if one.name == "radius_percent"]
+    assert len(radii) == 2
+    longer = made.unit(values(made, {str(one): 2.0 for one in radii}))
+    bends = [[curvature(surface) for surface in one if curvature(surface)] for one in (longer.surfaces, made.design)]
+    np.testing.assert_allclose(np.divide(bends[0], bends[1]), 1 / 1.02)
+    tracer, lengths = RayTracer(lens, 6.4), []
+    for unit in (longer, made.unit(np.zeros(len(made.deviations)))):
+        tracer.build(unit, -1e6)
+        lengths.append(tracer.length_mm)
+    wanted = thick_lens(51.0, -51.0, 4.0, N) - thick_lens(50.0, -50.0, 4.0, N)
+    assert lengths[0] - lengths[1] == pytest.approx(wanted, rel=0.02)
+
+
+def test_a_lens_is_the_same_however_its_file_has_it(tmp_path):
+    """Radii or curvatures, air by any name, a stop or an aperture, a plane's older opening."""
+    first = json.loads((LENSES / "cooke_triplet_50mm.json").read_text())
+    first["surfaces"].append({"type": "Plane", "r": 12.0, "d_next": 1.0, "mat2": "air"})
+    other = json.loads(json.dumps(first))
+    for surface in other["surfaces"]:
+        if surface.get("roc"):
+            surface["c"] = 1 / surface.pop("roc")
+        surface["type"] = {"Aperture": "Stop"}.get(surface["type"], surface["type"])
+        surface["mat2"] = {"air": "AIR"}.get(surface.get("mat2"), surface.get("mat2"))
+    other["surfaces"][-1]["l"] = other["surfaces"][-1].pop("r")
+    lenses = [find_lens(write(tmp_path, f"{i}.json", json.dumps(one))) for i, one in enumerate((first, other))]
+    assert lenses[0].glasses == lenses[1].glasses
+    made = [Manufacture(lens, Tolerances()) for lens in lenses]
+    assert made[0].deviations == made[1].deviations
+    drawn = draw(made[0].tolerances, 1, 0, "test", len(made[0].deviations))[0]
+    hits = []
+    for lens, one in zip(lenses, made, strict=True):
+        tracer = RayTracer(lens, 6.4)
+        tracer.build(one.unit(drawn), -10000.0)
+        hits.append(tracer.hits(OBJECTS, PUPIL[None].repeat(len(OBJECTS), 0), np.full(len(OBJECTS), 0.587))[0])
+    np.testing.assert_allclose(hits[0], hits[1], atol=2e-5)
+
+
+def test_a_surface_without_a_radius_has_no_tolerance_of_it(tmp_path):
+    """A plane, and an asphere whose curvature is zero."""
+    flat = changed(0, radius=0.0)
+    asphere = changed(0, radius=0.0, terms=(1e-6,))
+    for design in (flat, asphere):
+        made = Manufacture(found(tmp_path, design, ".zmx"), Tolerances())
+        assert [one.number for one in made.deviations if one.name == "radius_percent"] == [len(made.design)]
 
 
 def rms_on_axis(deviations, **tolerances):
