@@ -15,7 +15,7 @@ from deeplens_workers.kernels import Kernels, RenderRequest, Units
 from spaces import store
 
 # Part of every key. Raise it when a change of this package changes the kernels' bits.
-RENDER_VERSION = 6
+RENDER_VERSION = 7
 
 _UNITS = {
     "points": "x, y: normalised to half the sensor's width and height; depth and focus: mm, negative",

@@ -13,7 +13,7 @@ import io
 import math
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class Unstopped(NamedTuple):
     """Rays [M, S] traced as if no aperture stopped them; all is NaN for one that does not reach the sensor even so.
 
     hits: [M, S, 2] sensor positions in mm.
-    heights: [M, A, S] float32, squared heights at each aperture, 1 at its edge.
+    heights: [M, A, S] float32, squared heights above each surface's own axis, 1 at its edge.
     stop: [M, S, 2] x and y from the stop's centre in mm.
     """
 
@@ -273,7 +273,8 @@ class RayTracer:
         """Where rays would go if no aperture stopped them, and how far each aperture is from doing so; arguments of `hits`."""
         lens = self._beyond
         ray, record = lens.trace(self._rays(lens, objects, pupil, wavelengths_um), record=True)
-        heights = torch.stack([o[..., :2].square().sum(-1) for o in record[1:]], dim=1).numpy()
+        pairs = enumerate(zip(lens.surfaces, record[1:], strict=True))
+        heights = torch.stack([_squared_height(o, surface, lens.surf_d(i)) for i, (surface, o) in pairs], dim=1).numpy()
         heights /= np.square(self._apertures, dtype=np.float32)[:, None]
         heights[np.broadcast_to((ray.is_valid <= 0).numpy()[:, None], heights.shape)] = np.nan
         stop = lens.surfaces[lens.aper_idx]
@@ -471,6 +472,15 @@ def _zero_around(stop: Array, sensor: Array) -> tuple[Array, Array]:
             t = t - solve((linear + along)[:, :2], value[:, :2])
         value = middle + np.einsum("mka,ma->mk", linear + np.einsum("mkab,mb->mka", bends, t) / 2, t)
     return value[:, 2:], np.nan_to_num(np.hypot(*t.T), nan=np.inf)
+
+
+def _squared_height(places: torch.Tensor, surface: Any, vertex_z: torch.Tensor) -> torch.Tensor:
+    """Squared distance [...] of places [..., 3] from the axis of a surface, about which DeepLens has its opening."""
+    if is_centred(surface):
+        return places[..., :2].square().sum(-1)
+    away = places - torch.stack([surface.pos_x, surface.pos_y, vertex_z])
+    along = (away * surface.vec_local).sum(-1)
+    return away.square().sum(-1) - along.square()
 
 
 def _behind_last(lens: GeoLens) -> torch.Tensor:
