@@ -82,7 +82,7 @@ class Tolerances(Frozen):
     )
     distribution: Literal["normal", "uniform", "bounded"] = Field(
         "normal",
-        description="of every deviation, with its standard deviation; bounded: normal, none beyond two of them",
+        description="of every deviation, with its standard deviation; bounded: normal, drawn again beyond two of them",
     )
     decentre_um: NonNegativeFloat | None = Field(None, description="of an element, along x and along y")
     tilt_arcmin: NonNegativeFloat | None = Field(None, description="of an element, about x and about y")
@@ -196,14 +196,10 @@ def draw(tolerances: Tolerances, count: int, seed: int, name: str, deviations: i
             drawn[i] = rng.uniform(-np.sqrt(3), np.sqrt(3), deviations)
         else:
             drawn[i] = rng.standard_normal(deviations)
+            # Not rescaled to the standard deviation that was given: two of them are the drawing's +-, which no part exceeds.
             while tolerances.distribution == "bounded" and (beyond := np.abs(drawn[i]) > 2).any():
                 drawn[i, beyond] = rng.standard_normal(int(beyond.sum()))
-    # Of a normal distribution cut at two standard deviations, the standard deviation is 0.88 of them.
-    return drawn / BOUNDED if tolerances.distribution == "bounded" else drawn
-
-
-BOUNDED = 0.8796256610342398
-"""Standard deviation of a standard normal variable between -2 and 2."""
+    return drawn
 
 
 assert set(GRADES) == set(get_args(Grade))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import truncnorm
 
 from deeplens_workers.kernels import Tracing, Units
 from deeplens_workers.lens_file import LENSES, find_lens
@@ -189,10 +190,13 @@ def test_units_are_drawn_by_seed_set_and_number_alone():
     assert not np.array_equal(some, draw(made.tolerances, 3, 0, "test", 33))
 
 
-@pytest.mark.parametrize(("distribution", "bound"), [("normal", np.inf), ("uniform", np.sqrt(3)), ("bounded", 2.274)])
-def test_every_distribution_has_the_standard_deviation_that_is_given(distribution, bound):
+@pytest.mark.parametrize(
+    ("distribution", "spread", "bound"),
+    [("normal", 1, np.inf), ("uniform", 1, np.sqrt(3)), ("bounded", truncnorm(-2, 2).std(), 2)],
+)
+def test_every_distribution_has_its_standard_deviation_and_bound(distribution, spread, bound):
     drawn = draw(Tolerances(distribution=distribution), 200, 0, "train", 33)
-    assert drawn.std() == pytest.approx(1.0, abs=0.02)
+    assert drawn.std() == pytest.approx(spread, abs=0.02)
     assert np.abs(drawn).max() <= bound
 
 
