@@ -147,7 +147,7 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
         surfaces: of its DeepLens JSON.
 
     Raises:
-        ValueError: an override is of an element or surface that the lens does not have.
+        ValueError: an override is of what the lens does not have.
     """
     parts = elements(surfaces)
     for name, given, count in (
@@ -156,6 +156,14 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
     ):
         if unknown := [number for number in given if not 1 <= number <= count]:
             raise ValueError(f"tolerances.{name}s: the lens has {name}s 1 to {count}, but got {unknown[0]}")
+    having = [_of_surface(surface, last=surface is surfaces[-1]) for surface in surfaces]
+    for number, override in tolerances.surfaces.items():
+        own = having[number - 1]
+        if unknown_keys := override.model_dump(exclude_none=True).keys() - own:
+            raise ValueError(
+                f"tolerances.surfaces.{number}: that surface has {', '.join(own) or 'no tolerances'}, "
+                f"but got {min(unknown_keys)}"
+            )
     found: list[Deviation] = []
 
     def add(key: str, part: str, number: int, *names: str) -> None:
@@ -168,18 +176,20 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
     for number in range(1, len(parts) + 1):
         add("decentre_um", ELEMENT, number, "decentre_x_um", "decentre_y_um")
         add("tilt_arcmin", ELEMENT, number, "tilt_x_arcmin", "tilt_y_arcmin")
-    for number, surface in enumerate(surfaces, start=1):
-        if curvature(surface):
-            add("radius_percent", SURFACE, number, "radius_percent")
-        if medium(surface) != "air":
-            add("thickness_um", SURFACE, number, "thickness_um")
-            add("index", SURFACE, number, "index")
-            add("abbe_percent", SURFACE, number, "abbe_percent")
-        elif number < len(surfaces):
-            add("space_um", SURFACE, number, "space_um")
+    for number, keys in enumerate(having, start=1):
+        for key in keys:
+            add(key, SURFACE, number, key)
     add("sensor_focus_um", SENSOR, 0, "focus_um")
     add("sensor_tilt_arcmin", SENSOR, 0, "tilt_x_arcmin", "tilt_y_arcmin")
     return tuple(found)
+
+
+def _of_surface(surface: dict[str, Any], last: bool) -> list[str]:
+    """Tolerances that a surface has, with what is behind it; the space before the sensor is the sensor's focus."""
+    keys = ["radius_percent"] if curvature(surface) else []
+    if medium(surface) != "air":
+        return [*keys, "thickness_um", "index", "abbe_percent"]
+    return keys if last else [*keys, "space_um"]
 
 
 def draw(tolerances: Tolerances, count: int, seed: int, name: str, deviations: int) -> NDArray[np.float64]:

@@ -226,7 +226,14 @@ def test_a_mistake_names_its_key(section, words):
 
 @pytest.mark.parametrize(
     ("section", "words"),
-    [({"elements": {4: {}}}, "elements 1 to 3, but got 4"), ({"surfaces": {0: {}}}, "surfaces 1 to 7, but got 0")],
+    [
+        ({"elements": {4: {}}}, "elements 1 to 3, but got 4"),
+        ({"surfaces": {0: {}}}, "surfaces 1 to 7, but got 0"),
+        ({"surfaces": {2: {"thickness_um": 1}}}, "surfaces.2: .* radius_percent, space_um, but got thickness_um"),
+        ({"surfaces": {1: {"space_um": 0}}}, "surfaces.1: .* index, abbe_percent, but got space_um"),
+        ({"surfaces": {7: {"space_um": 1}}}, "surfaces.7: .* has radius_percent, but got space_um"),
+        ({"surfaces": {5: {"radius_percent": 1}}}, "surfaces.5: .* has space_um, but got radius_percent"),
+    ],
 )
 def test_parts_that_the_lens_has_not_are_refused(section, words):
     with pytest.raises(ValueError, match=words):
