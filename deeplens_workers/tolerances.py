@@ -19,6 +19,7 @@ GRADES: dict[str, dict[str, float]] = {
     "commercial": {
         "decentre_um": 50,
         "tilt_arcmin": 5,
+        "wedge_arcmin": 0,
         "space_um": 50,
         "thickness_um": 100,
         "radius_percent": 0.25,
@@ -30,6 +31,7 @@ GRADES: dict[str, dict[str, float]] = {
     "precision": {
         "decentre_um": 20,
         "tilt_arcmin": 2,
+        "wedge_arcmin": 0,
         "space_um": 15,
         "thickness_um": 25,
         "radius_percent": 0.05,
@@ -41,6 +43,7 @@ GRADES: dict[str, dict[str, float]] = {
     "high": {
         "decentre_um": 5,
         "tilt_arcmin": 0.5,
+        "wedge_arcmin": 0,
         "space_um": 5,
         "thickness_um": 5,
         "radius_percent": 0.005,
@@ -58,6 +61,7 @@ class ElementTolerances(Frozen):
 
     decentre_um: NonNegativeFloat | None = None
     tilt_arcmin: NonNegativeFloat | None = None
+    wedge_arcmin: NonNegativeFloat | None = None
 
 
 class SurfaceTolerances(Frozen):
@@ -73,8 +77,8 @@ class SurfaceTolerances(Frozen):
 class Tolerances(Frozen):
     """Standard deviations of what is made from what is designed; those that are not given are the grade's.
 
-    An element moves as a rigid body: it turns about the vertex of its first surface, then moves sideways. Each of x and y has the
-    standard deviation that is given.
+    An element's surfaces are tilted against its axis (wedge); then it moves as a rigid body: it turns about the vertex of its first
+    surface, then moves sideways. Each of x and y has the standard deviation that is given.
     """
 
     grade: Grade = Field(
@@ -86,6 +90,9 @@ class Tolerances(Frozen):
     )
     decentre_um: NonNegativeFloat | None = Field(None, description="of an element, along x and along y")
     tilt_arcmin: NonNegativeFloat | None = Field(None, description="of an element, about x and about y")
+    wedge_arcmin: NonNegativeFloat | None = Field(
+        None, description="of an element's surfaces but the first, about their own vertices, about x and about y"
+    )
     space_um: NonNegativeFloat | None = Field(None, description="of an air space, but the last: the sensor is focused")
     thickness_um: NonNegativeFloat | None = Field(None, description="of a glass, along the axis")
     radius_percent: NonNegativeFloat | None = Field(None, description="of a surface's radius of curvature")
@@ -166,16 +173,18 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
             )
     found: list[Deviation] = []
 
-    def add(key: str, part: str, number: int, *names: str) -> None:
+    def add(key: str, part: str, number: int, *names: str, of: tuple[str, int] | None = None) -> None:
         given: dict[str, dict[int, Any]] = {ELEMENT: dict(tolerances.elements), SURFACE: dict(tolerances.surfaces)}
         override = given.get(part, {}).get(number)
         own = getattr(override, key, None)
         sigma = tolerances.figure(key) if own is None else own
-        found.extend(Deviation(name, part, number, float(sigma)) for name in names if sigma)
+        found.extend(Deviation(name, *(of or (part, number)), float(sigma)) for name in names if sigma)
 
-    for number in range(1, len(parts) + 1):
+    for number, behind_first in enumerate((part[1:] for part in parts), start=1):
         add("decentre_um", ELEMENT, number, "decentre_x_um", "decentre_y_um")
         add("tilt_arcmin", ELEMENT, number, "tilt_x_arcmin", "tilt_y_arcmin")
+        for i in behind_first:
+            add("wedge_arcmin", ELEMENT, number, "wedge_x_arcmin", "wedge_y_arcmin", of=(SURFACE, i + 1))
     for number, keys in enumerate(having, start=1):
         for key in keys:
             add(key, SURFACE, number, key)

@@ -122,6 +122,28 @@ def test_a_surface_without_a_radius_has_no_tolerance_of_it(tmp_path):
         assert [one.number for one in made.deviations if one.name == "radius_percent"] == [len(made.design)]
 
 
+@pytest.mark.parametrize(("axis", "direction"), [("x", (0, 1)), ("y", (-1, 0))])
+def test_a_wedge_bends_light_as_a_prism_does(tmp_path, axis, direction):
+    """The ray on the axis meets the second vertex of a singlet, whose normal is turned, and is refracted by Snell's law."""
+    lens = found(tmp_path, SINGLET, ".zmx")
+    made = Manufacture(lens, Tolerances(elements={1: {"wedge_arcmin": 1}}, compensator="none"))
+    tracing = Tracing(channels=(((lens.conditions.primary_um, 1.0),),), trace_px=64, kernel_px=64, rays=64)
+    back = [number for number, surface in enumerate(made.design, start=1) if curvature(surface)][-1]
+    units = Units(made.tolerances, np.array([values(made, {f"surface {back} wedge_{axis}_arcmin": 6})]), -1e6)
+    tracer = RayTracer(lens, 6.4)
+    offset = KernelRenderer(tracer, lens).render_units(at_depth([(0.0, 0.0)], -1e6), tracing, units).chief_ray_offset_px
+    angle = np.radians(6 / 60)
+    aside = made.design[-1]["d_next"] * np.tan(np.arcsin(N * np.sin(angle)) - angle)
+    np.testing.assert_allclose(offset[0] * tracer.pixel_mm, -aside * np.array(direction), atol=2e-6)
+
+
+def test_every_surface_of_a_cemented_element_but_its_first_has_a_wedge():
+    made = manufacture("double_gauss_100mm", wedge_arcmin=1)
+    turned = {one.number for one in made.deviations if one.name == "wedge_x_arcmin"}
+    lenses = [surface for surface in made.design if surface.get("mat2", "air") != "air"]
+    assert len(turned) == len(lenses) == 6
+
+
 def rms_on_axis(deviations, **tolerances):
     lens, made = find_lens("cooke_triplet_50mm"), manufacture(**tolerances)
     tracing = Tracing(channels=(((0.587, 1.0),),), trace_px=32, kernel_px=32, rays=4096)
