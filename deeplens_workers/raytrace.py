@@ -476,11 +476,13 @@ def _zero_around(stop: Array, sensor: Array) -> tuple[Array, Array]:
 
 def _squared_height(places: torch.Tensor, surface: Any, vertex_z: torch.Tensor) -> torch.Tensor:
     """Squared distance [...] of places [..., 3] from the axis of a surface, about which DeepLens has its opening."""
+    squared: torch.Tensor = places[..., :2].square().sum(-1)
     if is_centred(surface):
-        return places[..., :2].square().sum(-1)
+        return squared
     away = places - torch.stack([surface.pos_x, surface.pos_y, vertex_z])
     along = (away * surface.vec_local).sum(-1)
-    return away.square().sum(-1) - along.square()
+    squared = away.square().sum(-1) - along.square()
+    return squared
 
 
 def _behind_last(lens: GeoLens) -> torch.Tensor:
