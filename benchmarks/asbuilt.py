@@ -2,6 +2,7 @@
 
     python -m benchmarks.asbuilt
     python -m benchmarks.asbuilt --units 100 1000 10000 --steps 6000
+    python -m benchmarks.asbuilt --units 200 --steps 1000 --set data.depths_mm=[-10000,-20000,-5000]
 
 The space's given trial is trained on so many units; the last number of units is the one that the table is of. `asbuilt_ratio` is
 its error from 4 observed PSFs over that of the nominal lens. `population_passed` is the share of quantities and places at which
@@ -30,6 +31,7 @@ from trainables.asbuilt.data import AsBuiltTest
 from trainables.asbuilt.evaluation import coverage, name_of
 from trainables.asbuilt.learner import AsBuiltLearner
 from trainables.asbuilt.quantities import QUANTITIES
+from trainables.psf.data import select
 from trainables.training.loop import train
 from trainables.training.task import TrainingTask
 
@@ -75,7 +77,9 @@ def population(study: Study, source: Source, test: AsBuiltTest, network: Any, ar
     units = Units(data.tolerances, values, unit_focus(data))
     kernels = renderer.render_units(np.tile(at, (count, 1)), tracings(data)[0], units).kernels
     traced = torch.from_numpy(kernels).unflatten(0, (count, len(places)))
-    drawn = network.sample_units(count, torch.Generator().manual_seed(arguments.seed)).predict(at[:, :2])
+    drawn = network.sample_units(count, torch.Generator().manual_seed(arguments.seed)).predict(
+        select(at, network.config.conditions)
+    )
     others = test.units.kernels[:, places]
     print(f"{count} drawn units, and {len(others)} other traced ones, against {count} traced ones: energy distance (p)")
     passed: dict[str, list[bool]] = {"drawn": [], "traced": []}
@@ -107,6 +111,9 @@ def main() -> None:
         "--fit-seconds", 120, 1, "for tolerances fitted through the tracer, and for the decoder that knows them"
     )
     options.add_size("--population", 500, 6, "units that the model draws, and as many traced ones")
+    options.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="values of the space, as in psf-search run"
+    )
     options.add_argument("--cache", type=Path, help="directory of rendered kernels; a temporary one if not given")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse()
@@ -120,7 +127,7 @@ def run(arguments: argparse.Namespace, cache: Path, directory: str) -> None:
     learner = AsBuiltLearner()
     for count in arguments.units:
         tiny = TINY if arguments.tiny else ()
-        study, source = the_study(False, f"data.units={count}", *tiny, space="cvae_asbuilt")
+        study, source = the_study(False, f"data.units={count}", *tiny, *arguments.set, space="cvae_asbuilt")
         sets = prepared(study, source, cache, 0)
         data, test = learner.open(sets), learner.open_test(sets)
         network, seconds = trained(study, data, arguments.steps, arguments.seed, f"{directory}/{count}")

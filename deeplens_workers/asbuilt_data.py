@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from deeplens_workers.lens_data import MOST_KERNELS, LensData
+from deeplens_workers.lens_data import MOST_KERNELS, Centre, LensData
 from deeplens_workers.tolerances import Tolerances
 
 OBSERVED_LEVELS = (-0.9, -0.45, 0.0, 0.45, 0.9)
@@ -22,7 +22,11 @@ OBSERVED: dict[int, tuple[int, ...]] = {
 
 class AsBuiltData(LensData):
     """Kernels of units of a lens, each at random field positions to train on; held-out units are seen at 25 positions of a grid,
-    at which they are observed, and at others, at which a model is judged."""
+    at which they are observed, and at others, at which a model is judged.
+
+    Of several depths or focus distances, units are trained on and judged at random ones between the nearest and the farthest, and
+    observed at the first. A unit is focused for the first focus distance or, without any, for objects at the first depth.
+    """
 
     tolerances: Tolerances = Field(Tolerances(), description="how far units are from the design")
     units: PositiveInt = Field(300, description="units to train on")
@@ -35,14 +39,16 @@ class AsBuiltData(LensData):
     def _check(self) -> Self:
         if (count := sum(self.kernels().values())) > MOST_KERNELS:
             raise ValueError(f"a data set has at most {MOST_KERNELS:,} positions, but these are {count:,}")
-        if len(self.depths_mm) > 1 or len(self.focus_mm) > 1:
+        if self.focus_mm and self.tolerances.compensator == "none":
             raise ValueError(
-                "units are seen at one object depth and one focus, "
-                f"but got (depths_mm={list(self.depths_mm)}, focus_mm={list(self.focus_mm)})"
+                f"units with `tolerances.compensator: none` are never focused, but got focus_mm={list(self.focus_mm)}"
             )
-        if not self.recenter:
-            raise ValueError("units need `recenter: true`: nobody who measures a unit knows its ideal image points")
         return self
+
+    @property
+    def centre(self) -> Centre:
+        """What can be measured: nobody who has a unit knows where its chief rays are."""
+        return "centroid"
 
     @property
     def observed_positions(self) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,12 @@ from deeplens_workers.tolerances import draw
 from deeplens_workers.units import Manufacture
 from spaces.errors import SpaceError
 from spaces.seeding import named_seed
-from spaces.system import Source
+from spaces.system import Prepared, Progress, Source
 
 EFFECT = 0.5
 """Standard deviations by which each tolerance alone is off, to either side, in the set of their effects."""
+FOCUS_SHARED = 4
+"""Points in a row that have one focus distance, where these vary: with one for each, kernels take two and a half times as long."""
 
 
 class AsBuiltPreparation(LensPreparation[AsBuiltData]):
@@ -44,13 +48,26 @@ class AsBuiltPreparation(LensPreparation[AsBuiltData]):
             f"held-out ones at {held_out}"
         )
 
+    def prepare(
+        self, data: AsBuiltData, source: Source, seed: int, cache: Path, actors: int, progress: Progress | None = None
+    ) -> Prepared:
+        prepared = super().prepare(data, source, seed, cache, actors, progress)
+        if data.varied:  # of random ones the sets do not have the extremes
+            prepared.sets["distances"] = json.dumps(data.varied)
+        return prepared
+
     def describe(self, data: AsBuiltData, source: Source) -> dict[str, str]:
         lines = super().describe(data, source)
         made = manufacture(data, lens_of(source))
         compensator = {"axis": "on the axis", "field": "over the field", "none": "not at all"}[
             data.tolerances.compensator
         ]
-        lines["focus"] = f"each unit for objects at {unit_focus(data):g} mm, {compensator}"
+        distances = (
+            f"from {min(data.focus_mm):g} to {max(data.focus_mm):g} mm, anew for each distance"
+            if len(data.focus_mm) > 1
+            else f"at {unit_focus(data):g} mm"
+        )
+        lines["focus"] = f"each unit for objects {distances}, {compensator}"
         lines["units"] = f"{len(made.deviations)} tolerances, {data.tolerances.grade}, {data.tolerances.distribution}"
         return lines
 
@@ -86,9 +103,13 @@ def observed_points(data: AsBuiltData) -> NDArray[np.float32]:
 def held_out_points(data: AsBuiltData, seed: int, name: str) -> NDArray[np.float32]:
     """Field points [H, 3 or 4] at which units of a set are judged: evenly spread, depth and focus at random."""
     rng = np.random.default_rng(named_seed(seed, "positions", name))
-    points = random_points(data, data.held_out_positions, rng, share=1)
+    points = random_points(data, data.held_out_positions, rng, _focus_shared(data))
     points[:, :2] = 2 * qmc.Sobol(2, rng=rng).random(_power_of_two(data.held_out_positions))[: len(points)] - 1
     return points
+
+
+def _focus_shared(data: AsBuiltData) -> int:
+    return FOCUS_SHARED if len(data.focus_mm) > 1 else 1
 
 
 def _power_of_two(count: int) -> int:
@@ -97,7 +118,7 @@ def _power_of_two(count: int) -> int:
 
 def tracings(data: AsBuiltData) -> tuple[Tracing, Tracing]:
     """How kernels are made of rays: those to train on, and held-out ones."""
-    training = Tracing(data.channels(), data.trace_px, data.kernel_px, data.rays, PUPIL_SEED)
+    training = Tracing(data.channels(), data.trace_px, data.kernel_px, data.rays, PUPIL_SEED, centre=data.centre)
     return training, replace(training, rays=data.held_out_rays)
 
 
@@ -123,7 +144,7 @@ def requests(data: AsBuiltData, lens: LensFile, seed: int) -> dict[str, RenderRe
         return request(np.tile(np.concatenate([observed, judged[name]]), (units, 1)), drawn(name, units), held_out)
 
     each_alone = EFFECT * np.concatenate([np.eye(count), -np.eye(count)])
-    train = random_points(data, data.units * data.positions, rng, share=1)
+    train = random_points(data, data.units * data.positions, rng, _focus_shared(data))
     return {
         "train": request(train, drawn("train", data.units), training),
         "validation": shared("validation", data.validation_units),

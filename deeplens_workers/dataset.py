@@ -133,7 +133,7 @@ def tracings(data: PsfData) -> tuple[Tracing, Tracing]:
         seed=PUPIL_SEED,
         noise=data.noise and data.noise / 3,  # what eight times the rays would leave of random sampling's noise
         model=data.psf_model,
-        recenter=data.recenter,
+        centre=data.centre,
     )
     return replace(held_out, rays=data.rays, noise=data.noise), held_out
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplens_workers.lens_data import Centre
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.tolerances import Tolerances
 
@@ -19,6 +20,11 @@ from deeplens_workers.tolerances import Tolerances
 Channel = tuple[tuple[float, float], ...]
 Model = Literal["geometric", "coherent", "huygens"]
 Pooling = Literal["area", "smooth"]
+
+
+def middle_channel(channels: int) -> int:
+    """That kernels with their centre at its light's centroid are centred by: green of three colours."""
+    return channels // 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class Tracing:
         seed: of the pupil samples.
         noise: relative L2 noise that each wavelength's kernel may have; None takes `rays` as they are.
         model: DeepLens' model of the PSF.
-        recenter: centre kernels on the chief ray of the primary wavelength; otherwise on the pinhole image.
+        centre: of kernels: the chief ray of the primary wavelength, the ideal image point, or the centroid of the light of
+            the middle channel, which is the only one of them that can be measured. All channels have the same.
         pooling: "area" gives what pixels gather; "smooth" samples of a smoothed density, which can be turned
             (`deeplens_workers.pooling`).
     """
@@ -45,7 +52,7 @@ class Tracing:
     seed: int = 0
     noise: float | None = None
     model: Model = "geometric"
-    recenter: bool = True
+    centre: Centre = "chief ray"
     pooling: Pooling = "area"
 
     @cached_property
@@ -92,7 +99,7 @@ class Kernels:
     """Rendered kernels of N field points. Pixels named `px` are sensor pixels (the traced ones, not the model's).
 
     kernels: [N, C, K, K] float32, each channel sums to one. As DeepLens orients them: upright image (the lens' inversion
-        undone), row 0 at the top (+y), centred on the chief ray of the primary wavelength.
+        undone), row 0 at the top (+y), centred as `Tracing` says.
     chief_ray_offset_px: [N, 2] float32, that chief ray's (x right, y up) minus the ideal pinhole image point: distortion.
     lateral_color_px: [N, C, 2] float32, each channel's own chief ray minus that one: lateral colour; NaN if vignetted.
     rms_radius_px: [N, C] float32, RMS distance of the rays from their centroid; NaN for the wave-optical models.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -17,6 +17,7 @@ from pydantic import (
 from spaces.frozen import Frozen
 from spaces.system import DataSection
 
+Centre = Literal["chief ray", "pinhole", "centroid"]
 # Wavelengths that are a lens', not a mistake of units.
 SHORTEST_UM, LONGEST_UM = 0.1, 20.0
 # DeepLens itself takes shorter ones only.
@@ -76,7 +77,6 @@ class LensData(DataSection):
         (),
         description="object distances the lens is focused at, negative; none: as in its file; several add a condition",
     )
-    recenter: bool = Field(True, description="centre kernels on the chief ray; false: on the ideal image point")
     lens_facts: LensFacts | None = Field(None, description="written by a run, from the lens file")
 
     @field_validator("depths_mm", "focus_mm")
@@ -118,13 +118,23 @@ class LensData(DataSection):
     @property
     def conditions(self) -> tuple[str, ...]:
         """Those of `COORDINATES` that vary: what a model is given."""
-        several = {"depth_mm": len(self.depths_mm) > 1, "focus_mm": len(self.focus_mm) > 1}
-        return tuple(name for name in COORDINATES if several.get(name, True))
+        return (*COORDINATES[:2], *self.varied)
+
+    @property
+    def varied(self) -> dict[str, tuple[float, ...]]:
+        """Distances in mm that vary, by name: conditions besides x and y."""
+        distances = zip(COORDINATES[2:], (self.depths_mm, self.focus_mm), strict=True)
+        return {name: several for name, several in distances if len(several) > 1}
 
     @property
     def distances(self) -> list[tuple[float, ...]]:
         """Depths and, if given, focus distances in mm."""
         return [self.depths_mm, *([self.focus_mm] if self.focus_mm else [])]
+
+    @property
+    def centre(self) -> Centre:
+        """Of kernels."""
+        raise NotImplementedError
 
     def rays_total(self) -> int:
         """Rays that the whole data set's kernels are made of, all wavelengths."""

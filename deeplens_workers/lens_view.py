@@ -171,7 +171,7 @@ def _curves(renderer: KernelRenderer, data: PsfData) -> Curves:
     tracer = renderer.tracer
     points = _along(np.concatenate([[NEAR_AXIS], np.linspace(0, 1, CURVE)[1:]]), data.depths_mm[0])
     green = ((tracer.primary_um, 1.0),)
-    kernels = renderer.render(points, Tracing((green,), data.trace_px, 1, SPOT_RAYS, recenter=data.recenter))
+    kernels = renderer.render(points, Tracing((green,), data.trace_px, 1, SPOT_RAYS, centre=data.centre))
     ideal = np.hypot(*tracer.pinhole_images(tracer.object_points(points)).T)
     shift = kernels.chief_ray_offset_px * tracer.pixel_mm
     outwards = shift @ (tracer.half_sensor / np.hypot(*tracer.half_sensor))  # upright, as the ideal image is

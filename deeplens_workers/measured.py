@@ -1,10 +1,12 @@
 """Kernels of one manufactured unit as a file: measured ones read, fitted ones written, in the formats of `psf_file`.
 
-A file of measured kernels has `kernels` [n, C, K, K] and `points` [n, 2 or more], of which x and y count, and what is known of
+A file of measured kernels has `kernels` [n, C, K, K] and `points` [n, 2, 3 or 4], and what is known of
 
                     .npz                                .fits                       .safetensors
     pixel           pixel_um, or in metadata            KERNPIX, in um              kernel_pixel_um
     wavelengths     wavelengths_um, or in metadata      WAVE1, ... in um, WEIGHT1   channels
+    object depth    third column of points              column depth_mm             third column of points
+    focus distance  fourth column, or focus_mm [n]      column focus_mm             fourth column, or focus_mm [n]
 
 so that what `psf-search render` writes is such a file. Rows of FITS go up, as everywhere in FITS; all others go down.
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplens_workers.lens_data import COORDINATES
 from spaces.errors import SpaceError
 
 Metadata = dict[str, Any]
@@ -33,20 +36,33 @@ Metadata = dict[str, Any]
 class Measured:
     """Kernels [n, C, K, K] float32 and points [n, 2] float32: x right and y up, normalised to half the sensor's sides.
 
-    `pixel_um`: side of a kernel's pixel; `wavelengths_um`: of each channel. None: the file does not say.
+    `pixel_um`: side of a kernel's pixel; `wavelengths_um`: of each channel. None: the file does not say. `distances`: `depth_mm`
+    and `focus_mm` [n], negative, of which it says.
     """
 
     kernels: NDArray[np.float32]
     points: NDArray[np.float32]
     pixel_um: float | None = None
     wavelengths_um: tuple[float, ...] | None = None
+    distances: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def at(self, conditions: Sequence[str], file: Path) -> NDArray[np.float32]:
+        """The points [n, d] that a model of some of `COORDINATES` takes.
+
+        Raises:
+            SpaceError: `file` does not say one of them.
+        """
+        known = {"x": self.points[:, 0], "y": self.points[:, 1], **self.distances}
+        if missing := [name for name in conditions if name not in known]:
+            raise SpaceError(f"{file}: says nothing of {missing[0]}, on which this model's kernels depend")
+        return np.stack([known[name] for name in conditions], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
 class UnitFile:
-    """What is written of a unit (`psf_file.write`): kernels [M, C, K, K] at points [M, 2], and more arrays of M rows each.
+    """What is written of a unit (`psf_file.write`): kernels [M, C, K, K] at points [M, 2 or 3], and more arrays of M rows each.
 
-    `wavelengths_um` is empty, and `pixel_um` 0, where they are not known.
+    The points' third column is the depth. `wavelengths_um` is empty, and `pixel_um` 0, where they are not known.
     """
 
     kernels: NDArray[np.float32]
@@ -96,7 +112,7 @@ def check_fits(where: str) -> None:
         raise SpaceError(f"{where}: FITS needs astropy: install psf-search[fits]")
 
 
-def _measured(kernels: Any, points: Any, pixel_um: Any, wavelengths_um: Any) -> Measured:
+def _measured(kernels: Any, points: Any, pixel_um: Any, wavelengths_um: Any, focus_mm: Any) -> Measured:
     images, places = np.asarray(kernels, dtype=np.float32), np.asarray(points, dtype=np.float32)
     if images.ndim == 3:  # one colour
         images = images[:, None]
@@ -107,7 +123,10 @@ def _measured(kernels: Any, points: Any, pixel_um: Any, wavelengths_um: Any) -> 
     waves = None if wavelengths_um is None else tuple(float(one) for one in np.atleast_1d(wavelengths_um))
     if waves is not None and len(waves) != images.shape[1]:
         raise ValueError(f"it has {len(waves)} wavelengths of {images.shape[1]} channels")
-    return Measured(images, places[:, :2].copy(), None if pixel_um is None else float(pixel_um), waves)
+    distances = dict(zip(COORDINATES[2:], places.T[2:], strict=False))
+    if focus_mm is not None:
+        distances["focus_mm"] = np.asarray(focus_mm, dtype=np.float32).reshape(len(images))
+    return Measured(images, places[:, :2].copy(), None if pixel_um is None else float(pixel_um), waves, distances)
 
 
 def _wavelengths(channels: list[list[tuple[float, float]]] | None) -> list[float] | None:
@@ -124,7 +143,8 @@ def _npz(path: Path) -> Measured:
         about = json.loads(str(file["metadata"])) if "metadata" in file else {}
         pixel = file["pixel_um"] if "pixel_um" in file else about.get("kernel_pixel_um")
         waves = file["wavelengths_um"] if "wavelengths_um" in file else _wavelengths(about.get("channels"))
-        return _measured(file["kernels"], file["points"], pixel, waves)
+        focus = file.get("focus_mm")
+        return _measured(file["kernels"], file["points"], pixel, waves, focus)
 
 
 def _safetensors(path: Path) -> Measured:
@@ -134,9 +154,10 @@ def _safetensors(path: Path) -> Measured:
         with safe_open(path, "np") as file:
             about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
             kernels, points = (file.get_tensor(name) for name in ("kernels", "points"))
+            focus = file.get_tensor("focus_mm") if "focus_mm" in file.keys() else None  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-    return _measured(kernels, points, about.get("kernel_pixel_um"), _wavelengths(about.get("channels")))
+    return _measured(kernels, points, about.get("kernel_pixel_um"), _wavelengths(about.get("channels")), focus)
 
 
 def _fits(path: Path) -> Measured:
@@ -148,13 +169,16 @@ def _fits(path: Path) -> Measured:
         if image.data is None:
             raise ValueError("its primary image is empty")
         kernels = np.asarray(image.data, dtype=np.float32)[..., ::-1, :]
-        points = np.stack([np.asarray(table[name], dtype=np.float32) for name in ("x", "y")], axis=1)
+        columns = [name for name in COORDINATES[:3] if name in ("x", "y", *table.names)]
+        points = np.stack([np.asarray(table[name], dtype=np.float32) for name in columns], axis=1)
+        focus = table["focus_mm"] if "focus_mm" in table.names else None
         channels: list[list[tuple[float, float]]] = []
         while (name := f"WAVE{len(channels) + 1}") in header:
             waves = [float(one) for one in str(header[name]).split(",")]
             weights = str(header.get(f"WEIGHT{len(channels) + 1}", ",".join(["1"] * len(waves)))).split(",")
             channels.append([(wave, float(weight)) for wave, weight in zip(waves, weights, strict=True)])
-        return _measured(np.ascontiguousarray(kernels), points, header.get("KERNPIX"), _wavelengths(channels or None))
+        pixel, waves_um = header.get("KERNPIX"), _wavelengths(channels or None)
+        return _measured(np.ascontiguousarray(kernels), points, pixel, waves_um, focus)
 
 
 READERS: dict[str, Callable[[Path], Measured]] = {".npz": _npz, ".fits": _fits, ".safetensors": _safetensors}

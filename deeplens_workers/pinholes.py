@@ -14,21 +14,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplens_workers.lens_data import COORDINATES
 from deeplens_workers.measured import Measured
 from spaces.errors import SpaceError
 
 SUFFIXES = (".png", ".tif", ".tiff")
-COLUMNS = ("column", "row", "x", "y")
+COLUMNS, DISTANCES = ("column", "row", "x", "y"), COORDINATES[2:]
 
 
 class Centre(NamedTuple):
-    """Where a pinhole is in the picture, in pixels, and in the field, x right and y up in [-1, 1]; its line in the file."""
+    """Where a pinhole is in the picture, in pixels, and in the field, x right and y up in [-1, 1]; its line in the file; of
+    `DISTANCES` those that the file has."""
 
     column: float
     row: float
     x: float
     y: float
     line: int
+    distances: dict[str, float]
 
 
 def read_image(path: Path) -> NDArray[np.float32]:
@@ -51,7 +54,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
 
 
 def read_centres(path: Path) -> list[Centre]:
-    """Centres of a CSV file with a header that has `column,row,x,y`.
+    """Centres of a CSV file with a header that has `column,row,x,y` and, if they are known, `depth_mm` and `focus_mm`.
 
     Raises:
         SpaceError: no such file, a column that is missing, or something else than numbers; it names the line.
@@ -62,15 +65,17 @@ def read_centres(path: Path) -> list[Centre]:
             if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
                 raise SpaceError(f"{path}: lacks the column {missing[0]}; its first line must name {','.join(COLUMNS)}")
             centres = []
+            names = [*COLUMNS, *(name for name in DISTANCES if name in (reader.fieldnames or ()))]
             for row in reader:
                 try:
-                    values = [float(row[name]) for name in COLUMNS]
+                    values = [float(row[name]) for name in names]
                 except (ValueError, TypeError):
                     values = [np.nan]
                 if not np.isfinite(values).all():
-                    raise SpaceError(f"{path}: line {reader.line_num}: expected numbers {','.join(COLUMNS)}")
-                column, line, x, y = values
-                centres.append(Centre(column, line, x, y, reader.line_num))
+                    raise SpaceError(f"{path}: line {reader.line_num}: expected numbers {','.join(names)}")
+                column, line, x, y, *distances = values
+                known = dict(zip(names[len(COLUMNS) :], distances, strict=True))
+                centres.append(Centre(column, line, x, y, reader.line_num, known))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SpaceError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not centres:
@@ -112,4 +117,8 @@ class Picture(NamedTuple):
             border = np.concatenate([window[0], window[-1], window[1:-1, 0], window[1:-1, -1]])
             kernels.append((window - np.median(border, axis=0)).transpose(2, 0, 1))
         points = np.array([(one.x, one.y) for one in self.centres], dtype=np.float32)
-        return Measured(np.stack(kernels).astype(np.float32), points)
+        distances = {
+            name: np.array([one.distances[name] for one in self.centres], dtype=np.float32)
+            for name in self.centres[0].distances
+        }
+        return Measured(np.stack(kernels).astype(np.float32), points, distances=distances)

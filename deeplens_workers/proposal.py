@@ -77,7 +77,7 @@ def _window_mm(data: LensData, lens: LensFile) -> float:
             primary = tracer.chief_rays(
                 places, np.full(FIELDS, tracer.primary_um), pupils.take(slice(None, None, len(waves)))
             )
-            centers = tracer.or_pinhole(primary, places) if data.recenter else tracer.pinhole_images(places)
+            centers = tracer.or_pinhole(primary, places) if data.centre != "pinhole" else tracer.pinhole_images(places)
             hits, valid = tracer.hits(objects, pupils.place(disc), lights)
             apart = np.abs(hits - np.repeat(centers, len(waves), axis=0)[:, None]).max(axis=-1)
             for row, (spot, reached) in enumerate(zip(apart, valid, strict=True)):

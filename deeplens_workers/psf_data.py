@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from deeplens_workers.lens_data import MOST_KERNELS, LensData
+from deeplens_workers.lens_data import MOST_KERNELS, Centre, LensData
 from spaces.frozen import Frozen
 
 # DeepLens refuses fewer.
@@ -48,7 +48,13 @@ class PsfData(LensData):
     test_points: PositiveInt = Field(
         300, description="sealed positions to judge the winner by, for each depth and focus"
     )
+    recenter: bool = Field(True, description="centre kernels on the chief ray; false: on the ideal image point")
     stream: Stream | None = Field(None, description="train on fresh kernels in place of the grid's")
+
+    @property
+    def centre(self) -> Centre:
+        """Of kernels."""
+        return "chief ray" if self.recenter else "pinhole"
 
     @field_validator("grid")
     @classmethod

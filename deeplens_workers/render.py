@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deeplens_workers.kernels import Kernels, Tracing, Units
+from deeplens_workers.kernels import Kernels, Tracing, Units, middle_channel
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.pooling import area_weights, smooth_weights
 from deeplens_workers.pupil import find_pupils
@@ -34,6 +34,8 @@ Array = NDArray[np.float64]
 NO_LIGHT = "no light of field point {} (x, y, depth in mm) reaches its kernel{}"
 # The fewest rays with which noise is estimated.
 FIRST_RAYS = 256
+# That find a centroid: to 0.01 of a triplet's pixels, as far as rays that make the kernel are concerned.
+CENTROID_RAYS = 1024
 BLOCK = 256  # points whose maps are in memory at once: some 10 MB for each wavelength
 
 # called with (points [S, 2] of the unit disc, kernel, moments): adds the rays through them
@@ -61,6 +63,11 @@ class _Bundles:
     """[rows * W] bundles."""
     ready: dict[int, tuple[Any, ...]] = field(default_factory=dict)
     """Maps of the row at hand, refined."""
+
+    def turn(self, i: int) -> Array:
+        """Rotation [2, 2] by a point's azimuth."""
+        cos, sin = self.turns[i]
+        return np.array([[cos, -sin], [sin, cos]])
 
 
 class KernelRenderer:
@@ -218,10 +225,11 @@ class KernelRenderer:
         self, out: Kernels, i: int, point: Array, bundles: _Bundles, tracing: Tracing, weights: Array | None
     ) -> None:
         samples = PupilSamples(tracing.seed, point)
+        centre = self._centre(i, bundles, tracing, samples)
         for c, channel in enumerate(tracing.channels):
             total, moments, count = None, np.zeros(MOMENTS), 0
             for wavelength, weight in channel:
-                add, area = self._adder(i, bundles, wavelength, tracing)
+                add, area = self._adder(i, bundles, wavelength, tracing, centre)
                 kernel, sampled, tried = _integrate(add, samples, tracing, weights)
                 kernel *= weight * area / tried
                 total = kernel if total is None else total + kernel
@@ -241,11 +249,15 @@ class KernelRenderer:
         focus_mm = self.tracer.focus_mm
         return NO_LIGHT.format(point.tolist(), "" if focus_mm is None else f", focused at {focus_mm:g} mm")
 
-    def _adder(self, i: int, bundles: _Bundles, wavelength: float, tracing: Tracing) -> tuple[AddRays, float]:
-        """What adds rays of one point and wavelength to a kernel, and the area of the pupil's plane they stand for."""
-        row, (cos, sin) = bundles.index[i], bundles.turns[i]
-        center = self._center(bundles, row, tracing.recenter) / self.tracer.pixel_mm
-        turn = np.array([[cos, -sin], [sin, cos]])
+    def _adder(
+        self, i: int, bundles: _Bundles, wavelength: float, tracing: Tracing, centre: Array
+    ) -> tuple[AddRays, float]:
+        """What adds rays of one point and wavelength to a kernel, and the area of the pupil's plane they stand for.
+
+        Args:
+            centre: of the kernel [2], in sensor pixels, before the point's turn.
+        """
+        row, turn = bundles.index[i], bundles.turn(i)
         bundle = row * len(tracing.wavelengths) + tracing.wavelengths.index(wavelength)
         pupil = bundles.pupils.take(slice(bundle, bundle + 1))
         area = float(pupil.radii.prod())
@@ -254,26 +266,38 @@ class KernelRenderer:
             if bundle not in bundles.ready:
                 bundles.ready = {k: v for k, v in bundles.ready.items() if k // len(tracing.wavelengths) == row}
                 bundles.ready[bundle] = maps.arguments(bundle)
-            fixed = (*bundles.ready[bundle], turn, -(turn @ center))
+            fixed = (*bundles.ready[bundle], turn, -(turn @ centre))
             return lambda disc, kernel, moments: splat_map(*fixed, disc, kernel, moments), area
 
         def traced(disc: NDArray[np.float32], kernel: Array, moments: Array) -> None:
             for block in np.split(disc, range(RAY_BLOCK, len(disc), RAY_BLOCK)):
                 hits, valid = self.tracer.hits(bundles.objects[row][None], pupil.place(block), np.array([wavelength]))
                 self.rays_traced += len(block)
-                splat_hits((hits[0] / self.tracer.pixel_mm - center) @ turn.T, valid[0], kernel, moments)
+                splat_hits((hits[0] / self.tracer.pixel_mm - centre) @ turn.T, valid[0], kernel, moments)
 
         return traced, area
 
-    def _center(self, bundles: _Bundles, row: int, recenter: bool) -> Array:
-        """Kernel centre [2] in mm of a row's points, before their turn.
+    def _centre(self, i: int, bundles: _Bundles, tracing: Tracing, samples: PupilSamples) -> Array:
+        """Centre [2] of a point's kernel in sensor pixels, before the point's turn.
 
         As in DeepLens, a chief ray that is vignetted is replaced by the pinhole image.
         """
+        row = bundles.index[i]
         chief: Array = bundles.chief[row, 0]
-        if recenter and not np.isnan(chief).any():
-            return chief
-        return np.asarray(self.tracer.pinhole_images(bundles.objects[row : row + 1])[0])
+        if tracing.centre == "pinhole" or np.isnan(chief).any():
+            chief = np.asarray(self.tracer.pinhole_images(bundles.objects[row : row + 1])[0])
+        centre = chief / self.tracer.pixel_mm
+        if tracing.centre != "centroid":
+            return centre
+        light = np.zeros(MOMENTS)
+        for wavelength, weight in tracing.channels[middle_channel(len(tracing.channels))]:
+            add, area = self._adder(i, bundles, wavelength, tracing, centre)
+            moments = np.zeros(MOMENTS)
+            add(samples(0, 0, CENTROID_RAYS), np.zeros((1, 1), np.float32), moments)
+            light += weight * area * moments
+        reached, x, y, *_ = light
+        # Where there is no light, that is found when the kernel is made.
+        return centre + bundles.turn(i).T @ (np.array([x, y]) / reached if reached else np.zeros(2))
 
     def _offsets(self, out: Kernels, bundles: _Bundles, tracing: Tracing) -> None:
         """Chief rays in pixels: the primary wavelength's from the pinhole image, each channel's from that."""
@@ -301,7 +325,7 @@ class KernelRenderer:
     ) -> None:
         """One point of a wave-optical model, which DeepLens computes by itself; it tells neither radius nor loss."""
         row, waves = bundles.index[i], len(tracing.wavelengths)
-        options = (tracing.trace_px, tracing.rays, tracing.model, tracing.recenter)
+        options = (tracing.trace_px, tracing.rays, tracing.model, tracing.centre == "chief ray")
         for c, channel in enumerate(tracing.channels):
             total = np.zeros(2 * [tracing.trace_px])
             for wavelength, weight in channel:

@@ -97,7 +97,7 @@ def render(
     if kernel_px is None:
         data = data.model_copy(update={"kernel_px": data.trace_px})
     where = _grid(data) if rows is None else _placed(rows, data)
-    tracing = Tracing(data.channels(), data.trace_px, data.kernel_px, rays, seed, noise, data.psf_model, recenter)
+    tracing = Tracing(data.channels(), data.trace_px, data.kernel_px, rays, seed, noise, data.psf_model, data.centre)
     request = RenderRequest(found, where, data.pixel_pitch_um, tracing)
     try:
         kernels = _rendered(request, actors)

@@ -15,7 +15,7 @@ from deeplens_workers.psf_file import FORMATS, write
 from results.fitting import WIDEST, FittingTable
 from results.run_directory import RunError
 from search.options import check_out, numbers
-from search.unit_inputs import agreed, few, field_grid, field_points, model_directory, shown_channel
+from search.unit_inputs import Point, agreed, asked_points, few, known_distances, model_directory, shown_channel
 from spaces.disk import full_disk
 from spaces.errors import SpaceError
 
@@ -25,7 +25,19 @@ ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="Directory of an exported model, or a run by name or directory.")
 ]
 AtOption = Annotated[
-    list[str] | None, typer.Option("--at", metavar="X,Y", help="A field position in [-1, 1]; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--at",
+        metavar="X,Y[,DEPTH][,FOCUS]",
+        help="A field position in [-1, 1] and, if the model knows several, distances in mm, negative; may be repeated.",
+    ),
+]
+DepthOption = Annotated[
+    float | None,
+    typer.Option(metavar="MM", help="Object distance, negative, of the grid; of a model that knows several."),
+]
+FocusOption = Annotated[
+    float | None, typer.Option(metavar="MM", help="Distance that the unit is focused at, likewise.")
 ]
 ChannelOption = Annotated[
     int | None, typer.Option(min=1, help="Of the table: 1 is the first; default: the middle one.")
@@ -42,6 +54,8 @@ def fit_unit(
     ],
     at: AtOption = None,
     grid: Annotated[int, typer.Option(min=1, help="Positions along x and along y, in place of --at.")] = 9,
+    depth: DepthOption = None,
+    focus: FocusOption = None,
     out: Annotated[Path | None, typer.Option(help=f"File of the unit's PSFs to write: {', '.join(FORMATS)}.")] = None,
     centres: Annotated[
         Path | None, typer.Option(help="CSV file of a picture's pinholes: column,row in pixels and x,y in the field.")
@@ -58,7 +72,7 @@ def fit_unit(
     directory = model_directory(model)
     if out is not None:
         check_out(out, tuple(FORMATS))
-    points = field_points(at) or field_grid(grid)
+    points = asked_points(at, grid, known_distances(directory), depth, focus)
     waves = None if wavelengths is None else numbers("--wavelengths", wavelengths)
     picture = file.suffix.lower() in pinholes.SUFFIXES
     if picture != (centres is not None):
@@ -73,12 +87,12 @@ def fit_unit(
     channels = agreed(config, seen, file, pixel, waves)
     shown = shown_channel(config, channel)
     try:
-        unit = network.fit(seen.kernels, seen.points, channels)
+        unit = network.fit(seen.kernels, seen.at(config.conditions, file), channels)
     except ValueError as error:
         raise SpaceError(f"{file}: {error}") from None
     found = _found(unit, points)
     if out is not None:
-        _write(out, UnitFile(unit.predict(points).numpy(), _array(points), *_sampling(config), directory.name, found))
+        _write(out, _file(config, unit.predict(points), points, directory, found))
     rows = range(len(points)) if at else few(grid)
     radius, mtf = (name for name in found if name.startswith(("rms_radius", "mtf50")))
     table = FittingTable(
@@ -90,9 +104,8 @@ def fit_unit(
         pad_edge=False,
     )
     for row in rows:
-        x, y = points[row]
         ranges = (_range(found[name][row, shown]) for name in (radius, mtf))
-        table.add_row(f"({x:g}, {y:g})", *ranges, f"{found['spread'][row]:.3f}")
+        table.add_row(_place(points[row]), *ranges, f"{found['spread'][row]:.3f}")
     _print(table, f"{_colour(config, shown)}; medians, and where {LEVEL:.0%} of the draws are")
     if out is not None:
         print(out)
@@ -103,6 +116,8 @@ def sample_units(
     count: Annotated[int, typer.Option(min=2, help="Units to draw.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     at: AtOption = None,
+    depth: DepthOption = None,
+    focus: FocusOption = None,
     mtf50: Annotated[
         float | None, typer.Option(metavar="LP_PER_MM", min=0, help="What a good unit has at least, at all positions.")
     ] = None,
@@ -113,7 +128,7 @@ def sample_units(
     directory = model_directory(model)
     if out is not None:
         check_out(out, (".npz",))
-    points = field_points(at) or field_grid(3)
+    points = asked_points(at, 3, known_distances(directory), depth, focus)
     network = _load(directory)
     import torch
 
@@ -129,8 +144,8 @@ def sample_units(
         values = lp_per_mm(values, config.pixel_um)
     levels = values.quantile(torch.tensor([0.05, 0.5, 0.95]), dim=0).T.tolist()
     table = FittingTable("position", *(f"{percent} %" for percent in (5, 50, 95)), box=None, pad_edge=False)
-    for (x, y), row in zip(points, levels, strict=True):
-        table.add_row(f"({x:g}, {y:g})", *(f"{value:.3g}" for value in row))
+    for point, row in zip(points, levels, strict=True):
+        table.add_row(_place(point), *(f"{value:.3g}" for value in row))
     unit = "lp/mm" if config.pixel_um else "cycles per pixel"
     _print(table, f"MTF50 in {unit} of {count} units; {_colour(config, shown)}")
     if mtf50 is not None:
@@ -140,7 +155,7 @@ def sample_units(
             f"(95 %: {good.low:.1%} to {good.high:.1%})"
         )
     if out is not None:
-        _write(out, UnitFile(units.predict(points).numpy(), _array(points), *_sampling(config), directory.name))
+        _write(out, _file(config, units.predict(points), points, directory, {}))
         print(out)
 
 
@@ -150,7 +165,7 @@ def _load(directory: Path) -> Any:
     return load_model(directory)
 
 
-def _found(unit: Any, points: list[tuple[float, float]]) -> dict[str, Any]:
+def _found(unit: Any, points: list[Point]) -> dict[str, Any]:
     """Arrays of the positions: spread [M], and low, median, high [M, C, 3] of radius and MTF50."""
     import torch
 
@@ -172,14 +187,17 @@ def _unit_of(name: str) -> str:
     return {"um": "um", "mm": "lp/mm", "pixels": "pixels", "pixel": "cycles/pixel"}[name.rsplit("_", 1)[1]]
 
 
-def _array(points: list[tuple[float, float]]) -> Any:
+def _file(config: Any, kernels: Any, points: list[Point], directory: Path, more: dict[str, Any]) -> UnitFile:
     import numpy as np
 
-    return np.array(points, dtype=np.float32)
+    columns = dict(zip(config.conditions, np.array(points, dtype=np.float32).T, strict=True))
+    focus = {"focus_mm": columns.pop("focus_mm")} if "focus_mm" in columns else {}
+    places = np.stack([*columns.values()], axis=1)
+    return UnitFile(kernels.numpy(), places, config.pixel_um, config.wavelengths, directory.name, focus | more)
 
 
-def _sampling(config: Any) -> tuple[float, tuple[float, ...]]:
-    return config.pixel_um, config.wavelengths
+def _place(point: Point) -> str:
+    return f"({', '.join(f'{value:g}' for value in point)})"
 
 
 def _colour(config: Any, channel: int) -> str:

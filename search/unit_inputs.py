@@ -13,6 +13,11 @@ from results.run_directory import find as find_run
 from search.options import numbers
 from spaces.errors import SpaceError
 
+Point = tuple[float, ...]
+"""x and y, and distances in mm, negative."""
+Distances = dict[str, tuple[float, float]]
+"""The farthest and the nearest in mm of each distance that a model's kernels depend on, `depth_mm` or `focus_mm`."""
+
 SYSTEM = "cvae_asbuilt"
 PIXEL_AGREES = 0.02
 """Relative difference of a measured pixel from the model's: a kernel's radius is then wrong by no more."""
@@ -36,21 +41,49 @@ def model_directory(model: str) -> Path:
     return directory
 
 
-def field_points(at: list[str] | None) -> list[tuple[float, float]]:
-    """Of `--at`, x and y of each."""
-    points = []
-    for text in at or ():
-        values = numbers("--at", text)
-        if len(values) != 2 or not all(-1 <= value <= 1 for value in values):
-            raise SpaceError(f"--at: expected x,y in [-1, 1] such as 0.5,-0.9, but got {text!r}")
-        points.append((values[0], values[1]))
-    return points
+def known_distances(directory: Path) -> Distances:
+    """Of an exported model."""
+    config = json.loads((directory / "config.json").read_text()).get("config", {})
+    ranges = config.get("diopter_ranges", {})
+    return {name: (round(-1000 / low, 6), round(-1000 / high, 6)) for name, (low, high) in ranges.items()}
 
 
-def field_grid(side: int) -> list[tuple[float, float]]:
-    """Rows of y, x along each, both rising, over the whole field."""
+def asked_points(
+    at: list[str] | None, side: int, known: Distances, depth: float | None, focus: float | None
+) -> list[Point]:
+    """Of `--at`; without it, those of a grid at the distances of `--depth` and `--focus`.
+
+    Raises:
+        SpaceError: there is one outside the field, at a distance that the model does not know, or without one.
+    """
+    given = {"depth_mm": ("--depth", depth), "focus_mm": ("--focus", focus)}
+    distances = []
+    for name, (option, distance) in given.items():
+        if at and distance is not None:
+            raise SpaceError(f"{option}: goes without --at, whose positions have their own")
+        if name not in known and distance is not None:
+            raise SpaceError(f"{option}: this model knows no other {name} than the one it was trained at")
+        if name in known and not at:
+            far, near = known[name]
+            if distance is None or not far <= distance <= near:
+                got = "none" if distance is None else f"{distance:g}"
+                raise SpaceError(f"{option}: this model knows {name} from {far:g} to {near:g}, but got {got}")
+            distances.append(distance)
+    if at:
+        return [_point(text, known) for text in at]
     levels = [0.0] if side == 1 else [round(2 * one / (side - 1) - 1, 6) for one in range(side)]
-    return [(x, y) for y in levels for x in levels]
+    return [(x, y, *distances) for y in levels for x in levels]
+
+
+def _point(text: str, known: Distances) -> Point:
+    values, ends = numbers("--at", text), [(-1, 1), (-1, 1), *known.values()]
+    if len(values) != len(ends) or not all(
+        low <= value <= high for value, (low, high) in zip(values, ends, strict=True)
+    ):
+        wanted = "".join(f", {name} in [{far:g}, {near:g}]" for name, (far, near) in known.items())
+        example = ",".join(["0.5,-0.9", *(f"{far:g}" for far, _ in known.values())])
+        raise SpaceError(f"--at: expected x,y in [-1, 1]{wanted} such as {example}, but got {text!r}")
+    return tuple(values)
 
 
 def few(side: int) -> list[int]:

@@ -9,6 +9,7 @@ from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS, AsBuiltData
 from deeplens_workers.asbuilt_preparation import AsBuiltPreparation, observed_points, tracings, unit_focus
 from deeplens_workers.kernels import Units
 from deeplens_workers.lens_file import find_lens
+from deeplens_workers.preparation import lens_of
 from deeplens_workers.render import load
 from deeplens_workers.unit_fit import fit_unit
 from spaces import store
@@ -124,6 +125,26 @@ def test_a_unit_s_tolerances_are_found_through_the_tracer(prepared):
     np.testing.assert_allclose(fitted, values[0], atol=0.5)
 
 
+def test_each_point_is_traced_at_its_own_distances_through_a_unit_that_is_focused_anew():
+    work, data = AsBuiltPreparation(), section(depths_mm=(-1e4, -1e3), focus_mm=(-5e3, -2e3), tolerances={})
+    source = work.find(data)
+    data = work.resolved(data, source)
+    assert "-5000 to -2000 mm, anew" in work.describe(data, source)["focus"]
+    wanted = work.requests(data, lens_of(source), 0)
+    train, test, nominal = (wanted[name].points for name in ("train", "test", "nominal"))
+    for column, (far, near) in ((2, data.depths_mm), (3, data.focus_mm)):
+        assert far <= train[:, column].min() < train[:, column].max() <= near
+        assert set(test[:25, column]) == {far}
+    assert {tuple(one) for one in test[:27].tolist()} <= {tuple(one) for one in nominal.tolist()}
+    renderer, units, tracing = load(lens_of(source), data.pixel_pitch_um), wanted["train"].units, tracings(data)[0]
+    assert units is not None
+    together = renderer.render_units(train, tracing, units).kernels
+    focused = Units(units.tolerances, units.values[[1]], float(train[7, 3]))  # points 5 to 9 are of unit 1
+    np.testing.assert_allclose(
+        renderer.render_units(train[[7], :3], tracing, focused).kernels[0], together[7], atol=1e-6
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -131,7 +152,8 @@ def test_a_unit_s_tolerances_are_found_through_the_tracer(prepared):
         ({"test_units": 1}, "test_units"),
         ({"recenter": False}, "recenter"),
         ({"units": 10**6}, "at most 1,000,000 positions"),
-        ({"depths_mm": (-1e4, -2e4)}, "one object depth"),
+        ({"depths_mm": (-1e4, -1e4)}, "distances must be distinct"),
+        ({"focus_mm": (-1e4,), "tolerances": {"compensator": "none"}}, "never focused"),
         ({"tolerances": {"grade": "sloppy"}}, "tolerances.grade"),
     ],
 )

@@ -61,7 +61,7 @@ def test_every_parameter_is_part_of_the_key(tmp_path, make_request, monkeypatch)
         "seed": 1,
         "noise": 0.1,
         "model": "huygens",
-        "recenter": False,
+        "centre": "pinhole",
         "pooling": "smooth",
         "units": Units(Tolerances(), np.zeros((1, 33)), -1e4),
     }

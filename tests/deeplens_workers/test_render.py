@@ -76,7 +76,7 @@ def test_without_recentring_kernels_lie_where_distortion_puts_them(renderer):
     triplet = renderer("cooke_triplet_50mm")
     points = at_depth(np.array([[0.2, 0.1]]), -10000)
     centred, placed = (
-        triplet.render(points, tracing(8192, (0.587,), (64, 64), recenter=flag)) for flag in (True, False)
+        triplet.render(points, tracing(8192, (0.587,), (64, 64), centre=centre)) for centre in ("chief ray", "pinhole")
     )
     axis = np.arange(64) - 31.5
     kernel = placed.kernels[0, 0] - centred.kernels[0, 0]

@@ -1,6 +1,10 @@
 """What one would do with a few measured PSFs and no model of units: the nominal lens, and interpolation.
 
-Shape legend: U = units, n = observed positions, H = held-out positions, C = channel, K = kernel side in pixels.
+What was observed at one depth and focus is interpolated over x and y alone. At another one, where these vary, only what the unit
+was observed to differ by can be taken over: interpolation by itself is left out.
+
+Shape legend: U = units, n = observed positions, H = held-out positions, C = channel, K = kernel side in pixels, d =
+condition dimension: x, y, and depth and focus distance where these vary.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ CHUNK = 16
 """Units that are predicted at once."""
 
 Predict = Callable[[AsBuiltSplit, Tensor, AsBuiltSplit], Tensor]
-"""Observed kernels and points of units [U, n, ...], points [U, H, 2], the nominal lens -> kernels [U, H, C, K, K]."""
+"""Observed kernels and points of units [U, n, ...], points [U, H, d], the nominal lens -> kernels [U, H, C, K, K]."""
 
 
 def weights(points: Tensor, at: Tensor) -> Tensor:
@@ -68,6 +72,7 @@ BASELINES: dict[str, tuple[Predict, int | None]] = {
     "interpolated_25": (interpolated, 25),
     "corrected_25": (corrected, 25),
 }
+AT_ONE_DISTANCE = ("interpolated", "interpolated_25")
 
 
 def predict_baselines(
@@ -79,8 +84,10 @@ def predict_baselines(
         lens: the nominal one, at all positions of the others.
         alone: units that are off by one tolerance each, at these positions (see `LinearEffects.of`).
     """
-    found = {}
+    found, distances = {}, lens.points.shape[-1] - 2
     for name, (predict, fixed) in BASELINES.items():
+        if distances and name in AT_ONE_DISTANCE:
+            continue
         errors = {name_of(count): _errors(predict, lens, test, fixed or count) for count in OBSERVED}
         found[name] = Judged(errors, _bytes(lens.kernels), _seconds(_given(predict, lens), test), data="nominal")
     effects = LinearEffects.of(lens, alone)
@@ -118,8 +125,8 @@ def _errors(predict: Predict, lens: AsBuiltSplit, test: AsBuiltSplit, count: int
 
 
 def _between(values: Tensor, points: Tensor, at: Tensor) -> Tensor:
-    """Kernels of units [U, n, ...] at other points [U, H, 2]; all units have the same points."""
-    return torch.einsum("hn,un...->uh...", weights(points[0], at[0]), values)
+    """Kernels of units [U, n, ...] between their positions [U, n, d] at others [U, H, d]; all units have the same ones."""
+    return torch.einsum("hn,un...->uh...", weights(points[0, :, :2], at[0, :, :2]), values)
 
 
 def _constrained(kernels: Tensor) -> Tensor:

@@ -43,6 +43,11 @@ class Mirrors(NamedTuple):
     turns: Tensor
     """[G, 2, 2]."""
 
+    def turned(self, points: Tensor, images: Tensor) -> Tensor:
+        """Points [B, n, d] of units as those of their mirror images [B]: x and y are turned, distances stay."""
+        places = torch.einsum("bij,bpj->bpi", self.turns[images], points[..., :2])
+        return torch.cat([places, points[..., 2:]], dim=-1)
+
     def to(self, device: torch.device) -> Mirrors:
         return Mirrors(*(one.to(device) for one in self))
 

@@ -1,16 +1,17 @@
 """Sets of manufactured lenses on a device.
 
-A set is a directory with `kernels.npy` [U P, C, K, K] float32, unit sum per channel, `points.npy` [U P, 3]: normalised x, y in
-[-1, 1] and the object's distance, and `units.npy` [U, V] float32, each unit's tolerances in standard deviations; all unit
-by unit. Of a held-out unit the first 25 positions are the grid on which it may be observed.
+A set is a directory with `kernels.npy` [U P, C, K, K] float32, unit sum per channel, `points.npy` [U P, 3 or 4]: normalised x, y in
+[-1, 1], the object's depth and, if given, the focus distance in mm, and `units.npy` [U, V] float32, each unit's tolerances in standard deviations; all unit
+by unit. Of a held-out unit the first 25 positions are the grid on which it may be observed, at one depth and focus.
 
-Shape legend: U = units, P = positions of a unit, H = held-out positions of a unit, V = tolerances, C = channel, K = kernel
+Shape legend: d = condition dimension: x, y, then depth and focus distance in mm where these vary; U = units, P = positions of a unit, H = held-out positions of a unit, V = tolerances, C = channel, K = kernel
 side in pixels, R = components.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +21,11 @@ import torch
 from torch import Tensor
 
 from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS
+from deeplens_workers.lens_data import COORDINATES
 from trainables.asbuilt.basis import MirrorBasis, Mirrors
 from trainables.asbuilt.sampling import UNKNOWN, Sampling
 from trainables.asbuilt.shifts import Shifts
+from trainables.psf.data import select
 
 GRID_SIDE = len(OBSERVED_LEVELS)
 GRID = GRID_SIDE**2
@@ -35,7 +38,7 @@ SYMMETRIC = 0.15
 
 @dataclass(frozen=True)
 class AsBuiltSplit:
-    """One set: kernels [U, P, C, K, K], points [U, P, 2], and the units' tolerances [U, V]."""
+    """One set: kernels [U, P, C, K, K], points [U, P, d], and the units' tolerances [U, V]."""
 
     kernels: Tensor
     points: Tensor
@@ -45,13 +48,22 @@ class AsBuiltSplit:
         return len(self.kernels)
 
     @classmethod
-    def load(cls, directory: str | Path) -> AsBuiltSplit:
-        """By memory map: its pages are shared by all processes of the machine."""
+    def of(cls, sets: Mapping[str, str], name: str) -> AsBuiltSplit:
+        """A prepared set of a run, with the conditions that its models have."""
+        return cls.load(sets[name], (*COORDINATES[:2], *diopter_ranges(sets)))
+
+    @classmethod
+    def load(cls, directory: str | Path, conditions: Sequence[str] = COORDINATES[:2]) -> AsBuiltSplit:
+        """By memory map: its pages are shared by all processes of the machine.
+
+        Args:
+            conditions: those of `COORDINATES` that the points shall have, d of them.
+        """
         directory = Path(directory)
         units = torch.from_numpy(np.load(directory / "units.npy"))
         # Copy-on-write: torch wants a writable array, and nothing here writes.
         kernels = torch.from_numpy(np.load(directory / "kernels.npy", mmap_mode="c"))
-        points = torch.from_numpy(np.load(directory / "points.npy")[:, :2].astype(np.float32))
+        points = torch.from_numpy(select(np.load(directory / "points.npy"), conditions))
         return cls(kernels.unflatten(0, (len(units), -1)), points.unflatten(0, (len(units), -1)), units)
 
     @property
@@ -79,7 +91,7 @@ class AsBuiltTest:
     @classmethod
     def load(cls, sets: Mapping[str, str]) -> AsBuiltTest:
         """The prepared sets of a run."""
-        return cls(AsBuiltSplit.load(sets["test"]), AsBuiltSplit.load(sets["nominal"]))
+        return cls(AsBuiltSplit.of(sets, "test"), AsBuiltSplit.of(sets, "nominal"))
 
     @property
     def nominal_held_out(self) -> Tensor:
@@ -88,14 +100,14 @@ class AsBuiltTest:
 
 
 def rows(known: Tensor, points: Tensor) -> Tensor:
-    """Which of known positions [N, 2] each of some points [M, 2] is.
+    """Which of known points [N, d] each of some points [M, d] is.
 
     Raises:
         ValueError: one is none of them.
     """
     distance = (points[:, None] - known).abs().amax(dim=-1)
     if float(distance.amin(dim=1).max()) > 1e-4:
-        raise ValueError("the nominal set lacks positions at which units are judged")
+        raise ValueError("the nominal set lacks points at which units are judged")
     return distance.argmin(dim=1)
 
 
@@ -110,6 +122,7 @@ class AsBuiltTensors:
 
     Args:
         device: of the scores; kernels of the train set stay on the CPU until a trial predicts pixels.
+        diopter_ranges: of the points' conditions besides x and y (`AsBuiltConfig`).
     """
 
     def __init__(
@@ -119,8 +132,10 @@ class AsBuiltTensors:
         nominal: AsBuiltSplit,
         device: torch.device,
         sampling: Sampling = UNKNOWN,
+        diopter_ranges: dict[str, tuple[float, float]] | None = None,
     ) -> None:
         self.device, self.sampling = device, sampling
+        self.diopter_ranges = diopter_ranges or {}
         self._train, self.validation = train, validation
         self.points = train.points.to(device)
         self.basis = MirrorBasis.fit(train.kernels.flatten(0, 1), square=is_square(nominal))
@@ -129,8 +144,9 @@ class AsBuiltTensors:
     @classmethod
     def load(cls, sets: Mapping[str, str], device: str | torch.device = "cpu") -> AsBuiltTensors:
         """The prepared sets of a run."""
-        train, validation, nominal = (AsBuiltSplit.load(sets[name]) for name in ("train", "validation", "nominal"))
-        return cls(train, validation, nominal, torch.device(device), Sampling.of(sets["train"]))
+        train, validation, nominal = (AsBuiltSplit.of(sets, name) for name in ("train", "validation", "nominal"))
+        sampling = Sampling.of(sets["train"])
+        return cls(train, validation, nominal, torch.device(device), sampling, diopter_ranges(sets))
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -174,6 +190,12 @@ class AsBuiltTensors:
         kernels = torch.where((images >= FLIPS).view(view), kernels.mT, kernels)
         kernels = torch.where((flips % 2 == 1).view(view), kernels.flip(-1), kernels)
         return torch.where((flips >= 2).view(view), kernels.flip(-2), kernels)
+
+
+def diopter_ranges(sets: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """Lowest and highest vergence in 1/m of each distance that varies in a run's prepared sets."""
+    distances = json.loads(sets.get("distances", "{}"))
+    return {name: (-1000 / min(several), -1000 / max(several)) for name, several in distances.items()}
 
 
 def is_square(nominal: AsBuiltSplit) -> bool:

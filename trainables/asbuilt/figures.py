@@ -37,7 +37,7 @@ def save_unit(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
         f"fitted to {GIVEN} PSFs": fitted[shown].numpy(),
         "nominal lens": test.nominal_held_out[shown].numpy(),
     }
-    above = [f"({x:.2f}, {y:.2f})" for x, y in points[shown]]
+    above = [_label(point, "\n") for point in points[shown]]
     title = f"One as-built lens, of which {GIVEN} PSFs were observed, at other places of its field"
     _sheet(path, title, rows, above, true="this unit", note="Below: relative L2 error.")
 
@@ -46,16 +46,22 @@ def save_samples(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
     """Write traced units and units that the model draws, at the held-out position nearest to the corner."""
     away = test.units.held_out
     count = min(SHOWN, len(away))
-    place = int(away.points[0].square().sum(dim=1).argmax())
+    place = int(away.points[0, :, :2].square().sum(dim=1).argmax())
     generator = torch.Generator().manual_seed(named_seed(0, "samples"))
     with evaluating(model):
         drawn = model.decode(
             model.draw_units(count, generator), away.points[:1, place : place + 1].expand(count, -1, -1)
         )
-    x, y = away.points[0, place].tolist()
     rows = {"traced units": away.kernels[:count, place].numpy(), "drawn units": drawn[:, 0].numpy()}
-    title = f"Units of the factory and units of the model, at ({x:.2f}, {y:.2f})"
+    title = f"Units of the factory and units of the model, at {_label(away.points[0, place].tolist())}"
     _sheet(path, title, rows, [""] * count, note="Columns of the two rows are different units.")
+
+
+def _label(point: Sequence[float], between: str = ", ") -> str:
+    """x and y, and distances in metres."""
+    x, y, *distances = point
+    away = ", ".join(f"{distance / 1000:.3g}" for distance in distances)
+    return f"({x:.2f}, {y:.2f}){between}{away} m" if distances else f"({x:.2f}, {y:.2f})"
 
 
 def _sheet(

@@ -1,11 +1,11 @@
 """A unit of which some PSFs were measured: `model.fit`.
 
-    unit = model.fit(kernels, points)             # [n, C, K, K], [n, 2]: 1 to 25 measured PSFs
+    unit = model.fit(kernels, points)             # [n, C, K, K], [n, d]: 1 to 25 measured PSFs
     unit.predict(elsewhere)                       # [M, C, K, K]
     unit.interval(elsewhere, "mtf50")             # low, median, high [M, C]: 90 % of what the unit may have there
 
 Shape legend: n = measured kernels, c = measured channels, C = channels of the model, K = kernel side in pixels, M = positions,
-S = draws, L = latent dimension.
+S = draws, L = latent dimension, d = condition dimension: x, y, and depth and focus distance where the model has them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Interval(NamedTuple):
 class FittedUnit:
     """What is known of a unit: the posterior of its z, mu and logvar [1, L], given what was measured.
 
-    Points are x, y in [-1, 1], as arrays [M, 2] of any kind.
+    Points are arrays [M, d] of any kind: x, y in [-1, 1], and what else the model knows of depth and focus distance in mm, negative.
     """
 
     model: AsBuiltCVAE
@@ -59,7 +59,7 @@ class FittedUnit:
 
     @torch.no_grad()
     def predict(self, points: ArrayLike | Tensor) -> Tensor:
-        """Kernels [M, C, K, K] at points [M, 2]: the decoder's of the posterior's mean, unit sum per channel."""
+        """Kernels [M, C, K, K] at points [M, d]: the decoder's of the posterior's mean, unit sum per channel."""
         at = self._at(points)
         return self.model.decode(self.posterior.mu, at[None])[0]
 
@@ -71,7 +71,7 @@ class FittedUnit:
         return self.model.sample(self.posterior.sample(noise), at.expand(count, -1, -1), generator)
 
     def spread(self, points: ArrayLike | Tensor, count: int = DRAWS) -> Tensor:
-        """Expected ||K_hat - K|| / ||K|| of `predict` at points [M, 2], if the unit is one of the draws: [M]."""
+        """Expected ||K_hat - K|| / ||K|| of `predict` at points [M, d], if the unit is one of the draws: [M]."""
         parts = []
         for at, drawn in self._draws(points, count):
             predicted = self.predict(at).expand_as(drawn)
@@ -82,7 +82,7 @@ class FittedUnit:
     def interval(
         self, points: ArrayLike | Tensor, quantity: str | Quantity, level: float = 0.9, count: int = DRAWS
     ) -> Interval:
-        """The central `level` of what draws have of a quantity at points [M, 2].
+        """The central `level` of what draws have of a quantity at points [M, d].
 
         Args:
             quantity: one of `quantities.QUANTITIES` by name, or a function of kernels [..., C, K, K] -> [..., C].
@@ -107,14 +107,14 @@ class FittedUnit:
             yield at, self.draw(at, count, generator)
 
     def _at(self, points: ArrayLike | Tensor) -> Tensor:
-        return checked_points(points).to(self.posterior.mu)
+        return checked_points(self.model.config, points).to(self.posterior.mu)
 
 
 @torch.no_grad()
 def fit(
     model: AsBuiltCVAE, kernels: ArrayLike | Tensor, points: ArrayLike | Tensor, channels: Sequence[int] | None = None
 ) -> FittedUnit:
-    """The unit of which kernels [n, c, K, K] were measured at points [n, 2]; 1 to 25 of them, of any brightness.
+    """The unit of which kernels [n, c, K, K] were measured at points [n, d]; 1 to 25 of them, of any brightness.
 
     Colours that were not measured are filled in: by the unit that fits the measured ones best. The posterior takes them for
     measured, so it is a little narrower than it should be.
@@ -126,7 +126,7 @@ def fit(
         ValueError: kernels that are none of this model's, or that something went wrong with; it names the kernel and channel.
     """
     given, chosen = checked_kernels(model.config, kernels, points, channels)
-    at = checked_points(points).to(model.mean.device)[None]
+    at = checked_points(model.config, points).to(model.mean.device)[None]
     seen = given.to(model.mean.device)[None]
     if len(chosen) == model.config.channels:
         return FittedUnit(model, model.encode(seen[:, :, np.argsort(chosen)], at))

@@ -37,7 +37,7 @@ from trainables.training.losses import Ranks
 HELD_BACK = 4
 """Positions of a unit that are always targets and never observed."""
 NEIGHBOUR = 0.1
-"""Distance of a target's neighbour along x and y, at the most."""
+"""Distance of a target's neighbour along x and y, at the most; it has the target's depth and focus."""
 TIMED_UNITS = 8
 
 
@@ -57,13 +57,17 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
             learned_variance=trial.decoder_variance == "learned",
             pixel_um=data.sampling.pixel_um,
             wavelengths=data.sampling.wavelengths,
+            diopter_ranges=data.diopter_ranges,
             **trial.model_dump(include=names),
         )
         return AsBuiltCVAE(config, data.basis)
 
     def rebuild(self, config: dict[str, Any]) -> AsBuiltCVAE:
-        wavelengths = tuple(config.get("wavelengths", ()))  # JSON has lists
-        return AsBuiltCVAE(AsBuiltConfig(**config | {"wavelengths": wavelengths}))
+        known = {  # JSON has lists
+            "wavelengths": tuple(config.get("wavelengths", ())),
+            "diopter_ranges": {name: tuple(ends) for name, ends in config.get("diopter_ranges", {}).items()},
+        }
+        return AsBuiltCVAE(AsBuiltConfig(**config | known))
 
     def draw(self, trial: AsBuiltTrial, data: AsBuiltTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Units [B], mirror images [B], order of positions [B, P], numbers observed [B], noise of z [B, L], offsets [B, 2] in [0, 1),
@@ -92,8 +96,7 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         if not trial.mirrored:
             mirror = torch.zeros_like(mirror)
         components = data.basis.whole(trial.components)
-        turns = data.mirrors.turns[mirror]
-        points = torch.einsum("bij,bpj->bpi", turns, data.points[unit[:, None], order])
+        points = data.mirrors.turned(data.points[unit[:, None], order], mirror)
         seen, wanted = slice(None, most), slice(-min(trial.targets, order.shape[1]), None)
 
         def scores(part: slice) -> Tensor:
@@ -117,7 +120,9 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         targets_at = points[:, wanted]
         neighbours = None
         if trial.smooth_weight:
-            neighbours = (targets_at[:, 0] + NEIGHBOUR * (2 * offset - 1)).clamp(-1, 1)
+            first = targets_at[:, 0]
+            neighbours = (first[:, :2] + NEIGHBOUR * (2 * offset - 1)).clamp(-1, 1)
+            neighbours = torch.cat([neighbours, first[:, 2:]], dim=-1)
         return observed_scores, points[:, seen], present, targets, targets_at, noise, neighbours
 
     def loss(self, trial: AsBuiltTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
@@ -140,7 +145,7 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         return Judged(errors, size, seconds / len(few))
 
     def baselines(self, sets: Mapping[str, str], test: AsBuiltTest, winner: AsBuiltCVAE) -> dict[str, Judged]:
-        alone, validation = (AsBuiltSplit.load(sets[name]) for name in ("effects", "validation"))
+        alone, validation = (AsBuiltSplit.of(sets, name) for name in ("effects", "validation"))
         return predict_baselines(test.nominal, alone, validation, test.units)
 
     def alternatives(

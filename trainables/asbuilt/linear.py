@@ -23,7 +23,7 @@ WEIGHTS = torch.logspace(-3, 3, 13, dtype=torch.float64)
 
 @dataclass(frozen=True)
 class LinearEffects:
-    """Nominal kernels [M, C, K, K] and effects [V, M, C, K, K] of one standard deviation, at points [M, 2]."""
+    """Nominal kernels [M, C, K, K] and effects [V, M, C, K, K] of one standard deviation, at points [M, d]."""
 
     nominal: Tensor
     effects: Tensor
@@ -42,7 +42,7 @@ class LinearEffects:
         return cls(nominal.kernels[0], (plus - minus) / (2 * step[:, None, None, None, None]), nominal.points[0])
 
     def predict(self, seen: AsBuiltSplit, at: Tensor, weight: float) -> Tensor:
-        """Kernels [U, H, C, K, K] of units observed at the same positions, at points [U, H, 2] likewise."""
+        """Kernels [U, H, C, K, K] of units observed at the same positions, at points [U, H, d] likewise."""
         here, there = rows(self.points, seen.points[0]), rows(self.points, at[0])
         design = self.effects[:, here].flatten(1).double()  # [V, n F]
         gram = design @ design.T

@@ -2,6 +2,8 @@
 
     loss = recon_scale * MSE + kl_weight * KL_free + smooth_weight * smoothness
 
+and, beside it, how well the network knows the size of its errors, which trains nothing else.
+
 A sample is a unit: of T target kernels with E elements each, scores or pixels. Elements are in units in which their mean square
 about the mean kernel is one. recon_scale * MSE is, up to a constant, the negative log-likelihood of a Gaussian decoder of
 variance T E / (2 recon_scale); where that variance is learned, or the best for each batch, the likelihood takes its place.
@@ -19,6 +21,9 @@ from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.psf.losses import gaussian_reconstruction
 from trainables.training.losses import Ranks, kl_loss
 
+EXPECTED_ERROR_WEIGHT = 1e-3
+"""It trains weights of its own, to which Adam makes it no difference; the gradients' norm, which may be clipped, is not to hear of it."""
+
 
 class Terms(NamedTuple):
     """What the network computes for a batch, before any weight or reduction."""
@@ -29,6 +34,9 @@ class Terms(NamedTuple):
     """[B, L] nats, KL(q(z given observed) || p(z)) per dimension."""
     smooth: Tensor
     """[B] the same as `mse`, between predictions at neighbouring positions."""
+    surprise: Tensor
+    """[B] how badly the expected size of errors fits them: the negative log-likelihood of an exponential distribution of that mean, which
+    is least if the mean is right, whatever they are distributed like."""
     elements: int
     """T E."""
     logvar: Tensor | None = None
@@ -47,8 +55,9 @@ def asbuilt_loss(trial: AsBuiltTrial, terms: Terms, kl_weight: float | Tensor, r
     reconstruction, variance = gaussian_reconstruction(
         trial.decoder_variance, trial.recon_scale, mse, terms.elements, terms.logvar, ranks
     )
+    expected_error = ranks.mean(terms.surprise, trial.batch_size)
     return {
-        "loss": reconstruction + penalty + trial.smooth_weight * smooth,
+        "loss": reconstruction + penalty + trial.smooth_weight * smooth + EXPECTED_ERROR_WEIGHT * expected_error,
         "mse": mse,
         **values,
         "smooth": smooth,

@@ -23,22 +23,29 @@ NEGATIVE = 0.05
 """Most light that pixels below zero may have, of all: noise about a background that was subtracted has less."""
 TIED = 4
 """Most pixels with the largest value: a symmetric kernel has four of them in the middle of an even side."""
+ROUNDED = 1e-6
+"""Relative, of distances in float32."""
 OFF_CENTRE = 1 / 5
 """Of a kernel's side, that its centroid may be off its middle: 6 of 32 pixels, and units of a triplet have 2.8 at the most."""
 
 
-def checked_points(points: ArrayLike | Tensor) -> Tensor:
-    """Points [M, 2], float32 on the CPU.
+def checked_points(config: AsBuiltConfig, points: ArrayLike | Tensor) -> Tensor:
+    """Points [M, d], float32 on the CPU.
 
     Raises:
-        ValueError: another shape, not finite, or outside [-1, 1].
+        ValueError: another shape, not finite, outside [-1, 1], or at distances that the model was not trained for.
     """
-    at = _tensor(points)
-    if at.ndim != 2 or at.shape[1] != 2 or not len(at):
-        raise ValueError(f"points must be [M, 2], x and y of each, but got {_shape(at)}")
-    for index, place in enumerate(at.tolist()):
-        if not all(-1 <= value <= 1 for value in place):
-            raise ValueError(f"points[{index}]: x and y must lie in [-1, 1], but got ({place[0]:g}, {place[1]:g})")
+    at, names = _tensor(points), config.conditions
+    if at.ndim != 2 or at.shape[1] != len(names) or not len(at):
+        each = f"{', '.join(names[:-1])} and {names[-1]}"
+        raise ValueError(f"points must be [M, {len(names)}], {each} of each, but got {_shape(at)}")
+    for index, (x, y, *distances) in enumerate(at.tolist()):
+        if not (-1 <= x <= 1 and -1 <= y <= 1):
+            raise ValueError(f"points[{index}]: x and y must lie in [-1, 1], but got ({x:g}, {y:g})")
+        for (name, ends), distance in zip(config.diopter_ranges.items(), distances, strict=True):
+            far, near = (-1000 / vergence for vergence in ends)
+            if not far * (1 + ROUNDED) <= distance <= near * (1 - ROUNDED):
+                raise ValueError(f"points[{index}]: {name} must lie in [{far:g}, {near:g}], but got {distance:g}")
     return at
 
 
@@ -50,7 +57,7 @@ def checked_kernels(
     Raises:
         ValueError: they cannot be those of a unit of this model.
     """
-    images, at = _tensor(kernels), checked_points(points)
+    images, at = _tensor(kernels), checked_points(config, points)
     chosen = list(range(config.channels)) if channels is None else [int(one) for one in channels]
     if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(config.channels)):
         raise ValueError(f"channels must be different ones of 0 to {config.channels - 1}, but got {chosen}")
@@ -69,8 +76,8 @@ def checked_kernels(
     for index, of_one in enumerate(images):
         for channel, image in enumerate(of_one):
             if (wrong := _wrong(image)) is not None:
-                x, y = at[index].tolist()
-                raise ValueError(f"kernels[{index}, {channel}] at ({x:g}, {y:g}): {wrong}")
+                place = ", ".join(f"{value:g}" for value in at[index].tolist())
+                raise ValueError(f"kernels[{index}, {channel}] at ({place}): {wrong}")
     return images / images.sum(dim=(-2, -1), keepdim=True), chosen
 
 

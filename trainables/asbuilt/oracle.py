@@ -101,7 +101,7 @@ def _loss(
         images = torch.zeros_like(images)
     else:
         tolerances = tolerances.gather(1, mirrored.order[images]) * mirrored.signs[images]
-    points = torch.einsum("bij,bpj->bpi", data.mirrors.turns[images], data.points[unit[:, None], at])
+    points = data.mirrors.turned(data.points[unit[:, None], at], images)
     wanted = data.mirrored(data.scores[unit[:, None], at][..., : model.config.components], images)
     error = model.values(tolerances, points) - wanted
     return error.square().sum(dim=-1).mean() / model.variance

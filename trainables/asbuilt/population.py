@@ -6,7 +6,8 @@
 
 A unit's kernels are the decoder's: what it does not explain is the model's error and no property of a unit.
 
-Shape legend: n = units, M = positions, C = channel, K = kernel side in pixels, L = latent dimension.
+Shape legend: n = units, M = positions, C = channel, K = kernel side in pixels, L = latent dimension, d =
+condition dimension.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class SampledUnits:
-    """Units of latents [n, L]. Points are x, y in [-1, 1], as arrays [M, 2] of any kind."""
+    """Units of latents [n, L]. Points are arrays [M, d] of any kind, as `FittedUnit` takes them."""
 
     model: AsBuiltCVAE
     latents: Tensor
@@ -59,11 +60,11 @@ class SampledUnits:
         return len(self.latents)
 
     def predict(self, points: ArrayLike | Tensor) -> Tensor:
-        """Kernels [n, M, C, K, K] at points [M, 2], unit sum per channel."""
+        """Kernels [n, M, C, K, K] at points [M, d], unit sum per channel."""
         return torch.cat(list(self._chunks(points)))
 
     def measure(self, points: ArrayLike | Tensor, quantity: quantities.Quantity) -> Tensor:
-        """A quantity, such as one of `quantities.QUANTITIES`, of each unit's kernels at points [M, 2]: [n, M, C]."""
+        """A quantity, such as one of `quantities.QUANTITIES`, of each unit's kernels at points [M, d]: [n, M, C]."""
         return torch.cat([quantity(kernels) for kernels in self._chunks(points)])
 
     def mtf50(self, points: ArrayLike | Tensor) -> Tensor:
@@ -75,7 +76,7 @@ class SampledUnits:
         return self.measure(points, quantities.rms_radius)
 
     def share_above(self, points: ArrayLike | Tensor, lp_per_mm: float, channel: int) -> Share:
-        """Of units whose MTF50 in a channel is above a value at all points [M, 2]: the yield.
+        """Of units whose MTF50 in a channel is above a value at all points [M, d]: the yield.
 
         Raises:
             ValueError: the model does not know the size of its pixels.
@@ -87,7 +88,7 @@ class SampledUnits:
         return Share.of(int(good.all(dim=1).sum()), len(self))
 
     def _chunks(self, points: ArrayLike | Tensor) -> Iterator[Tensor]:
-        at = checked_points(points).to(self.latents)
+        at = checked_points(self.model.config, points).to(self.latents)
         for z in self.latents.split(CHUNK):
             with torch.no_grad():
                 kernels = self.model.decode(z, at.expand(len(z), -1, -1))

@@ -36,9 +36,12 @@ def _listed(distances: tuple[float, ...], between: bool) -> str:
 
 
 def _example(data: PsfData) -> str:
-    distances = {"depth_mm": data.depths_mm, "focus_mm": data.focus_mm}
-    point = ["0.0", "0.5", *(f"{distances[name][0]:.1f}" for name in data.conditions[2:])]
-    return f"torch.tensor([[{', '.join(point)}]])"
+    return f"torch.tensor([{example_point(data)}])"
+
+
+def example_point(data: LensData) -> str:
+    """A point that a model of such data takes."""
+    return f"[{', '.join(['0.0', '0.5', *(f'{distances[0]:.1f}' for distances in data.varied.values())])}]"
 
 
 def kernel_units(data: LensData) -> tuple[str, ...]:

@@ -17,5 +17,12 @@ def oblong(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def at_distances(tmp_path_factory):
+    """Sets whose depth and focus vary."""
+    nearest = {"depth_mm": -1000.0, "focus_mm": -2000.0}
+    return sets(tmp_path_factory.mktemp("units") / "distances", nearest=nearest)
+
+
+@pytest.fixture(scope="session")
 def data(square):
     return AsBuiltTensors.load(square)

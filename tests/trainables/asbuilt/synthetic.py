@@ -1,10 +1,12 @@
 """Sets of synthetic units: blobs with a tail, of a lens whose centre is displaced and whose sensor is out of focus.
 
 Mirror images of a unit are units: the kernel at (x, y) depends on (x, y) minus the displacement, as a centred lens' does.
+They are wider by 0.8 pixels for each diopter that an object is nearer than what is in focus.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,15 @@ import numpy as np
 from trainables.asbuilt.data import GRID_SIDE
 
 CHANNELS, SIDE = 2, 12
+FAR = -1e4
+"""In focus, in mm, unless a point says otherwise; and the first of all distances."""
 
 
 def kernels_of(unit: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: float = 1.0) -> np.ndarray:
-    """[P, C, K, K] of a unit (dx, dy, defocus) in standard deviations at points [P, 2]; rows of pixels go down, y up."""
-    field = (points - 0.3 * unit[:2]) * [1, aspect]
+    """[P, C, K, K] of a unit (dx, dy, defocus) in standard deviations at points [P, 2 to 4]; rows of pixels go down, y up."""
+    field = (points[:, :2] - 0.3 * unit[:2]) * [1, aspect]
+    depth, focus = (points[:, column] if column < points.shape[1] else FAR for column in (2, 3))
+    apart = 1000 / focus - 1000 / depth
     radius = np.hypot(*field.T)
     axis = np.arange(side) - (side - 1) / 2
     x, y = np.meshgrid(axis, -axis)
@@ -25,7 +31,8 @@ def kernels_of(unit: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: f
     across = -along[:, 1:, None] * x + along[:, :1, None] * y
     kernels = []
     for channel in range(CHANNELS):
-        width = (1.2 + 0.2 * channel + 0.3 * radius + 0.3 * np.tanh(unit[2]) * (1 - radius**2))[:, None, None]
+        width = 1.2 + 0.2 * channel + 0.3 * radius + 0.3 * np.tanh(unit[2]) * (1 - radius**2)
+        width = (width + 0.8 * apart)[:, None, None]
         blob = np.exp(-0.5 * (radial / (width * (1 + 0.5 * radius[:, None, None]))) ** 2 - 0.5 * (across / width) ** 2)
         kernels.append(blob * (1 + 0.5 * np.tanh(radial) * radius[:, None, None]))
     made = np.stack(kernels, axis=1)
@@ -34,31 +41,51 @@ def kernels_of(unit: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: f
 
 
 def write(directory: Path, units: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: float = 1.0) -> str:
-    """A set of units [U, 3] at points [U, P, 2]."""
+    """A set of units [U, 3] at points [U, P, 3 or 4]."""
     directory.mkdir(parents=True)
     kernels = [kernels_of(unit, at, side, aspect) for unit, at in zip(units, points, strict=True)]
-    flat = points.reshape(-1, 2)
     np.save(directory / "kernels.npy", np.concatenate(kernels))
-    np.save(directory / "points.npy", np.hstack([flat, np.full((len(flat), 1), -1e4)]).astype(np.float32))
+    np.save(directory / "points.npy", np.concatenate(points).astype(np.float32))
     np.save(directory / "units.npy", units.astype(np.float32))
     return str(directory)
 
 
 def sets(
-    directory: Path, units: int = 40, positions: int = 20, held_out: int = 6, side: int = SIDE, aspect: float = 1.0
+    directory: Path,
+    units: int = 40,
+    positions: int = 20,
+    held_out: int = 6,
+    side: int = SIDE,
+    aspect: float = 1.0,
+    nearest: dict[str, float] | None = None,
 ) -> dict[str, str]:
-    """Every set, as a preparation makes them."""
-    rng = np.random.default_rng(0)
+    """Every set, as a preparation makes them.
+
+    Args:
+        nearest: of `depth_mm`, and of `focus_mm`, where they vary: from there to `FAR`, at random but where units are observed.
+    """
+    rng, depths = np.random.default_rng(0), np.random.default_rng(1)
+    nearest = nearest or {}
+
+    def at_distances(places: np.ndarray, known: bool = False) -> np.ndarray:
+        columns = [places]
+        for name in ("depth_mm", *(["focus_mm"] if "focus_mm" in nearest else [])):
+            near = FAR if known else nearest.get(name, FAR)
+            columns.append(1 / depths.uniform(1 / near, 1 / FAR, (*places.shape[:-1], 1)))
+        return np.concatenate(columns, axis=-1)
+
     line = np.linspace(-0.9, 0.9, GRID_SIDE)
-    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-    away = {name: rng.uniform(-1, 1, (held_out, 2)) for name in ("validation", "test")}
-    train = rng.normal(size=(units, 3)), rng.uniform(-1, 1, (units, positions, 2))
+    grid = at_distances(np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2), known=True)
+    away = {name: at_distances(rng.uniform(-1, 1, (held_out, 2))) for name in ("validation", "test")}
+    train = rng.normal(size=(units, 3)), at_distances(rng.uniform(-1, 1, (units, positions, 2)))
     made = {"train": write(directory / "train", *train, side, aspect)}
     for name, extra in away.items():
-        at = np.broadcast_to(np.concatenate([grid, extra]), (8, 25 + held_out, 2))
+        at = np.broadcast_to(np.concatenate([grid, extra]), (8, 25 + held_out, grid.shape[1]))
         made[name] = write(directory / name, rng.normal(size=(8, 3)), at, side, aspect)
     everywhere = np.concatenate([grid, *away.values()])[None]
     alone = 0.5 * np.concatenate([np.eye(3), -np.eye(3)])
+    if nearest:
+        made["distances"] = json.dumps({name: (FAR, near) for name, near in nearest.items()})
     return made | {
         "nominal": write(directory / "nominal", np.zeros((1, 3)), everywhere, side, aspect),
         "effects": write(directory / "effects", alone, everywhere.repeat(6, axis=0), side, aspect),
