@@ -69,6 +69,8 @@ class AsBuiltPreparation(LensPreparation[AsBuiltData]):
         )
         lines["focus"] = f"each unit for objects {distances}, {compensator}"
         lines["units"] = f"{len(made.deviations)} tolerances, {data.tolerances.grade}, {data.tolerances.distribution}"
+        if not lens_of(source).centred:
+            lines["units"] += "; none is mirrored, as the design is not centred"
         return lines
 
 

@@ -64,6 +64,11 @@ class LensFile(Source):
         """Hex digest of `text`: of the lens itself, however its file is written."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def centred(self) -> bool:
+        """Whether it looks the same from every azimuth: no surface is tilted, decentred or square."""
+        return self.conditions.focal_length_mm is not None  # only a centred lens' is known
+
     @cached_property
     def glasses(self) -> tuple[str, ...]:
         """Names of the glasses in it, each once."""

@@ -234,7 +234,7 @@ def _check_use(data: LensData, lens: LensFile) -> None:
 
 def _check_model(data: PsfData, lens: LensFile) -> None:
     width, height = lens.conditions.sensor_mm
-    if data.frame == "meridional" and lens.conditions.focal_length_mm is None:  # only a centred lens' is known
+    if data.frame == "meridional" and not lens.centred:
         raise SpaceError(
             f"data.frame: meridional kernels are turned to every azimuth, but lens {lens.name} has a surface that is tilted, "
             "decentred, square or not known to be centred; use `frame: sensor`"

@@ -1,5 +1,6 @@
 """Data sets of units: what is rendered, where, and what is refused."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS, AsBuiltData
 from deeplens_workers.asbuilt_preparation import AsBuiltPreparation, observed_points, tracings, unit_focus
 from deeplens_workers.kernels import Units
-from deeplens_workers.lens_file import find_lens
+from deeplens_workers.lens_file import LENSES, find_lens
 from deeplens_workers.preparation import lens_of
 from deeplens_workers.render import load
 from deeplens_workers.unit_fit import fit_unit
@@ -143,6 +144,19 @@ def test_each_point_is_traced_at_its_own_distances_through_a_unit_that_is_focuse
     np.testing.assert_allclose(
         renderer.render_units(train[[7], :3], tracing, focused).kernels[0], together[7], atol=1e-6
     )
+
+
+def test_the_plan_says_that_units_of_a_design_that_is_not_centred_are_not_mirrored(tmp_path):
+    work, tree = AsBuiltPreparation(), json.loads((LENSES / "cooke_triplet_50mm.json").read_text())
+    plans = []
+    for aside in (0.0, 0.2):
+        tree["surfaces"][2]["pos_xy"] = tree["surfaces"][3]["pos_xy"] = [aside, 0.0]
+        path = tmp_path / "lens.json"
+        path.write_text(json.dumps(tree))
+        data = section(lens=str(path))
+        source = work.find(data)
+        plans.append(work.describe(work.resolved(data, source), source)["units"])
+    assert ["mirrored" in plan for plan in plans] == [False, True]
 
 
 @pytest.mark.parametrize(
