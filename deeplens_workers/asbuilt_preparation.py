@@ -35,7 +35,11 @@ class AsBuiltPreparation(LensPreparation[AsBuiltData]):
 
     def resolved(self, data: AsBuiltData, source: Source) -> AsBuiltData:
         found = super().resolved(data, source)
-        manufacture(found, lens_of(source))
+        made = manufacture(found, lens_of(source))
+        try:
+            found.check_size(len(made.deviations))
+        except ValueError as error:
+            raise SpaceError(f"data: {error}, with the effects of {len(made.deviations)} tolerances") from None
         return found
 
     def requests(self, data: AsBuiltData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
@@ -47,6 +51,9 @@ class AsBuiltPreparation(LensPreparation[AsBuiltData]):
             f"{data.units} units at {data.positions} positions to train on, {data.validation_units} and {data.test_units} "
             f"held-out ones at {held_out}"
         )
+
+    def rays(self, data: AsBuiltData, source: Source) -> int:
+        return data.rays_total(len(manufacture(data, lens_of(source)).deviations))
 
     def prepare(
         self, data: AsBuiltData, source: Source, seed: int, cache: Path, actors: int, progress: Progress | None = None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS, AsBuiltData
-from deeplens_workers.asbuilt_preparation import AsBuiltPreparation, observed_points, tracings, unit_focus
+from deeplens_workers.asbuilt_preparation import AsBuiltPreparation, manufacture, observed_points, tracings, unit_focus
 from deeplens_workers.kernels import Units
 from deeplens_workers.lens_file import LENSES, find_lens
 from deeplens_workers.preparation import lens_of
@@ -84,6 +84,20 @@ def test_sets_have_units_at_their_positions_and_are_found_again(prepared):
         assert values.shape == (units, tolerances)
         np.testing.assert_allclose(kernels.sum((2, 3)), 1, rtol=1e-5)
         store.verify(Path(first.sets[name]))
+
+
+def test_the_work_that_is_announced_is_the_work_that_is_done(prepared):
+    data, _, (work, source, _) = prepared
+    wanted = work.requests(data, source, 0)
+    made = manufacture(data, source)
+    assert data.kernels(len(made.deviations)) == {name: len(one.points) for name, one in wanted.items()}
+    assert work.rays(data, source) == sum(len(one.points) * one.tracing.rays for one in wanted.values())
+
+
+def test_effects_of_tolerances_count_among_the_positions_that_a_data_set_may_have():
+    work, data = AsBuiltPreparation(), section(held_out_positions=80_000)
+    with pytest.raises(SpaceError, match=r"at most 1,000,000 positions, but these are .* with the effects of 6"):
+        work.resolved(data, work.find(data))
 
 
 def test_held_out_units_share_positions_that_no_other_set_has(prepared):
