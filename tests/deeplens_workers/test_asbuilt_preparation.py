@@ -160,6 +160,16 @@ def test_each_point_is_traced_at_its_own_distances_through_a_unit_that_is_focuse
     )
 
 
+def test_the_plan_says_how_units_are_focused():
+    work, plans = AsBuiltPreparation(), []
+    for compensator in ("axis", "field", "none"):
+        data = section(tolerances=ONLY_DECENTRES | {"compensator": compensator})
+        source = work.find(data)
+        plans.append(work.describe(work.resolved(data, source), source)["focus"])
+    assert ["-10000 mm" in plan for plan in plans] == [True, True, False]
+    assert len(set(plans)) == 3
+
+
 def test_the_plan_says_that_units_of_a_design_that_is_not_centred_are_not_mirrored(tmp_path):
     work, tree = AsBuiltPreparation(), json.loads((LENSES / "cooke_triplet_50mm.json").read_text())
     plans = []
