@@ -193,8 +193,7 @@ class RayTracer:
             self._unit, self._tilt = (unit, focus_mm), rotation(*unit.tilt)
             for lens, design in lenses:
                 lens.surfaces = assembled(design, unit, lens.dtype)
-        straight = np.array_equal(self._tilt, np.eye(3))
-        self.symmetric = self.mappable and straight and all(map(is_centred, self._lens.surfaces))
+        self.symmetric = self.mappable and not self._tilted and all(map(is_centred, self._lens.surfaces))
         self.focus(None)
 
     def _focus_unit(self, unit: AsBuilt, focus_mm: float) -> None:
@@ -285,24 +284,32 @@ class RayTracer:
     def _landed(self, lens: GeoLens, ray: Ray) -> Array:
         """Upright sensor positions [..., 2] of rays that have passed the last surface; on a tilted sensor, along it."""
         ray = ray.prop_to(lens.d_sensor)
-        places: Array = ray.o[..., :2].double().numpy()
-        if not np.array_equal(self._tilt, np.eye(3)):
-            # From the middle of the sensor; where the ray meets the plane whose normal the turn makes of z.
-            directions = ray.d.double().numpy()
-            normal = self._tilt[:, 2]
-            along = -(places @ normal[:2]) / (directions @ normal)
-            landed = along[..., None] * directions
-            landed[..., :2] += places
-            places = landed @ self._tilt[:, :2]
-        return -places
+        if self._tilted:
+            return -self._met(ray) @ self._tilt[:, :2]
+        return np.asarray(-ray.o[..., :2].double().numpy())
+
+    @property
+    def _tilted(self) -> bool:
+        return not np.array_equal(self._tilt, np.eye(3))
+
+    def _met(self, ray: Ray) -> Array:
+        """Places [..., 3] from the middle of the sensor at which it is met by rays at its middle's z."""
+        directions, places = ray.d.double().numpy(), np.zeros(ray.o.shape)
+        places[..., :2] = ray.o[..., :2].double().numpy()
+        normal = self._tilt[:, 2]  # what the turn makes of z
+        along = -(places @ normal) / (directions @ normal)
+        return np.asarray(places + along[..., None] * directions)
 
     def paths(self, objects: Array, pupil: Array, wavelengths_um: Array, start_z: float) -> Array:
-        """Places [M, P, S, 3] along rays: at the plane z = start_z, at each surface and on the sensor; NaN once stopped."""
+        """Places [M, P, S, 3] along rays: at the plane z = start_z, at each surface and on the sensor, tilted or not; NaN once
+        stopped."""
         lens = self._exact
         rays = self._rays(lens, objects, pupil, wavelengths_um)
         start = (rays.o + rays.d * ((start_z - rays.o[..., 2:]) / rays.d[..., 2:])).clone()
-        _, record = lens.trace2sensor(rays, record=True)
-        return np.asarray(torch.stack([start, *record[1:]], dim=1).numpy())
+        ray, record = lens.trace(rays, record=True)
+        landed = self._met(ray.prop_to(lens.d_sensor)) + np.array([0, 0, self.length_mm])
+        landed[(ray.is_valid <= 0).numpy()] = np.nan
+        return np.stack([*torch.stack([start, *record[1:]]).numpy(), landed], axis=1)
 
     def outline(self, count: int) -> list[tuple[Array, bool]]:
         """Profiles [count, 2] of the surfaces as (z, height), from rim to rim, and whether glass follows each."""

@@ -13,7 +13,7 @@ from deeplens_workers.lens_files.deeplens_json import curvature
 from deeplens_workers.raytrace import RayTracer
 from deeplens_workers.render import KernelRenderer
 from deeplens_workers.tolerances import Tolerances, draw
-from deeplens_workers.units import Manufacture
+from deeplens_workers.units import Manufacture, rotation
 from spaces.errors import SpaceError
 from spaces.errors import check as checked
 from tests.deeplens_workers.conftest import at_depth, rel_l2
@@ -58,11 +58,13 @@ def test_rays_land_where_an_independent_tracer_has_them(case):
     waves = np.full(3, 0.587)
     hits = tracer.beyond_apertures(OBJECTS, aimed, waves).hits
     np.testing.assert_allclose(-hits, RAYS["cases"][case], atol=2e-5)  # float32
-    if case != "sensor_tilt":
-        exact = tracer.paths(OBJECTS, aimed, waves, -1.0)[:, -1, :, :2]
-        assert np.isfinite(exact).any(axis=1).all()
-        known = np.isfinite(exact)
-        np.testing.assert_allclose(exact[known], np.array(RAYS["cases"][case])[known], atol=1e-8)
+    from_middle = tracer.paths(OBJECTS, aimed, waves, -1.0)[:, -1] - [0, 0, tracer.length_mm]
+    turn = rotation(*(np.radians(CASES[case].get(f"sensor tilt_{axis}_arcmin", 0) / 60) for axis in "xy"))
+    exact = from_middle @ turn[:, :2]
+    known = np.isfinite(exact)
+    assert known.any(axis=1).all()
+    np.testing.assert_allclose(exact[known], np.array(RAYS["cases"][case])[known], atol=1e-8)
+    np.testing.assert_allclose(from_middle[known.all(axis=-1)] @ turn[:, 2], 0, atol=1e-12)
 
 
 def test_a_unit_without_deviations_is_the_design_focused():
