@@ -16,6 +16,7 @@ import torch
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.import_cost import placeholders
 from deeplens_workers.lens_data import DEEPLENS_UM, LONGEST_UM
+from deeplens_workers.lens_files.glass_names import D_LINE
 from deeplens_workers.threads import one_thread
 from deeplens_workers.units import AsBuilt, GlassChange
 
@@ -26,7 +27,6 @@ with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torc
 
 # Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
 CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
-D_LINE_UM = 0.5875618
 __all__ = ["GeoLens", "PSFNetLens", "Ray", "assembled", "is_centred", "load_lenses", "rays_through"]
 
 
@@ -81,7 +81,7 @@ class _Melt(Material):
     def __init__(self, glass: Material, change: GlassChange) -> None:
         super().__init__("air")
         self.name, self._glass, self._change = glass.name, glass, change
-        self._at_d = float(glass.ior(torch.tensor(D_LINE_UM, dtype=torch.float64)))
+        self._at_d = float(glass.ior(torch.tensor(D_LINE, dtype=torch.float64)))
 
     def ior(self, wvln: Any) -> torch.Tensor:
         """Refractive indices, as DeepLens asks for them."""

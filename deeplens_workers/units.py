@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplens_workers.glasses import find_glass
 from deeplens_workers.lens_file import LensFile
+from deeplens_workers.lens_files.deeplens_json import medium
+from deeplens_workers.lens_files.glass_names import D_LINE
 from deeplens_workers.tolerances import ELEMENT, SENSOR, SURFACE, Deviation, Tolerances, deviations, elements
 
 Array = NDArray[np.float64]
@@ -56,7 +59,7 @@ class Manufacture:
         tolerances: of its parts.
 
     Raises:
-        ValueError: the lens has surfaces that cannot be tilted, or not the parts that the tolerances name.
+        ValueError: the lens has surfaces that cannot be tilted, or not the parts or glasses that the tolerances name.
     """
 
     def __init__(self, lens: LensFile, tolerances: Tolerances) -> None:
@@ -70,6 +73,14 @@ class Manufacture:
                 )
         self.tolerances = tolerances
         self.deviations: tuple[Deviation, ...] = deviations(tolerances, self.design)
+        for one in self.deviations:
+            if one.name in ("index", "abbe_percent"):
+                name = medium(self.design[one.number - 1])
+                if not find_glass(name).covers(D_LINE):
+                    raise ValueError(
+                        f"tolerances.{one.name}: it is of the d line, {D_LINE:.3f} um, at which glass {name} is not known; "
+                        "it must be 0 for this lens"
+                    )
         self._elements = elements(self.design)
         self._sigmas = np.array([one.sigma for one in self.deviations])
 

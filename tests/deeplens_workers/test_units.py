@@ -115,6 +115,21 @@ def test_a_lens_is_the_same_however_its_file_has_it(tmp_path):
     np.testing.assert_allclose(hits[0], hits[1], atol=2e-5)
 
 
+def test_a_glass_that_is_not_known_at_the_d_line_has_no_index_there(tmp_path):
+    surfaces = [
+        {"type": "Spheric", "roc": 300.0, "r": 10.0, "d_next": 4.0, "mat2": "germanium", "is_aperture": True},
+        {"type": "Spheric", "roc": 600.0, "r": 12.0, "d_next": 190.0, "mat2": "air"},
+    ]
+    tree = {"surfaces": surfaces, "r_sensor": 8.0, "primary_wvln": 10.0, "wvln_rgb": [12.0, 10.0, 8.0]}
+    lens = find_lens(write(tmp_path, "infrared.json", json.dumps(tree)))
+    with pytest.raises(ValueError, match=r"tolerances\.index: .* germanium"):
+        Manufacture(lens, Tolerances())
+    made = Manufacture(lens, Tolerances(index=0, abbe_percent=0))
+    tracer = RayTracer(lens, 12.0)
+    tracer.build(made.unit(np.ones(len(made.deviations))), -1e7)
+    assert 190 < tracer.length_mm < 210
+
+
 def test_a_surface_without_a_radius_has_no_tolerance_of_it(tmp_path):
     """A plane, and an asphere whose curvature is zero."""
     flat = changed(0, radius=0.0)
