@@ -11,7 +11,7 @@ import torch
 from deeplens_workers.asbuilt_data import OBSERVED
 from spaces.trial import Trial
 from trainables.asbuilt.baselines import predict_baselines
-from trainables.asbuilt.data import AsBuiltSplit, observed
+from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
 from trainables.asbuilt.evaluation import coverage, unit_errors
 from trainables.asbuilt.learner import AsBuiltLearner, most_observed
 from trainables.asbuilt.network import AsBuiltCVAE
@@ -57,6 +57,15 @@ def test_every_variant_trains_and_reports_every_metric(data, changed):
     assert set(reported) <= set(SYSTEM.metrics)
     assert set(SYSTEM.measured) <= set(reported)
     assert all(torch.isfinite(torch.tensor(value)) for value in reported.values())
+
+
+@pytest.mark.parametrize("kind", ["oblong", "not_centred"])
+def test_units_of_fewer_mirror_images_are_trained_on(request, kind):
+    data = AsBuiltTensors.load(request.getfixturevalue(kind))
+    drawn = LEARNER.draw(AsBuiltTrial(**SMALL), data, torch.Generator().manual_seed(0))
+    assert int(drawn[1].max()) == len(data.mirrors.signs) - 1
+    before, after = (LEARNER.evaluate(trained(data, steps)[0], data)["val/rel_l2"] for steps in (1, 40))
+    assert after < before
 
 
 def test_training_learns_to_tell_units_apart(data, square):
