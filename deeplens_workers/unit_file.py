@@ -23,8 +23,9 @@ from deeplens_workers.asbuilt_preparation import manufacture, tracings, unit_foc
 from deeplens_workers.glasses import abbe_name, find_glass, for_thermal_infrared, is_glass
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.lens_files.deeplens_json import OF_LENS, SAMPLING, WAVELENGTHS
+from deeplens_workers.lens_files.glass_names import D_LINE
 from deeplens_workers.tolerances import draw
-from deeplens_workers.units import D_LINE_UM, Array, AsBuilt, GlassChange, rotation
+from deeplens_workers.units import Array, AsBuilt, GlassChange, rotation
 from spaces.errors import SpaceError
 
 SETS = ("train", "validation", "test", "stream")
@@ -156,7 +157,7 @@ def _with_melts(
     found, worst = [dict(surface) for surface in surfaces], 0.0
     for i, change in changes.items():
         glass = find_glass(surfaces[i]["mat2"])
-        wanted = [change.of(glass.index(D_LINE_UM), glass.index(wave)) for wave in waves]
+        wanted = [change.of(glass.index(D_LINE), glass.index(wave)) for wave in waves]
         terms = np.polyfit(1e-6 * np.square(waves, dtype=float) ** -1.0, wanted, min(1, len(waves) - 1))
         name = abbe_name(float(terms[-1]), float(terms[0]) if len(terms) > 1 else 0.0)
         if not is_glass(name):

@@ -35,8 +35,9 @@ def made(tmp_path_factory):
     """A directory with an exported model of random weights, and a unit's measured kernels as .npz, .fits and .safetensors."""
     directory = tmp_path_factory.mktemp("units")
     split = {name: AsBuiltSplit.load(path) for name, path in sets(directory / "sets", units=12, positions=8).items()}
-    train, validation, nominal = (split[name] for name in ("train", "validation", "nominal"))
-    data = AsBuiltTensors(train, validation, nominal, torch.device("cpu"), Sampling(PIXEL, WAVES))
+    data = AsBuiltTensors(
+        split["train"], split["validation"], torch.device("cpu"), Sampling(PIXEL, WAVES, centred=True, square=True)
+    )
     torch.manual_seed(0)
     export(LEARNER.build(AsBuiltTrial(**SMALL), data), "cvae_asbuilt", directory / "model")
     seen = observed(split["test"], SEEN)

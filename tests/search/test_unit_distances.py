@@ -28,9 +28,13 @@ def made(tmp_path_factory):
     directory = tmp_path_factory.mktemp("distances")
     for name, nearest in NEAREST.items():
         found = sets(directory / f"{name} sets", units=12, positions=8, nearest=nearest)
-        train, validation, nominal = (AsBuiltSplit.of(found, one) for one in ("train", "validation", "nominal"))
+        train, validation = (AsBuiltSplit.of(found, one) for one in ("train", "validation"))
         data = AsBuiltTensors(
-            train, validation, nominal, torch.device("cpu"), Sampling(PIXEL, WAVES), diopter_ranges(found)
+            train,
+            validation,
+            torch.device("cpu"),
+            Sampling(PIXEL, WAVES, centred=True, square=True),
+            diopter_ranges(found),
         )
         torch.manual_seed(0)
         export(LEARNER.build(AsBuiltTrial(**SMALL), data), "cvae_asbuilt", directory / name)

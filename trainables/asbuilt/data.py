@@ -36,8 +36,6 @@ GRID = GRID_SIDE**2
 """A held-out unit is observed at these positions, the first of each: rows of y, x along each, both rising."""
 FLIPS = 4
 """Mirror images of a unit without those across the diagonal, which come after them."""
-SYMMETRIC = 0.15
-"""Largest mean relative L2 between the nominal lens' kernels and their mirror images of a symmetric design."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,6 @@ class AsBuiltTensors:
         self,
         train: AsBuiltSplit,
         validation: AsBuiltSplit,
-        nominal: AsBuiltSplit,
         device: torch.device,
         sampling: Sampling = UNKNOWN,
         diopter_ranges: dict[str, tuple[float, float]] | None = None,
@@ -153,17 +150,16 @@ class AsBuiltTensors:
             fresh.on_change = self._take_in
         self.points = torch.cat([points.to(device) for _, points in self._drawn_from])
         """[U + fresh units, P, d]."""
-        self.basis = MirrorBasis.fit(train.kernels.flatten(0, 1), square=is_square(nominal))
-        self.mirrors: Mirrors = self.basis.mirrors().to(device)
+        self.basis = MirrorBasis.fit(train.kernels.flatten(0, 1), square=sampling.centred and sampling.square)
+        self.mirrors: Mirrors = self.basis.mirrors(sampling.centred).to(device)
 
     @classmethod
     def load(
         cls, sets: Mapping[str, str], device: str | torch.device = "cpu", fresh: StreamReader | None = None
     ) -> AsBuiltTensors:
         """The prepared sets of a run."""
-        train, validation, nominal = (AsBuiltSplit.of(sets, name) for name in ("train", "validation", "nominal"))
-        sampling = Sampling.of(sets["train"])
-        return cls(train, validation, nominal, torch.device(device), sampling, diopter_ranges(sets), fresh)
+        train, validation = (AsBuiltSplit.of(sets, name) for name in ("train", "validation"))
+        return cls(train, validation, torch.device(device), Sampling.of(sets["train"]), diopter_ranges(sets), fresh)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -183,8 +179,8 @@ class AsBuiltTensors:
 
     def kernels_at(self, units: Tensor, positions: Tensor) -> Tensor:
         """Kernels [B, T, C, K, K] of units [B], of which those from U on are fresh, at some of their positions [B, T]."""
-        own = len(self._kernels)
-        found = self._kernels[units.clamp(max=own - 1)[:, None], positions]
+        own = len(self.kernels)
+        found = self.kernels[units.clamp(max=own - 1)[:, None], positions]
         for kernels, _ in self._drawn_from[1:]:
             late = units >= own
             found[late] = kernels[units[late, None] - own, positions[late]]
@@ -213,7 +209,8 @@ class AsBuiltTensors:
         return self.basis.scores(kernels.flatten(0, 1).cpu()).view(*kernels.shape[:2], -1).to(self.device)
 
     @cached_property
-    def _kernels(self) -> Tensor:
+    def kernels(self) -> Tensor:
+        """[U, P, C, K, K] of the train set."""
         return self._train.kernels.to(self.device)
 
     @cached_property
@@ -242,16 +239,3 @@ def diopter_ranges(sets: Mapping[str, str]) -> dict[str, tuple[float, float]]:
     """Lowest and highest vergence in 1/m of each distance that varies in a run's prepared sets."""
     distances = json.loads(sets.get("distances", "{}"))
     return {name: (-1000 / min(several), -1000 / max(several)) for name, several in distances.items()}
-
-
-def is_square(nominal: AsBuiltSplit) -> bool:
-    """Whether the nominal lens looks the same across the sensor's diagonal: a centred lens does on a square sensor.
-
-    Args:
-        nominal: U = 1; its first positions are the grid.
-    """
-    index = torch.arange(GRID).view(GRID_SIDE, GRID_SIDE)
-    turned = index.mT.flip(0, 1).flatten()  # the position (-y, -x) of each, as `basis.ACROSS` has it
-    kernels = nominal.kernels[0, :GRID]
-    error, size = ((kernels[turned].mT - kernels).flatten(1), kernels.flatten(1))
-    return float((error.norm(dim=1) / size.norm(dim=1)).mean()) < SYMMETRIC

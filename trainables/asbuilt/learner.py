@@ -29,14 +29,12 @@ from trainables.asbuilt.evaluation import GIVEN, evaluate, model_errors, name_of
 from trainables.asbuilt.figures import save_samples, save_unit
 from trainables.asbuilt.losses import Terms, asbuilt_loss
 from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
-from trainables.asbuilt.oracle import oracle, steps_in
+from trainables.asbuilt.oracle import MirroredTolerances, oracle, steps_in
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.learner import Judged, Learner
 from trainables.timing import fastest
 from trainables.training.losses import Ranks
 
-HELD_BACK = 4
-"""Positions of a unit that are always targets and never observed."""
 NEIGHBOUR = 0.1
 """Distance of a target's neighbour along x and y, at the most; it has the target's depth and focus."""
 TIMED_UNITS = 8
@@ -84,7 +82,7 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         and, if asked for, noise of what is observed [B, n, R] and its shifts [B, n, 2]."""
         batch, device = trial.batch_size, data.device
         units, positions, _ = data.points.shape
-        most = most_observed(positions)
+        most = most_observed(positions, trial.targets)
         drawn = [
             torch.randint(units, (batch,), generator=generator, device=device),
             torch.randint(len(data.mirrors.signs), (batch,), generator=generator, device=device),
@@ -102,12 +100,12 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
 
     def inputs(self, trial: AsBuiltTrial, data: AsBuiltTensors, drawn: tuple[Tensor, ...]) -> tuple[Any, ...]:
         unit, mirror, order, count, noise, offset, *disturbed = drawn
-        most = most_observed(data.shape[1])
+        most = most_observed(data.shape[1], trial.targets)
         if not trial.mirrored:
             mirror = torch.zeros_like(mirror)
         components = data.basis.whole(trial.components)
         points = data.mirrors.turned(data.points[unit[:, None], order], mirror)
-        seen, wanted = slice(None, most), slice(-min(trial.targets, order.shape[1]), None)
+        seen, wanted = slice(None, most), slice(most, most + trial.targets)
 
         def scores(part: slice) -> Tensor:
             own = data.scores[unit[:, None], order[:, part]][..., :components]
@@ -174,16 +172,19 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
     ) -> dict[str, Judged]:
         """The true tolerances given to the same decoder, and tolerances fitted through the ray tracer, each for half as long as
         the winner trained: to as many of the units as that allows, two at the least."""
+        from deeplens_workers.asbuilt_preparation import manufacture
+        from deeplens_workers.preparation import lens_of
         from deeplens_workers.unit_fit import fitted_units
 
         assert isinstance(study.data, AsBuiltData)
         data = self.open(sets)
-        bound = oracle(data, test.units, winner, steps_in(seconds / 2, data, winner))
+        mirrored = MirroredTolerances.of(manufacture(study.data, lens_of(source)).deviations, data.mirrors.turns)
+        told = oracle(data, test.units, winner, steps_in(seconds / 2, data, winner, mirrored), mirrored)
         points = np.load(Path(sets["test"]) / "points.npy").reshape(*test.units.kernels.shape[:2], -1)
         fits = fitted_units(study.data, source, points, test.units.kernels.numpy(), OBSERVED[GIVEN], GRID, seconds / 2)
         true = test.units.held_out.kernels[: len(fits.kernels)]
         errors = unit_errors(torch.from_numpy(fits.kernels), true)
-        return {"oracle": bound, "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None)}
+        return {"oracle": told, "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None)}
 
     def figures(self, network: AsBuiltCVAE, test: AsBuiltTest, directory: Path) -> None:
         save_unit(directory / "unit.png", network, test)
@@ -194,6 +195,6 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         return asbuilt_card(study.data, source)
 
 
-def most_observed(positions: int) -> int:
-    """Kernels of a training unit that may be observed at once."""
-    return max(1, min(GRID, positions - HELD_BACK))
+def most_observed(positions: int, targets: int) -> int:
+    """Kernels of a training unit that may be observed at once: those that are no targets."""
+    return min(GRID, positions - targets)

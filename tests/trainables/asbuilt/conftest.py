@@ -17,6 +17,12 @@ def oblong(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def not_centred(tmp_path_factory):
+    """Of a design that says of itself not to be, on a square sensor."""
+    return sets(tmp_path_factory.mktemp("units") / "not centred", centred=False)
+
+
+@pytest.fixture(scope="session")
 def at_distances(tmp_path_factory):
     """Sets whose depth and focus vary."""
     nearest = {"depth_mm": -1000.0, "focus_mm": -2000.0}

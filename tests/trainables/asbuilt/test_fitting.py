@@ -148,7 +148,7 @@ REFUSALS = [
 @pytest.mark.parametrize(("change", "words"), REFUSALS, ids=[words for _, words in REFUSALS])
 def test_kernels_of_no_unit_are_refused_in_a_line(data, square, change, words):
     kernels, points = observed(data.validation, 4).parts[:2]
-    sampled = AsBuiltTensors(data._train, data.validation, data.validation.some(slice(1)), data.device, Sampling(5.0))
+    sampled = AsBuiltTensors(data._train, data.validation, data.device, Sampling(5.0))
     model = LEARNER.build(AsBuiltTrial(**SMALL), sampled)
     with pytest.raises(ValueError, match=r"kernel|points") as refused:
         model.fit(*change(kernels[0].numpy(), points[0].numpy()))
@@ -203,15 +203,16 @@ def test_a_model_knows_the_pixels_and_wavelengths_of_its_data(data, tmp_path):
         "trace_px": 64,
         "kernel_px": 32,
         "channels": [[[0.656, 1.0]], [[0.55, 1.0], [0.59, 3.0]]],
+        "units": {"centred": True, "sensor_mm": [20, 19]},
     }
     entry = store.write(tmp_path, made, {"units": np.zeros(1)})
     sampling = Sampling.of(entry)
-    assert tuple(sampling) == (6.4, (0.656, 0.58))
-    assert Sampling.of(tmp_path) == (0.0, ())
-    known = AsBuiltTensors(data._train, data.validation, data.validation.some(slice(1)), data.device, sampling)
+    assert tuple(sampling) == (6.4, (0.656, 0.58), True, False)
+    assert Sampling.of(tmp_path) == (0.0, (), False, False)
+    known = AsBuiltTensors(data._train, data.validation, data.device, sampling)
     model = LEARNER.build(AsBuiltTrial(**SMALL), known)
     again = LEARNER.rebuild(json.loads(json.dumps(model.config_dict)))
     assert again.config == model.config
-    assert (again.config.pixel_um, again.config.wavelengths) == sampling
+    assert (again.config.pixel_um, again.config.wavelengths) == sampling[:2]
     before = {key: value for key, value in model.config_dict.items() if key not in ("pixel_um", "wavelengths")}
     assert LEARNER.rebuild(before).config.wavelengths == ()
