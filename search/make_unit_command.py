@@ -10,7 +10,7 @@ import typer
 
 from deeplens_workers.asbuilt_data import AsBuiltData
 from deeplens_workers.preparation import lens_of
-from deeplens_workers.unit_file import SETS, parse_unit, unit_lens
+from deeplens_workers.unit_lens import SETS, parse_unit, unit_lens
 from results.run_directory import RunError
 from search.api import as_settings, plan_search
 from search.options import check_out

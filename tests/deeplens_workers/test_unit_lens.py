@@ -12,7 +12,7 @@ from deeplens_workers.lens_file import find_lens
 from deeplens_workers.raytrace import RayTracer
 from deeplens_workers.render import load
 from deeplens_workers.tolerances import draw
-from deeplens_workers.unit_file import parse_unit, turned, unit_lens
+from deeplens_workers.unit_lens import parse_unit, turned, unit_lens
 from spaces.errors import SpaceError
 
 SEED, NUMBER = 3, 17
