@@ -12,7 +12,7 @@ from rich.console import Console
 from deeplens_workers import measured, pinholes
 from deeplens_workers.measured import UnitFile
 from deeplens_workers.psf_file import FORMATS, write
-from results.fitting import WIDEST, FittingTable
+from results.narrow_table import WIDEST, NarrowTable
 from results.run_directory import RunError
 from search.options import check_out, numbers
 from search.unit_inputs import Point, agreed, asked_points, few, known_distances, model_directory, shown_channel
@@ -95,7 +95,7 @@ def fit_unit(
         _write(out, _file(config, unit.predict(points), points, directory, found))
     rows = range(len(points)) if at else few(grid)
     radius, mtf = (name for name in found if name.startswith(("rms_radius", "mtf50")))
-    table = FittingTable(
+    table = NarrowTable(
         "position",
         f"RMS radius\n{_unit_of(radius)}",
         f"MTF50\n{_unit_of(mtf)}",
@@ -143,7 +143,7 @@ def sample_units(
     if config.pixel_um:
         values = lp_per_mm(values, config.pixel_um)
     levels = values.quantile(torch.tensor([0.05, 0.5, 0.95]), dim=0).T.tolist()
-    table = FittingTable("position", *(f"{percent} %" for percent in (5, 50, 95)), box=None, pad_edge=False)
+    table = NarrowTable("position", *(f"{percent} %" for percent in (5, 50, 95)), box=None, pad_edge=False)
     for point, row in zip(points, levels, strict=True):
         table.add_row(_place(point), *(f"{value:.3g}" for value in row))
     unit = "lp/mm" if config.pixel_um else "cycles per pixel"
@@ -209,7 +209,7 @@ def _range(values: Any) -> str:
     return f"{median:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def _print(table: FittingTable, below: str) -> None:
+def _print(table: NarrowTable, below: str) -> None:
     # Into a file goes the whole table.
     Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDEST).print(table)
     print(below)

@@ -21,7 +21,7 @@ from search.cli import main
 from tests.trainables.asbuilt.synthetic import SIDE, sets
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
-from trainables.asbuilt.sampling import Sampling
+from trainables.asbuilt.pixel_grid import Sampling
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.exports import export
 

@@ -15,7 +15,7 @@ from tests.search.test_unit_commands import PIXEL, WAVES, command, picture, refu
 from tests.trainables.asbuilt.synthetic import FAR, SIDE, sets
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, diopter_ranges, observed
-from trainables.asbuilt.sampling import Sampling
+from trainables.asbuilt.pixel_grid import Sampling
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.exports import export
 

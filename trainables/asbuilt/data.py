@@ -23,7 +23,7 @@ from torch import Tensor
 from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS
 from deeplens_workers.lens_data import COORDINATES
 from trainables.asbuilt.basis import MirrorBasis, Mirrors
-from trainables.asbuilt.sampling import UNKNOWN, Sampling
+from trainables.asbuilt.pixel_grid import UNKNOWN, Sampling
 from trainables.asbuilt.shifts import Shifts
 from trainables.psf.data import select
 

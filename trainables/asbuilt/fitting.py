@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from spaces.seeding import named_seed
-from trainables.asbuilt.measuring import checked_kernels, checked_points
+from trainables.asbuilt.kernel_checks import checked_kernels, checked_points
 from trainables.asbuilt.quantities import QUANTITIES, Quantity
 from trainables.networks.gaussian import Gaussian
 from trainables.psf.metrics import relative_l2

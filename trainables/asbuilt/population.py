@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from trainables.asbuilt import quantities
-from trainables.asbuilt.measuring import checked_points
+from trainables.asbuilt.kernel_checks import checked_points
 
 if TYPE_CHECKING:
     from trainables.asbuilt.network import AsBuiltCVAE

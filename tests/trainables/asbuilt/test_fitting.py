@@ -14,9 +14,9 @@ from tests.trainables.asbuilt.synthetic import CHANNELS, SIDE
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL, trained
 from trainables.asbuilt import quantities
 from trainables.asbuilt.data import AsBuiltTensors, observed
+from trainables.asbuilt.pixel_grid import Sampling
 from trainables.asbuilt.population import Share
 from trainables.asbuilt.quantities import asymmetry, lp_per_mm, mtf50, rms_radius
-from trainables.asbuilt.sampling import Sampling
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.psf.metrics import relative_l2
 
