@@ -34,7 +34,7 @@ STEPS, RATE = 120, 0.1
 """Adam's, to the z of a unit of which not all colours were measured: 0.3 s. With green alone a triplet's units are then known to
 0.143 relative L2, and to 0.136 with all three colours; 60 rounds of encoding what is filled in reach 0.207."""
 PRIOR_WEIGHT = 1e-4
-"""Of the prior's -2 log density against the squared relative L2 at the measured kernels: 3e-5 and 1e-3 do as well."""
+"""Of the population's -2 log density against the squared relative L2 at the measured kernels: 3e-5 and 1e-3 do as well."""
 POSITIONS = 32
 """Whose draws are in memory at once."""
 
@@ -116,8 +116,9 @@ def fit(
 ) -> FittedUnit:
     """The unit of which kernels [n, c, K, K] were measured at points [n, d]; 1 to 25 of them, of any brightness.
 
-    Colours that were not measured are filled in: by the unit that fits the measured ones best. The posterior takes them for
-    measured, so it is a little narrower than it should be.
+    The kernels are centred first, all colours of one together (trainables/asbuilt/recentring.py). Colours that were not measured are
+    filled in by the unit that fits the measured ones best. The posterior takes them for measured, so it is a little
+    narrower than it should be.
 
     Args:
         channels: which of the model's channels the c are; all, in their order, if not given.
@@ -136,14 +137,13 @@ def fit(
 
 
 def _nearest_unit(model: AsBuiltCVAE, seen: Tensor, at: Tensor, chosen: list[int]) -> Tensor:
-    """z [1, L] of the most likely unit with kernels [1, n, c, K, K] in some channels at points [1, n, 2]."""
-    prior, light = model.prior, seen.square().sum()
-    z = prior.mu.clone().requires_grad_()
-    optimizer = torch.optim.Adam([z], lr=RATE)
+    """z [1, L] of the most likely unit with kernels [1, n, c, K, K] in some channels at points [1, n, d]."""
+    light = seen.square().sum()
+    standard = torch.zeros(1, model.config.latent_dim).to(at).requires_grad_()
+    optimizer = torch.optim.Adam([standard], lr=RATE)
     for _ in range(STEPS):
         with torch.enable_grad():
-            error = (model.decode(z, at)[:, :, chosen] - seen).square().sum() / light
-            unlikely = ((z - prior.mu).square() / prior.logvar.exp()).sum()
-            (z.grad,) = torch.autograd.grad(error + PRIOR_WEIGHT * unlikely, [z])
+            error = (model.decode(model.unit(standard), at)[:, :, chosen] - seen).square().sum() / light
+            (standard.grad,) = torch.autograd.grad(error + PRIOR_WEIGHT * standard.square().sum(), [standard])
         optimizer.step()
-    return z.detach()
+    return model.unit(standard.detach())

@@ -13,20 +13,26 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from deeplens_workers.kernels import middle_channel
 from trainables.asbuilt.data import GRID
-from trainables.psf.metrics import centroid
+from trainables.asbuilt.recentring import Border, centroid_of_light, recentred
 
 if TYPE_CHECKING:
     from trainables.asbuilt.network import AsBuiltConfig
 
-NEGATIVE = 0.05
-"""Most light that pixels below zero may have, of all: noise about a background that was subtracted has less."""
+PEDESTAL = (-0.02, 0.1)
+"""Norm of the pedestal over that of the kernel, within which a unit of a triplet is fitted as well as without (0.192 to 0.193; 0.28 with
+-0.1). Light may reach all sides of a small window, but none is negative."""
+SIGNIFICANT = 5.0
+"""Standard errors of a side's median. A pedestal that is smaller may be noise."""
+MEDIAN_ERROR = 1.2533
+"""Standard error of a median over that of the mean, of normal noise: the root of pi / 2."""
 TIED = 4
 """Most pixels with the largest value: a symmetric kernel has four of them in the middle of an even side."""
 ROUNDED = 1e-6
 """Relative, of distances in float32."""
 OFF_CENTRE = 1 / 5
-"""Of a kernel's side, that its centroid may be off its middle: 6 of 32 pixels, and units of a triplet have 2.8 at the most."""
+"""Of a kernel's side, that its centroid may be off its middle: 6 of 32 pixels. What is shifted by more lacks too much."""
 
 
 def checked_points(config: AsBuiltConfig, points: ArrayLike | Tensor) -> Tensor:
@@ -52,15 +58,20 @@ def checked_points(config: AsBuiltConfig, points: ArrayLike | Tensor) -> Tensor:
 def checked_kernels(
     config: AsBuiltConfig, kernels: ArrayLike | Tensor, points: ArrayLike | Tensor, channels: Sequence[int] | None
 ) -> tuple[Tensor, list[int]]:
-    """Kernels [n, c, K, K] of unit sum per channel, float32 on the CPU, and which channels of the model theirs are.
+    """Kernels [n, c, K, K], centred, of unit sum per channel, float32 on the CPU; and which channels of the model theirs are.
 
     Raises:
-        ValueError: they cannot be those of a unit of this model.
+        ValueError: they cannot be those of a unit of this model, or the channel by which kernels are centred is missing.
     """
     images, at = _tensor(kernels), checked_points(config, points)
     chosen = list(range(config.channels)) if channels is None else [int(one) for one in channels]
     if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(config.channels)):
         raise ValueError(f"channels must be different ones of 0 to {config.channels - 1}, but got {chosen}")
+    if (middle := middle_channel(config.channels)) not in chosen:
+        colour = f", {config.wavelengths[middle]:g} um" if config.wavelengths else ""
+        raise ValueError(
+            f"channel {middle}{colour} must be measured, because kernels are centred by it, but got channels {chosen}"
+        )
     side = config.kernel_px
     pixels = f"{side} x {side} pixels" + (f" of {config.pixel_um:g} um" if config.pixel_um else "")
     if images.ndim != 4 or images.shape[1] != len(chosen):
@@ -75,9 +86,10 @@ def checked_kernels(
         raise ValueError(f"each kernel needs a point, but got {len(images)} kernels and {len(at)} points")
     for index, of_one in enumerate(images):
         for channel, image in enumerate(of_one):
-            if (wrong := _wrong(image)) is not None:
+            if (wrong := _wrong(image) or (_off_centre(image) if chosen[channel] == middle else None)) is not None:
                 place = ", ".join(f"{value:g}" for value in at[index].tolist())
                 raise ValueError(f"kernels[{index}, {channel}] at ({place}): {wrong}")
+    images = recentred(images, chosen.index(middle))
     return images / images.sum(dim=(-2, -1), keepdim=True), chosen
 
 
@@ -85,21 +97,27 @@ def _wrong(image: Tensor) -> str | None:
     """What is wrong with a kernel [K, K] of one channel."""
     if not bool(image.isfinite().all()):
         return f"{int((~image.isfinite()).sum())} pixels are not finite"
-    light = float(image.sum())
+    light, side = float(image.sum()), len(image)
     if light <= 0:
         return f"no light: its pixels' sum is {light:g}"
-    if (negative := -float(image.clamp_max(0).sum())) > NEGATIVE * light:
-        return (
-            f"pixels below zero have {negative / light:.0%} of its light, at most {NEGATIVE:.0%} may be noise; "
-            "too much background was subtracted"
-        )
+    border, (low, high) = Border.of(image.double().numpy()), PEDESTAL
+    error = MEDIAN_ERROR * border.noise / side**0.5
+    share = border.pedestal * side / float(image.norm())
+    if abs(border.pedestal) > SIGNIFICANT * error and not low <= share <= high:
+        reason = "too much background was subtracted" if share < 0 else "background was not subtracted"
+        return f"it stands on a pedestal of {border.pedestal:.3g} per pixel, {share:.0%} of its norm; {reason}"
     if (tied := int((image == image.max()).sum())) > TIED:
         return f"{tied} pixels share its largest value, {float(image.max()):g}: saturated, or of too few grey levels"
-    off = centroid(image[None, None])[0, 0]
-    if float(off.norm()) > (limit := OFF_CENTRE * len(image)):
+    return None
+
+
+def _off_centre(image: Tensor) -> str | None:
+    """Whether a kernel [K, K] was cut elsewhere, in words."""
+    right, down = centroid_of_light(image.double().numpy())
+    if float(np.hypot(right, down)) > (limit := OFF_CENTRE * len(image)):
         return (
-            f"its centroid is {off[0]:+.1f} pixels right and {off[1]:+.1f} below its middle, at most {limit:g} are expected; "
-            "cut elsewhere"
+            f"its centroid is {right:+.1f} pixels right and {down:+.1f} below its middle, and at most {limit:g} are allowed; "
+            "cut it elsewhere"
         )
     return None
 

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from deeplens_workers.kernels import middle_channel
 from trainables.asbuilt import quantities
 from trainables.asbuilt.kernel_checks import checked_points
 
@@ -75,16 +76,20 @@ class SampledUnits:
         """In kernel pixels, [n, M, C]."""
         return self.measure(points, quantities.rms_radius)
 
-    def share_above(self, points: ArrayLike | Tensor, lp_per_mm: float, channel: int) -> Share:
+    def share_above(self, points: ArrayLike | Tensor, lp_per_mm: float, channel: int | None = None) -> Share:
         """Of units whose MTF50 in a channel is above a value at all points [M, d]: the yield.
+
+        Args:
+            channel: from 0; the middle one if not given.
 
         Raises:
             ValueError: the model does not know the size of its pixels.
         """
-        pixel = self.model.config.pixel_um
-        if not pixel:
+        config = self.model.config
+        if not config.pixel_um:
             raise ValueError("this model does not know the size of its pixels, so it has no line pairs per mm")
-        good = quantities.lp_per_mm(self.mtf50(points)[..., channel], pixel) > lp_per_mm
+        shown = middle_channel(config.channels) if channel is None else channel
+        good = quantities.lp_per_mm(self.mtf50(points)[..., shown], config.pixel_um) > lp_per_mm
         return Share.of(int(good.all(dim=1).sum()), len(self))
 
     def _chunks(self, points: ArrayLike | Tensor) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ def square(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def oblong(tmp_path_factory):
-    return sets(tmp_path_factory.mktemp("units") / "oblong", aspect=0.5)
+    return sets(tmp_path_factory.mktemp("units") / "oblong", aspect=0.4)
 
 
 @pytest.fixture(scope="session")

@@ -207,7 +207,7 @@ def test_kernels_of_another_size_are_refused_in_a_line(data):
 
 
 def test_drawn_units_have_the_moments_of_training_units_posteriors(data):
-    model, _ = trained(data, 200)
+    model, _ = trained(data, 400)
     drawn = model.draw_units(50_000, torch.Generator().manual_seed(0))
     covariance = model.population_second - torch.outer(model.population_mu, model.population_mu)
     torch.testing.assert_close(drawn.mean(dim=0), model.population_mu, atol=0.05, rtol=0)
