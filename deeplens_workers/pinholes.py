@@ -8,14 +8,15 @@ Shape legend: H, W = rows and columns of the picture, C = colours, red first, n 
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers.lens_data import COORDINATES
-from deeplens_workers.measured import Measured
+from deeplens_workers.measured import EXPOSE_LESS, Measured, saturated
 from spaces.errors import SpaceError
 
 SUFFIXES = (".png", ".tif", ".tiff")
@@ -34,8 +35,8 @@ class Centre(NamedTuple):
     distances: dict[str, float]
 
 
-def read_image(path: Path) -> NDArray[np.float32]:
-    """A PNG or TIFF of 8 or 16 bits per colour, grey or RGB: [H, W, C], C = 1 or 3.
+def read_image(path: Path) -> NDArray[Any]:
+    """A PNG or TIFF of 8 or 16 bits per colour, grey or RGB: [H, W, C], C = 1 or 3, of its own type.
 
     Raises:
         SpaceError: no such file, or no such picture.
@@ -50,7 +51,7 @@ def read_image(path: Path) -> NDArray[np.float32]:
     if picture.ndim == 2:
         picture = picture[:, :, None]
     # OpenCV has blue first, and an alpha channel last.
-    return np.asarray(picture[:, :, 2::-1] if picture.shape[2] >= 3 else picture[:, :, :1], dtype=np.float32)
+    return np.asarray(picture[:, :, 2::-1] if picture.shape[2] >= 3 else picture[:, :, :1])
 
 
 def read_centres(path: Path) -> list[Centre]:
@@ -86,7 +87,7 @@ def read_centres(path: Path) -> list[Centre]:
 class Picture(NamedTuple):
     """A picture [H, W, C] with the centres of its pinholes, which the file `where` has."""
 
-    image: NDArray[np.float32]
+    image: NDArray[Any]
     centres: list[Centre]
     where: Path
 
@@ -95,30 +96,40 @@ class Picture(NamedTuple):
         """Raises SpaceError as `read_image` and `read_centres` do."""
         return cls(read_image(path), read_centres(centres), centres)
 
-    def cut(self, side: int) -> Measured:
+    def cut(self, side: int, white: float | None = None) -> Measured:
         """Windows [n, C, K, K] around the centres, to the nearest pixel, less the median of each window's border as background.
 
         Args:
             side: K.
+            white: the level at which a pixel is saturated; see `measured.saturated`.
 
         Raises:
-            SpaceError: a window reaches beyond the picture; it names the centre.
+            SpaceError: a window reaches beyond the picture, or is saturated; it names the centre.
         """
-        height, width = self.image.shape[:2]
-        kernels = []
-        for centre in self.centres:
-            left, top = (round(place - (side - 1) / 2) for place in (centre.column, centre.row))
-            if left < 0 or top < 0 or left + side > width or top + side > height:
+        windows = np.stack([self._window(centre, side) for centre in self.centres])
+        for centre, count in zip(self.centres, saturated(windows, white), strict=True):
+            if count:
                 raise SpaceError(
-                    f"{self.where}: line {centre.line}: the window of {side} x {side} pixels around column "
-                    f"{centre.column:g}, row {centre.row:g} reaches beyond the picture of {width} x {height}"
+                    f"{self.where}: line {centre.line}: {count} pixels around column {centre.column:g}, row {centre.row:g} "
+                    f"are saturated; {EXPOSE_LESS}"
                 )
-            window = self.image[top : top + side, left : left + side]
-            border = np.concatenate([window[0], window[-1], window[1:-1, 0], window[1:-1, -1]])
-            kernels.append((window - np.median(border, axis=0)).transpose(2, 0, 1))
+        border = [windows[:, 0], windows[:, -1], windows[:, 1:-1, 0], windows[:, 1:-1, -1]]
+        background = np.median(np.concatenate(border, axis=1), axis=1)
+        kernels = (windows - background[:, None, None]).transpose(0, 3, 1, 2)
         points = np.array([(one.x, one.y) for one in self.centres], dtype=np.float32)
         distances = {
             name: np.array([one.distances[name] for one in self.centres], dtype=np.float32)
             for name in self.centres[0].distances
         }
-        return Measured(np.stack(kernels).astype(np.float32), points, distances=distances)
+        return Measured(kernels.astype(np.float32), points, distances=distances)
+
+    def _window(self, centre: Centre, side: int) -> NDArray[Any]:
+        """[K, K, C] around a centre, to the nearest pixel; of two that are equally near the right and the lower one."""
+        height, width = self.image.shape[:2]
+        left, top = (math.floor(place - (side - 1) / 2 + 0.5) for place in (centre.column, centre.row))
+        if left < 0 or top < 0 or left + side > width or top + side > height:
+            raise SpaceError(
+                f"{self.where}: line {centre.line}: the window of {side} x {side} pixels around column "
+                f"{centre.column:g}, row {centre.row:g} reaches beyond the picture of {width} x {height}"
+            )
+        return self.image[top : top + side, left : left + side]

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 
 from deeplens_workers import measured, pinholes
-from deeplens_workers.measured import UnitFile
 from deeplens_workers.psf_file import FORMATS, write
+from deeplens_workers.unit_file import DrawnUnitsFile, UnitFile
 from results.narrow_table import WIDEST, NarrowTable
 from results.run_directory import RunError
 from search.options import check_out, numbers
@@ -66,6 +66,14 @@ def fit_unit(
     wavelengths: Annotated[
         str | None, typer.Option(metavar="UM,...", help="Of the measured colours, where the file does not say them.")
     ] = None,
+    white: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            min=0,
+            help="Where a pixel is saturated, such as 4095 of 12 bits in 16; default: the largest integer of its type.",
+        ),
+    ] = None,
     channel: ChannelOption = None,
 ) -> None:
     """Fit the unit of which some PSFs were measured: its PSFs elsewhere, with an uncertainty."""
@@ -79,11 +87,11 @@ def fit_unit(
         raise SpaceError(
             f"--centres: goes with a picture, but got {file.name}" if centres else f"{file}: needs --centres"
         )
-    seen = measured.read(file) if centres is None else pinholes.Picture.read(file, centres)
+    seen = measured.read(file, white) if centres is None else pinholes.Picture.read(file, centres)
     network = _load(directory)
     config = network.config
     if isinstance(seen, pinholes.Picture):
-        seen = seen.cut(config.kernel_px)
+        seen = seen.cut(config.kernel_px, white)
     channels = agreed(config, seen, file, pixel, waves)
     shown = shown_channel(config, channel)
     try:
@@ -92,7 +100,7 @@ def fit_unit(
         raise SpaceError(f"{file}: {error}") from None
     found = _found(unit, points)
     if out is not None:
-        _write(out, _file(config, unit.predict(points), points, directory, found))
+        _write(out, UnitFile(unit.predict(points).numpy(), **_about(config, points, directory, found)))
     rows = range(len(points)) if at else few(grid)
     radius, mtf = (name for name in found if name.startswith(("rms_radius", "mtf50")))
     table = NarrowTable(
@@ -155,7 +163,7 @@ def sample_units(
             f"(95 %: {good.low:.1%} to {good.high:.1%})"
         )
     if out is not None:
-        _write(out, _file(config, units.predict(points), points, directory, {}))
+        _write(out, DrawnUnitsFile(units.predict(points).numpy(), **_about(config, points, directory, {})))
         print(out)
 
 
@@ -187,13 +195,20 @@ def _unit_of(name: str) -> str:
     return {"um": "um", "mm": "lp/mm", "pixels": "pixels", "pixel": "cycles/pixel"}[name.rsplit("_", 1)[1]]
 
 
-def _file(config: Any, kernels: Any, points: list[Point], directory: Path, more: dict[str, Any]) -> UnitFile:
+def _about(config: Any, points: list[Point], directory: Path, more: dict[str, Any]) -> dict[str, Any]:
+    """What a `UnitFile` of a model has besides its kernels."""
     import numpy as np
 
     columns = dict(zip(config.conditions, np.array(points, dtype=np.float32).T, strict=True))
-    focus = {"focus_mm": columns.pop("focus_mm")} if "focus_mm" in columns else {}
-    places = np.stack([*columns.values()], axis=1)
-    return UnitFile(kernels.numpy(), places, config.pixel_um, config.wavelengths, directory.name, focus | more)
+    if "focus_mm" in columns:
+        more = {"focus_mm": columns.pop("focus_mm"), **more}
+    return {
+        "points": np.stack([*columns.values()], axis=1),
+        "pixel_um": config.pixel_um,
+        "wavelengths_um": config.wavelengths,
+        "source": directory.name,
+        "more": more,
+    }
 
 
 def _place(point: Point) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deeplens_workers.kernels import middle_channel
 from deeplens_workers.measured import Measured
 from results.run_directory import find as find_run
 from search.options import numbers
@@ -21,6 +22,8 @@ Distances = dict[str, tuple[float, float]]
 SYSTEM = "cvae_asbuilt"
 PIXEL_AGREES = 0.02
 """Relative difference of a measured pixel from the model's: a kernel's radius is then wrong by no more."""
+DISTANCE_AGREES = 0.02
+"""Relative difference of a measured object or focus distance from the model's."""
 WAVELENGTH_AGREES_UM = 0.01
 """A filter of another centre, within its width."""
 
@@ -98,8 +101,12 @@ def agreed(
     """Which of the model's channels were measured; None: all.
 
     Raises:
-        SpaceError: pixels or wavelengths are not the model's.
+        SpaceError: pixels, wavelengths or distances are not the model's.
     """
+    for name, distance in config.distances_mm.items():
+        for its in seen.distances.get(name, ()):
+            if abs(its / distance - 1) > DISTANCE_AGREES:  # NaN: the file's own focus
+                raise SpaceError(f"{file}: its {name} is {its:g}, but this model was trained at {distance:g} alone")
     for option, given, said in (("--pixel", pixel, seen.pixel_um), ("--wavelengths", wavelengths, seen.wavelengths_um)):
         if given is not None and said is not None:
             raise SpaceError(f"{option}: {file} says it itself: {said}")
@@ -145,7 +152,7 @@ def shown_channel(config: Any, channel: int | None) -> int:
     """Index of the channel that a table is of: that of `--channel`, or the middle one."""
     if channel is not None and channel > config.channels:
         raise SpaceError(f"--channel: this model has channels 1 to {config.channels}, but got {channel}")
-    return config.channels // 2 if channel is None else channel - 1
+    return middle_channel(config.channels) if channel is None else channel - 1
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from deeplens_workers import measured
-from deeplens_workers.measured import UnitFile
 from deeplens_workers.pinholes import Picture
 from deeplens_workers.psf_file import write
+from deeplens_workers.unit_file import UnitFile
 from results import load_model
 from tests.search.test_unit_commands import PIXEL, WAVES, command, picture, refused
 from tests.trainables.asbuilt.synthetic import FAR, SIDE, sets
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, diopter_ranges, observed
-from trainables.asbuilt.pixel_grid import Sampling
+from trainables.asbuilt.measurement_setup import MeasurementSetup
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.exports import export
 
@@ -30,7 +30,7 @@ def made(tmp_path_factory):
         found = sets(directory / f"{name} sets", units=12, positions=8, nearest=nearest)
         train, validation, nominal = (AsBuiltSplit.of(found, one) for one in ("train", "validation", "nominal"))
         data = AsBuiltTensors(
-            train, validation, nominal, torch.device("cpu"), Sampling(PIXEL, WAVES), diopter_ranges(found)
+            train, validation, nominal, torch.device("cpu"), MeasurementSetup(PIXEL, WAVES), diopter_ranges(found)
         )
         torch.manual_seed(0)
         export(LEARNER.build(AsBuiltTrial(**SMALL), data), "cvae_asbuilt", directory / name)

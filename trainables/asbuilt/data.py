@@ -23,7 +23,7 @@ from torch import Tensor
 from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS
 from deeplens_workers.lens_data import COORDINATES
 from trainables.asbuilt.basis import MirrorBasis, Mirrors
-from trainables.asbuilt.pixel_grid import UNKNOWN, Sampling
+from trainables.asbuilt.measurement_setup import UNKNOWN, MeasurementSetup
 from trainables.asbuilt.shifts import Shifts
 from trainables.psf.data import select
 
@@ -131,10 +131,10 @@ class AsBuiltTensors:
         validation: AsBuiltSplit,
         nominal: AsBuiltSplit,
         device: torch.device,
-        sampling: Sampling = UNKNOWN,
+        setup: MeasurementSetup = UNKNOWN,
         diopter_ranges: dict[str, tuple[float, float]] | None = None,
     ) -> None:
-        self.device, self.sampling = device, sampling
+        self.device, self.setup = device, setup
         self.diopter_ranges = diopter_ranges or {}
         self._train, self.validation = train, validation
         self.points = train.points.to(device)
@@ -145,8 +145,8 @@ class AsBuiltTensors:
     def load(cls, sets: Mapping[str, str], device: str | torch.device = "cpu") -> AsBuiltTensors:
         """The prepared sets of a run."""
         train, validation, nominal = (AsBuiltSplit.of(sets, name) for name in ("train", "validation", "nominal"))
-        sampling = Sampling.of(sets["train"])
-        return cls(train, validation, nominal, torch.device(device), sampling, diopter_ranges(sets))
+        setup = MeasurementSetup.of(sets["train"])
+        return cls(train, validation, nominal, torch.device(device), setup, diopter_ranges(sets))
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -64,6 +64,8 @@ class AsBuiltConfig:
     """Side of a kernel's pixel on the sensor; 0: not known."""
     wavelengths: tuple[float, ...] = ()
     """In um, of each channel the mean by weight; empty: not known."""
+    distances_mm: dict[str, float] = field(default_factory=dict)
+    """`depth_mm` and `focus_mm` that all kernels have, as far as they are known."""
     diopter_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Conditions besides x and y, such as `depth_mm`: vergences in 1/m that map to -1 and 1."""
 

@@ -40,7 +40,7 @@ def _centroids(images: np.ndarray) -> np.ndarray:
     """[P, 2] in pixels right and up from the middle, of images [P, K, K]."""
     axis = np.arange(images.shape[-1]) - (images.shape[-1] - 1) / 2
     sums = np.stack([images.sum(axis=-2) @ axis, -images.sum(axis=-1) @ axis], axis=1)
-    return sums / images.sum(axis=(-2, -1))[:, None]
+    return np.asarray(sums / images.sum(axis=(-2, -1))[:, None])
 
 
 def _blobs(unit: np.ndarray, points: np.ndarray, side: int, aspect: float, centre: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from tests.trainables.asbuilt.synthetic import CHANNELS, SIDE, kernels_of
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL, trained
 from trainables.asbuilt import quantities
 from trainables.asbuilt.data import AsBuiltTensors, observed
-from trainables.asbuilt.pixel_grid import Sampling
+from trainables.asbuilt.measurement_setup import MeasurementSetup
 from trainables.asbuilt.population import Share
 from trainables.asbuilt.quantities import asymmetry, lp_per_mm, mtf50, rms_radius
 from trainables.asbuilt.trial import AsBuiltTrial
@@ -150,7 +150,9 @@ REFUSALS = [
 @pytest.mark.parametrize(("change", "words"), REFUSALS, ids=[words for _, words in REFUSALS])
 def test_kernels_of_no_unit_are_refused_in_a_line(data, square, change, words):
     kernels, points = observed(data.validation, 4).parts[:2]
-    sampled = AsBuiltTensors(data._train, data.validation, data.validation.some(slice(1)), data.device, Sampling(5.0))
+    sampled = AsBuiltTensors(
+        data._train, data.validation, data.validation.some(slice(1)), data.device, MeasurementSetup(5.0)
+    )
     model = LEARNER.build(AsBuiltTrial(**SMALL), sampled)
     with pytest.raises(ValueError, match=r"kernel|points") as refused:
         model.fit(*change(kernels[0].numpy(), points[0].numpy()))
@@ -213,14 +215,17 @@ def test_a_model_knows_the_pixels_and_wavelengths_of_its_data(data, tmp_path):
         "kernel_px": 32,
         "channels": [[[0.656, 1.0]], [[0.55, 1.0], [0.59, 3.0]]],
     }
-    entry = store.write(tmp_path, made, {"units": np.zeros(1)})
-    sampling = Sampling.of(entry)
-    assert tuple(sampling) == (6.4, (0.656, 0.58))
-    assert Sampling.of(tmp_path) == (0.0, ())
-    known = AsBuiltTensors(data._train, data.validation, data.validation.some(slice(1)), data.device, sampling)
+    points = np.array([[0, 0, -1e4, -2000], [0.5, 0, -1e4, -3000]], np.float32)
+    entry = store.write(tmp_path, made, {"units": np.zeros(1), "points": points})
+    setup = MeasurementSetup.of(entry)
+    assert setup == MeasurementSetup(6.4, (0.656, 0.58), {"depth_mm": -1e4})
+    assert MeasurementSetup.of(tmp_path) == MeasurementSetup()
+    known = AsBuiltTensors(data._train, data.validation, data.validation.some(slice(1)), data.device, setup)
     model = LEARNER.build(AsBuiltTrial(**SMALL), known)
     again = LEARNER.rebuild(json.loads(json.dumps(model.config_dict)))
     assert again.config == model.config
-    assert (again.config.pixel_um, again.config.wavelengths) == sampling
-    before = {key: value for key, value in model.config_dict.items() if key not in ("pixel_um", "wavelengths")}
+    assert MeasurementSetup(again.config.pixel_um, again.config.wavelengths, again.config.distances_mm) == setup
+    before = {
+        key: value for key, value in model.config_dict.items() if key not in ("pixel_um", "wavelengths", "distances_mm")
+    }
     assert LEARNER.rebuild(before).config.wavelengths == ()
