@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -37,8 +37,7 @@ class AsBuiltData(LensData):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (count := sum(self.kernels().values())) > MOST_KERNELS:
-            raise ValueError(f"a data set has at most {MOST_KERNELS:,} positions, but these are {count:,}")
+        self.check_size(0)  # a preparation, which knows the lens, checks again
         if self.focus_mm and self.tolerances.compensator == "none":
             raise ValueError(
                 f"units with `tolerances.compensator: none` are never focused, but got focus_mm={list(self.focus_mm)}"
@@ -50,23 +49,46 @@ class AsBuiltData(LensData):
         """What can be measured: nobody who has a unit knows where its chief rays are."""
         return "centroid"
 
+    def check(self, trial: Any) -> None:
+        super().check(trial)
+        if trial.targets >= self.positions:
+            raise ValueError(
+                "some positions of a unit must be left to be observed: `targets < positions` must hold, "
+                f"but got (targets={trial.targets}, positions={self.positions})"
+            )
+
     @property
     def observed_positions(self) -> int:
         """Of a held-out unit."""
         return len(OBSERVED_LEVELS) ** 2
 
-    def kernels(self) -> dict[str, int]:
-        """Number of kernels in each set but `effects`; `nominal` are of the design, wherever held-out units are seen."""
+    def kernels(self, deviations: int) -> dict[str, int]:
+        """Number of kernels in each set.
+
+        `nominal` are of the design, wherever held-out units are seen; `effects` likewise of units that are off in one way, to either
+        side.
+
+        Args:
+            deviations: in which a unit of the lens may differ from the design.
+        """
         each = self.observed_positions + self.held_out_positions
+        everywhere = self.observed_positions + 2 * self.held_out_positions
         return {
             "train": self.units * self.positions,
             "validation": self.validation_units * each,
             "test": self.test_units * each,
-            "nominal": self.observed_positions + 2 * self.held_out_positions,
+            "nominal": everywhere,
+            "effects": 2 * deviations * everywhere,
         }
 
-    def rays_total(self) -> int:
-        kernels = self.kernels()
+    def check_size(self, deviations: int) -> None:
+        """Raise ValueError if there are more kernels than a data set may have."""
+        if (count := sum(self.kernels(deviations).values())) > MOST_KERNELS:
+            raise ValueError(f"a data set has at most {MOST_KERNELS:,} positions, but these are {count:,}")
+
+    def rays_total(self, deviations: int) -> int:
+        """Rays that the kernels of all sets are made of, all wavelengths."""
+        kernels = self.kernels(deviations)
         waves = sum(len(channel) for channel in self.channels())
-        held_out = sum(count for name, count in kernels.items() if name != "train")
-        return waves * (kernels["train"] * self.rays + held_out * self.held_out_rays)
+        training = kernels["train"] + kernels["effects"]
+        return waves * (training * self.rays + (sum(kernels.values()) - training) * self.held_out_rays)

@@ -28,14 +28,19 @@ FOCUS_SHARED = 4
 
 
 class AsBuiltPreparation(LensPreparation[AsBuiltData]):
-    """Kernels of units at random field positions, and of held-out units at positions that they share.
+    """Kernels of units at random field positions, of held-out units at positions that they share, and there also of the design and
+    of units that are off in one way alone.
 
     The first 25 kernels of a held-out unit are those it is observed at (`observed_points`).
     """
 
     def resolved(self, data: AsBuiltData, source: Source) -> AsBuiltData:
         found = super().resolved(data, source)
-        manufacture(found, lens_of(source))
+        made = manufacture(found, lens_of(source))
+        try:
+            found.check_size(len(made.deviations))
+        except ValueError as error:
+            raise SpaceError(f"data: {error}, with the effects of {len(made.deviations)} tolerances") from None
         return found
 
     def requests(self, data: AsBuiltData, lens: LensFile, seed: int) -> dict[str, RenderRequest]:
@@ -48,6 +53,9 @@ class AsBuiltPreparation(LensPreparation[AsBuiltData]):
             f"held-out ones at {held_out}"
         )
 
+    def rays(self, data: AsBuiltData, source: Source) -> int:
+        return data.rays_total(len(manufacture(data, lens_of(source)).deviations))
+
     def prepare(
         self, data: AsBuiltData, source: Source, seed: int, cache: Path, actors: int, progress: Progress | None = None
     ) -> Prepared:
@@ -59,17 +67,22 @@ class AsBuiltPreparation(LensPreparation[AsBuiltData]):
     def describe(self, data: AsBuiltData, source: Source) -> dict[str, str]:
         lines = super().describe(data, source)
         made = manufacture(data, lens_of(source))
-        compensator = {"axis": "on the axis", "field": "over the field", "none": "not at all"}[
-            data.tolerances.compensator
-        ]
-        distances = (
-            f"from {min(data.focus_mm):g} to {max(data.focus_mm):g} mm, anew for each distance"
-            if len(data.focus_mm) > 1
-            else f"at {unit_focus(data):g} mm"
-        )
-        lines["focus"] = f"each unit for objects {distances}, {compensator}"
+        lines["focus"] = _focus(data)
         lines["units"] = f"{len(made.deviations)} tolerances, {data.tolerances.grade}, {data.tolerances.distribution}"
+        if not lens_of(source).centred:
+            lines["units"] += "; none is mirrored, as the design is not centred"
         return lines
+
+
+def _focus(data: AsBuiltData) -> str:
+    """Where the sensors of units are, in words."""
+    if data.tolerances.compensator == "none":
+        return "every sensor is where the lens file has it"
+    where = {"axis": "on the axis", "field": "over the field"}[data.tolerances.compensator]
+    if len(data.focus_mm) > 1:
+        nearest, farthest = max(data.focus_mm), min(data.focus_mm)
+        return f"each unit for objects from {farthest:g} to {nearest:g} mm, anew for each distance, {where}"
+    return f"each unit for objects at {unit_focus(data):g} mm, {where}"
 
 
 def manufacture(data: AsBuiltData, lens: LensFile) -> Manufacture:
@@ -93,7 +106,8 @@ def unit_focus(data: AsBuiltData) -> float:
 
 
 def observed_points(data: AsBuiltData) -> NDArray[np.float32]:
-    """Field points [25, 3 or 4] at which held-out units are observed: y is slow, both rise; the first depth and focus."""
+    """Field points [25, 3 or 4] at which held-out units are observed, at the first depth and focus: rows of y, x along each, both
+    rising."""
     levels = np.array(OBSERVED_LEVELS)
     x, y = np.meshgrid(levels, levels)
     places = [x.reshape(-1), y.reshape(-1), *(np.full(x.size, distances[0]) for distances in data.distances)]
@@ -101,7 +115,8 @@ def observed_points(data: AsBuiltData) -> NDArray[np.float32]:
 
 
 def held_out_points(data: AsBuiltData, seed: int, name: str) -> NDArray[np.float32]:
-    """Field points [H, 3 or 4] at which units of a set are judged: evenly spread, depth and focus at random."""
+    """Field points [H, 3 or 4] at which units of a set are judged: evenly spread in x and y; at random depths and focus distances,
+    where these vary."""
     rng = np.random.default_rng(named_seed(seed, "positions", name))
     points = random_points(data, data.held_out_positions, rng, _focus_shared(data))
     points[:, :2] = 2 * qmc.Sobol(2, rng=rng).random(_power_of_two(data.held_out_positions))[: len(points)] - 1

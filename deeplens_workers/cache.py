@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from deeplens_workers.glasses import deeplens_version
 from deeplens_workers.kernels import Kernels, RenderRequest, Units
+from deeplens_workers.lens_file import LensFile
 from spaces import store
 
 # Part of every key. Raise it when a change of this package changes the kernels' bits.
-RENDER_VERSION = 6
+RENDER_VERSION = 7
 
 _UNITS = {
     "points": "x, y: normalised to half the sensor's width and height; depth and focus: mm, negative",
@@ -75,17 +76,20 @@ def _parameters(request: RenderRequest) -> dict[str, Any]:
         "points_sha256": hashlib.sha256(points.tobytes()).hexdigest(),
         "pixel_pitch_um": float(request.pixel_pitch_um),
         **asdict(request.tracing),
-        **({} if request.units is None else {"units": _made(request.units)}),
+        **({} if request.units is None else {"units": _made(request.lens, request.units)}),
     }
 
 
-def _made(units: Units) -> dict[str, Any]:
+def _made(lens: LensFile, units: Units) -> dict[str, Any]:
     values = np.ascontiguousarray(units.values, dtype=np.float64)
     return {
         "tolerances": units.tolerances.resolved(),
         "count": len(values),
         "values_sha256": hashlib.sha256(values.tobytes()).hexdigest(),
         "focus_mm": units.focus_mm,
+        # Of the lens, whose digest says all; here for readers: which mirror images of a unit are units.
+        "centred": lens.centred,
+        "sensor_mm": list(lens.conditions.sensor_mm),
     }
 
 

@@ -16,6 +16,7 @@ import torch
 from deeplens_workers.glasses import find_glass, for_thermal_infrared
 from deeplens_workers.import_cost import placeholders
 from deeplens_workers.lens_data import DEEPLENS_UM, LONGEST_UM
+from deeplens_workers.lens_files.glass_names import D_LINE
 from deeplens_workers.threads import one_thread
 from deeplens_workers.units import AsBuilt, GlassChange
 
@@ -26,7 +27,6 @@ with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torc
 
 # Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
 CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
-D_LINE_UM = 0.5875618
 __all__ = ["GeoLens", "PSFNetLens", "Ray", "assembled", "is_centred", "load_lenses", "rays_through"]
 
 
@@ -81,7 +81,7 @@ class _Melt(Material):
     def __init__(self, glass: Material, change: GlassChange) -> None:
         super().__init__("air")
         self.name, self._glass, self._change = glass.name, glass, change
-        self._at_d = float(glass.ior(torch.tensor(D_LINE_UM, dtype=torch.float64)))
+        self._at_d = float(glass.ior(torch.tensor(D_LINE, dtype=torch.float64)))
 
     def ior(self, wvln: Any) -> torch.Tensor:
         """Refractive indices, as DeepLens asks for them."""
@@ -90,16 +90,12 @@ class _Melt(Material):
         return found
 
 
-def assembled(design: list[Any], unit: AsBuilt, reach: float, dtype: torch.dtype) -> list[Any]:
-    """The surfaces of a unit, as those of its design are: of the same classes and glasses.
-
-    Args:
-        reach: by which the openings are widened.
-    """
+def assembled(design: list[Any], unit: AsBuilt, dtype: torch.dtype) -> list[Any]:
+    """The surfaces of a unit, as those of its design are: of the same classes, openings and glasses."""
     built = []
     for i, (designed, made) in enumerate(zip(design, unit.surfaces, strict=True)):
         # In float64 until its normal is known: float32 knows no cosine of a fraction of an arc minute.
-        exact = {"r": reach * made["r"], "d_next": torch.tensor(made["d_next"], dtype=torch.float64)}
+        exact = {"r": designed.r, "d_next": torch.tensor(made["d_next"], dtype=torch.float64)}
         surface = type(designed).init_from_dict(made | exact)
         surface.astype(dtype)
         surface.mat2 = _Melt(designed.mat2, unit.glasses[i]) if i in unit.glasses else designed.mat2

@@ -136,10 +136,6 @@ class LensData(DataSection):
         """Of kernels."""
         raise NotImplementedError
 
-    def rays_total(self) -> int:
-        """Rays that the whole data set's kernels are made of, all wavelengths."""
-        raise NotImplementedError
-
     def channels(self) -> tuple[tuple[tuple[float, float], ...], ...]:
         """(wavelength in um, weight) of the light of each channel."""
         return tuple(

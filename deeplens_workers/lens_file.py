@@ -26,6 +26,7 @@ from deeplens_workers.lens_files.deeplens_json import (
     check,
     informed_sampling,
     informed_wavelengths,
+    medium,
     parse,
     surface_tree,
     whole_pixels,
@@ -63,10 +64,15 @@ class LensFile(Source):
         """Hex digest of `text`: of the lens itself, however its file is written."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def centred(self) -> bool:
+        """Whether it looks the same from every azimuth: no surface is tilted, decentred or square."""
+        return self.conditions.focal_length_mm is not None  # only a centred lens' is known
+
     @cached_property
     def glasses(self) -> tuple[str, ...]:
         """Names of the glasses in it, each once."""
-        names = (surface.get("mat2") or "air" for surface in json.loads(self.text)["surfaces"])
+        names = map(medium, json.loads(self.text)["surfaces"])
         return tuple(dict.fromkeys(name for name in names if name != "air"))
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deeplens_workers.glasses import find_glass
 from deeplens_workers.kernels import Tracing
 from deeplens_workers.lens_file import LensFile
+from deeplens_workers.lens_files.deeplens_json import curvature, medium
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.pupil import find_pupils
 from deeplens_workers.raytrace import RayTracer
@@ -87,8 +88,8 @@ def table(lens: LensFile) -> list[tuple[str, ...]]:
 
 
 def _row(number: int, surface: dict[str, Any]) -> tuple[str, ...]:
-    curvature = surface.get("c") or (1 / surface["roc"] if surface.get("roc") else 0.0)
-    material = (surface.get("mat2") or "air").lower()
+    bend = curvature(surface)
+    material = medium(surface).lower()
     glass = None if material == "air" else find_glass(material)
     higher = [f"k {surface['k']:g}"] if surface.get("k") else []
     first = 2 if surface.get("use_ai2", True) else 4
@@ -97,7 +98,7 @@ def _row(number: int, surface: dict[str, Any]) -> tuple[str, ...]:
         higher.append(f"f {surface['f']:g}")
     return (
         f"{number}{' stop' if surface.get('is_aperture') else ''}",
-        f"{1 / curvature:.6g}" if curvature else "flat",
+        f"{1 / bend:.6g}" if bend else "flat",
         f"{surface['d_next']:.6g}",
         material if glass else "",
         f"{surface.get('r') or surface.get('l'):.5g}",

@@ -49,6 +49,10 @@ class LensPreparation[D: LensData](Preparation[D]):
     def counts(self, data: D) -> str:
         """What the sets have, in words."""
 
+    @abstractmethod
+    def rays(self, data: D, source: Source) -> int:
+        """Rays that the kernels of all sets are made of, all wavelengths."""
+
     def places(self, data: D, source: Source, seed: int, cache: Path) -> dict[str, Path]:
         wanted = self.requests(data, lens_of(source), seed)
         return {name: (cache / key(request)).resolve() for name, request in wanted.items()}
@@ -79,7 +83,7 @@ class LensPreparation[D: LensData](Preparation[D]):
             "focus": f"{', '.join(f'{focus:g}' for focus in data.focus_mm)} mm"
             if data.focus_mm
             else "as in the lens file",
-            "data set": f"{self.counts(data)} x {len(data.wavelengths_um)} channels, {data.rays_total():.3g} rays "
+            "data set": f"{self.counts(data)} x {len(data.wavelengths_um)} channels, {self.rays(data, source):.3g} rays "
             "(those already in the cache are not traced again)",
         }
         if lens.notes:
@@ -99,6 +103,9 @@ class PsfPreparation(LensPreparation[PsfData]):
             kernels = {"grid": kernels.pop("train"), **kernels}
         sets = kernels | ({"axis": len(meridional_grid(data))} if data.axis_points else {})
         return f"{', '.join(f'{count} {name}' for name, count in sets.items())} positions"
+
+    def rays(self, data: PsfData, source: Source) -> int:
+        return data.rays_total()
 
     def prepare(
         self, data: PsfData, source: Source, seed: int, cache: Path, actors: int, progress: Progress | None = None
@@ -234,7 +241,7 @@ def _check_use(data: LensData, lens: LensFile) -> None:
 
 def _check_model(data: PsfData, lens: LensFile) -> None:
     width, height = lens.conditions.sensor_mm
-    if data.frame == "meridional" and lens.conditions.focal_length_mm is None:  # only a centred lens' is known
+    if data.frame == "meridional" and not lens.centred:
         raise SpaceError(
             f"data.frame: meridional kernels are turned to every azimuth, but lens {lens.name} has a surface that is tilted, "
             "decentred, square or not known to be centred; use `frame: sensor`"

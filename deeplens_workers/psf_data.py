@@ -116,6 +116,7 @@ class PsfData(LensData):
         }
 
     def rays_total(self) -> int:
+        """Rays that the whole data set's kernels are made of, all wavelengths."""
         kernels = self.kernels()
         held_out = kernels["validation"] + kernels["test"]
         waves = sum(len(channel) for channel in self.channels())

@@ -13,7 +13,7 @@ import io
 import math
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ class Unstopped(NamedTuple):
     """Rays [M, S] traced as if no aperture stopped them; all is NaN for one that does not reach the sensor even so.
 
     hits: [M, S, 2] sensor positions in mm.
-    heights: [M, A, S] float32, squared heights at each aperture, 1 at its edge.
+    heights: [M, A, S] float32, squared heights above each surface's own axis, 1 at its edge.
     stop: [M, S, 2] x and y from the stop's centre in mm.
     """
 
@@ -184,17 +184,16 @@ class RayTracer:
         if unit is None and self._unit is None:
             return
         self.focus_mm = math.nan
-        lenses = zip((self._lens, self._exact, self._beyond), self._design, (1, 1, BEYOND), strict=True)
+        lenses = zip((self._lens, self._exact, self._beyond), self._design, strict=True)
         if unit is None:
             self._unit, self._tilt = None, np.eye(3)
-            for lens, design, _ in lenses:
+            for lens, design in lenses:
                 lens.surfaces = design
         else:
             self._unit, self._tilt = (unit, focus_mm), rotation(*unit.tilt)
-            for lens, design, reach in lenses:
-                lens.surfaces = assembled(design, unit, reach, lens.dtype)
-        straight = np.array_equal(self._tilt, np.eye(3))
-        self.symmetric = self.mappable and straight and all(map(is_centred, self._lens.surfaces))
+            for lens, design in lenses:
+                lens.surfaces = assembled(design, unit, lens.dtype)
+        self.symmetric = self.mappable and not self._tilted and all(map(is_centred, self._lens.surfaces))
         self.focus(None)
 
     def _focus_unit(self, unit: AsBuilt, focus_mm: float) -> None:
@@ -273,7 +272,8 @@ class RayTracer:
         """Where rays would go if no aperture stopped them, and how far each aperture is from doing so; arguments of `hits`."""
         lens = self._beyond
         ray, record = lens.trace(self._rays(lens, objects, pupil, wavelengths_um), record=True)
-        heights = torch.stack([o[..., :2].square().sum(-1) for o in record[1:]], dim=1).numpy()
+        pairs = enumerate(zip(lens.surfaces, record[1:], strict=True))
+        heights = torch.stack([_squared_height(o, surface, lens.surf_d(i)) for i, (surface, o) in pairs], dim=1).numpy()
         heights /= np.square(self._apertures, dtype=np.float32)[:, None]
         heights[np.broadcast_to((ray.is_valid <= 0).numpy()[:, None], heights.shape)] = np.nan
         stop = lens.surfaces[lens.aper_idx]
@@ -284,24 +284,32 @@ class RayTracer:
     def _landed(self, lens: GeoLens, ray: Ray) -> Array:
         """Upright sensor positions [..., 2] of rays that have passed the last surface; on a tilted sensor, along it."""
         ray = ray.prop_to(lens.d_sensor)
-        places: Array = ray.o[..., :2].double().numpy()
-        if not np.array_equal(self._tilt, np.eye(3)):
-            # From the middle of the sensor; where the ray meets the plane whose normal the turn makes of z.
-            directions = ray.d.double().numpy()
-            normal = self._tilt[:, 2]
-            along = -(places @ normal[:2]) / (directions @ normal)
-            landed = along[..., None] * directions
-            landed[..., :2] += places
-            places = landed @ self._tilt[:, :2]
-        return -places
+        if self._tilted:
+            return -self._met(ray) @ self._tilt[:, :2]
+        return np.asarray(-ray.o[..., :2].double().numpy())
+
+    @property
+    def _tilted(self) -> bool:
+        return not np.array_equal(self._tilt, np.eye(3))
+
+    def _met(self, ray: Ray) -> Array:
+        """Places [..., 3] from the middle of the sensor at which it is met by rays at its middle's z."""
+        directions, places = ray.d.double().numpy(), np.zeros(ray.o.shape)
+        places[..., :2] = ray.o[..., :2].double().numpy()
+        normal = self._tilt[:, 2]  # what the turn makes of z
+        along = -(places @ normal) / (directions @ normal)
+        return np.asarray(places + along[..., None] * directions)
 
     def paths(self, objects: Array, pupil: Array, wavelengths_um: Array, start_z: float) -> Array:
-        """Places [M, P, S, 3] along rays: at the plane z = start_z, at each surface and on the sensor; NaN once stopped."""
+        """Places [M, P, S, 3] along rays: at the plane z = start_z, at each surface and on the sensor, tilted or not; NaN once
+        stopped."""
         lens = self._exact
         rays = self._rays(lens, objects, pupil, wavelengths_um)
         start = (rays.o + rays.d * ((start_z - rays.o[..., 2:]) / rays.d[..., 2:])).clone()
-        _, record = lens.trace2sensor(rays, record=True)
-        return np.asarray(torch.stack([start, *record[1:]], dim=1).numpy())
+        ray, record = lens.trace(rays, record=True)
+        landed = self._met(ray.prop_to(lens.d_sensor)) + np.array([0, 0, self.length_mm])
+        landed[(ray.is_valid <= 0).numpy()] = np.nan
+        return np.stack([*torch.stack([start, *record[1:]]).numpy(), landed], axis=1)
 
     def outline(self, count: int) -> list[tuple[Array, bool]]:
         """Profiles [count, 2] of the surfaces as (z, height), from rim to rim, and whether glass follows each."""
@@ -471,6 +479,17 @@ def _zero_around(stop: Array, sensor: Array) -> tuple[Array, Array]:
             t = t - solve((linear + along)[:, :2], value[:, :2])
         value = middle + np.einsum("mka,ma->mk", linear + np.einsum("mkab,mb->mka", bends, t) / 2, t)
     return value[:, 2:], np.nan_to_num(np.hypot(*t.T), nan=np.inf)
+
+
+def _squared_height(places: torch.Tensor, surface: Any, vertex_z: torch.Tensor) -> torch.Tensor:
+    """Squared distance [...] of places [..., 3] from the axis of a surface, about which DeepLens has its opening."""
+    squared: torch.Tensor = places[..., :2].square().sum(-1)
+    if is_centred(surface):
+        return squared
+    away = places - torch.stack([surface.pos_x, surface.pos_y, vertex_z])
+    along = (away * surface.vec_local).sum(-1)
+    squared = away.square().sum(-1) - along.square()
+    return squared
 
 
 def _behind_last(lens: GeoLens) -> torch.Tensor:

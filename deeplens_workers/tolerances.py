@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat
 
+from deeplens_workers.lens_files.deeplens_json import curvature, medium
 from spaces.frozen import Frozen
 from spaces.seeding import named_seed
 
@@ -18,6 +19,7 @@ GRADES: dict[str, dict[str, float]] = {
     "commercial": {
         "decentre_um": 50,
         "tilt_arcmin": 5,
+        "wedge_arcmin": 0,
         "space_um": 50,
         "thickness_um": 100,
         "radius_percent": 0.25,
@@ -29,6 +31,7 @@ GRADES: dict[str, dict[str, float]] = {
     "precision": {
         "decentre_um": 20,
         "tilt_arcmin": 2,
+        "wedge_arcmin": 0,
         "space_um": 15,
         "thickness_um": 25,
         "radius_percent": 0.05,
@@ -40,6 +43,7 @@ GRADES: dict[str, dict[str, float]] = {
     "high": {
         "decentre_um": 5,
         "tilt_arcmin": 0.5,
+        "wedge_arcmin": 0,
         "space_um": 5,
         "thickness_um": 5,
         "radius_percent": 0.005,
@@ -57,6 +61,7 @@ class ElementTolerances(Frozen):
 
     decentre_um: NonNegativeFloat | None = None
     tilt_arcmin: NonNegativeFloat | None = None
+    wedge_arcmin: NonNegativeFloat | None = None
 
 
 class SurfaceTolerances(Frozen):
@@ -72,8 +77,8 @@ class SurfaceTolerances(Frozen):
 class Tolerances(Frozen):
     """Standard deviations of what is made from what is designed; those that are not given are the grade's.
 
-    An element moves as a rigid body: it turns about the vertex of its first surface, then moves sideways. Each of x and y has the
-    standard deviation that is given.
+    An element's surfaces are tilted against its axis (wedge); then it moves as a rigid body: it turns about the vertex of its first
+    surface, then moves sideways. Each of x and y has the standard deviation that is given.
     """
 
     grade: Grade = Field(
@@ -81,10 +86,13 @@ class Tolerances(Frozen):
     )
     distribution: Literal["normal", "uniform", "bounded"] = Field(
         "normal",
-        description="of every deviation, with its standard deviation; bounded: normal, none beyond two of them",
+        description="of every deviation, with its standard deviation; bounded: normal, drawn again beyond two of them",
     )
     decentre_um: NonNegativeFloat | None = Field(None, description="of an element, along x and along y")
     tilt_arcmin: NonNegativeFloat | None = Field(None, description="of an element, about x and about y")
+    wedge_arcmin: NonNegativeFloat | None = Field(
+        None, description="of an element's surfaces but the first, about their own vertices, about x and about y"
+    )
     space_um: NonNegativeFloat | None = Field(None, description="of an air space, but the last: the sensor is focused")
     thickness_um: NonNegativeFloat | None = Field(None, description="of a glass, along the axis")
     radius_percent: NonNegativeFloat | None = Field(None, description="of a surface's radius of curvature")
@@ -128,7 +136,7 @@ def elements(surfaces: list[dict[str, Any]]) -> list[range]:
     """Surfaces of each element, by index: a run of surfaces with glass between them."""
     found, first = [], None
     for i, surface in enumerate(surfaces):
-        glass = _is_glass(surface)
+        glass = medium(surface) != "air"
         if first is None and glass:
             first = i
         elif first is not None and not glass:
@@ -146,7 +154,7 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
         surfaces: of its DeepLens JSON.
 
     Raises:
-        ValueError: an override is of an element or surface that the lens does not have.
+        ValueError: an override is of what the lens does not have.
     """
     parts = elements(surfaces)
     for name, given, count in (
@@ -155,30 +163,42 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
     ):
         if unknown := [number for number in given if not 1 <= number <= count]:
             raise ValueError(f"tolerances.{name}s: the lens has {name}s 1 to {count}, but got {unknown[0]}")
+    having = [_of_surface(surface, last=surface is surfaces[-1]) for surface in surfaces]
+    for number, override in tolerances.surfaces.items():
+        own = having[number - 1]
+        if unknown_keys := override.model_dump(exclude_none=True).keys() - own:
+            raise ValueError(
+                f"tolerances.surfaces.{number}: that surface has {', '.join(own) or 'no tolerances'}, "
+                f"but got {min(unknown_keys)}"
+            )
     found: list[Deviation] = []
 
-    def add(key: str, part: str, number: int, *names: str) -> None:
+    def add(key: str, part: str, number: int, *names: str, of: tuple[str, int] | None = None) -> None:
         given: dict[str, dict[int, Any]] = {ELEMENT: dict(tolerances.elements), SURFACE: dict(tolerances.surfaces)}
         override = given.get(part, {}).get(number)
         own = getattr(override, key, None)
         sigma = tolerances.figure(key) if own is None else own
-        found.extend(Deviation(name, part, number, float(sigma)) for name in names if sigma)
+        found.extend(Deviation(name, *(of or (part, number)), float(sigma)) for name in names if sigma)
 
-    for number in range(1, len(parts) + 1):
+    for number, behind_first in enumerate((part[1:] for part in parts), start=1):
         add("decentre_um", ELEMENT, number, "decentre_x_um", "decentre_y_um")
         add("tilt_arcmin", ELEMENT, number, "tilt_x_arcmin", "tilt_y_arcmin")
-    for number, surface in enumerate(surfaces, start=1):
-        if surface.get("roc"):
-            add("radius_percent", SURFACE, number, "radius_percent")
-        if _is_glass(surface):
-            add("thickness_um", SURFACE, number, "thickness_um")
-            add("index", SURFACE, number, "index")
-            add("abbe_percent", SURFACE, number, "abbe_percent")
-        elif number < len(surfaces):
-            add("space_um", SURFACE, number, "space_um")
+        for i in behind_first:
+            add("wedge_arcmin", ELEMENT, number, "wedge_x_arcmin", "wedge_y_arcmin", of=(SURFACE, i + 1))
+    for number, keys in enumerate(having, start=1):
+        for key in keys:
+            add(key, SURFACE, number, key)
     add("sensor_focus_um", SENSOR, 0, "focus_um")
     add("sensor_tilt_arcmin", SENSOR, 0, "tilt_x_arcmin", "tilt_y_arcmin")
     return tuple(found)
+
+
+def _of_surface(surface: dict[str, Any], last: bool) -> list[str]:
+    """Tolerances that a surface has, with what is behind it; the space before the sensor is the sensor's focus."""
+    keys = ["radius_percent"] if curvature(surface) else []
+    if medium(surface) != "air":
+        return [*keys, "thickness_um", "index", "abbe_percent"]
+    return keys if last else [*keys, "space_um"]
 
 
 def draw(tolerances: Tolerances, count: int, seed: int, name: str, deviations: int) -> NDArray[np.float64]:
@@ -195,18 +215,10 @@ def draw(tolerances: Tolerances, count: int, seed: int, name: str, deviations: i
             drawn[i] = rng.uniform(-np.sqrt(3), np.sqrt(3), deviations)
         else:
             drawn[i] = rng.standard_normal(deviations)
+            # Not rescaled to the standard deviation that was given: two of them are the drawing's +-, which no part exceeds.
             while tolerances.distribution == "bounded" and (beyond := np.abs(drawn[i]) > 2).any():
                 drawn[i, beyond] = rng.standard_normal(int(beyond.sum()))
-    # Of a normal distribution cut at two standard deviations, the standard deviation is 0.88 of them.
-    return drawn / BOUNDED if tolerances.distribution == "bounded" else drawn
-
-
-BOUNDED = 0.8796256610342398
-"""Standard deviation of a standard normal variable between -2 and 2."""
-
-
-def _is_glass(surface: dict[str, Any]) -> bool:
-    return (surface.get("mat2") or "air") != "air"
+    return drawn
 
 
 assert set(GRADES) == set(get_args(Grade))

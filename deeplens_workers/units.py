@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplens_workers.glasses import find_glass
 from deeplens_workers.lens_file import LensFile
+from deeplens_workers.lens_files.deeplens_json import medium
+from deeplens_workers.lens_files.glass_names import D_LINE
 from deeplens_workers.tolerances import ELEMENT, SENSOR, SURFACE, Deviation, Tolerances, deviations, elements
 
 Array = NDArray[np.float64]
 
 # Surfaces that look the same when they are turned about their own axis: a tilted one is then told by its normal alone.
-TURNABLE = {"Aperture", "Aspheric", "Plane", "Spheric"}
+TURNABLE = {"Aperture", "Aspheric", "Plane", "Spheric", "Stop"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Manufacture:
         tolerances: of its parts.
 
     Raises:
-        ValueError: the lens has surfaces that cannot be tilted, or not the parts that the tolerances name.
+        ValueError: the lens has surfaces that cannot be tilted, or not the parts or glasses that the tolerances name.
     """
 
     def __init__(self, lens: LensFile, tolerances: Tolerances) -> None:
@@ -70,6 +73,14 @@ class Manufacture:
                 )
         self.tolerances = tolerances
         self.deviations: tuple[Deviation, ...] = deviations(tolerances, self.design)
+        for one in self.deviations:
+            if one.name in ("index", "abbe_percent"):
+                name = medium(self.design[one.number - 1])
+                if not find_glass(name).covers(D_LINE):
+                    raise ValueError(
+                        f"tolerances.{one.name}: it is of the d line, {D_LINE:.3f} um, at which glass {name} is not known; "
+                        "it must be 0 for this lens"
+                    )
         self._elements = elements(self.design)
         self._sigmas = np.array([one.sigma for one in self.deviations])
 
@@ -82,15 +93,18 @@ class Manufacture:
         glasses = {}
         for i, surface in enumerate(surfaces):
             of = off.get((SURFACE, i + 1), {})
-            if surface.get("roc"):
-                surface["roc"] *= 1 + of.get("radius_percent", 0.0) / 100
+            longer = 1 + of.get("radius_percent", 0.0) / 100
+            for key, factor in (("roc", longer), ("c", 1 / longer)):  # a lens has either, or both
+                if surface.get(key):
+                    surface[key] *= factor
             surface["d_next"] += (of.get("thickness_um", 0.0) + of.get("space_um", 0.0)) * 1e-3
             if "index" in of or "abbe_percent" in of:
                 glasses[i] = GlassChange(of.get("index", 0.0), 1 + of.get("abbe_percent", 0.0) / 100)
+        wedges = [_turn(off.get((SURFACE, number), {}), "wedge") for number in range(1, len(surfaces) + 1)]
         moves = [off.get((ELEMENT, number), {}) for number in range(1, len(self._elements) + 1)]
         of = off.get((SENSOR, 0), {})
         return AsBuilt(
-            _moved(surfaces, self._elements, moves),
+            _moved(surfaces, self._elements, moves, wedges),
             glasses,
             of.get("focus_um", 0.0) * 1e-3,
             (_radians(of.get("tilt_x_arcmin", 0.0)), _radians(of.get("tilt_y_arcmin", 0.0))),
@@ -105,25 +119,32 @@ def rotation(about_x: float, about_y: float) -> Array:
     return np.asarray(np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]]) @ first)
 
 
-def _moved(surfaces: list[dict[str, Any]], parts: list[range], moves: list[dict[str, float]]) -> list[dict[str, Any]]:
-    """Surfaces of which those of each element have moved together."""
+def _moved(
+    surfaces: list[dict[str, Any]], parts: list[range], moves: list[dict[str, float]], wedges: list[Array]
+) -> list[dict[str, Any]]:
+    """Surfaces that are turned about their own vertices, and of which those of each element have then moved together."""
     vertices = np.zeros((len(surfaces) + 1, 3))
     vertices[1:, 2] = np.cumsum([surface["d_next"] for surface in surfaces])
     vertices[:-1, :2] = [surface.get("pos_xy", (0.0, 0.0)) for surface in surfaces]
     normals = np.array([surface.get("vec_local", (0.0, 0.0, 1.0)) for surface in surfaces], float)
     sensor = vertices[-1, 2]
     for part, move in zip(parts, moves, strict=True):
-        turn = rotation(_radians(move.get("tilt_x_arcmin", 0.0)), _radians(move.get("tilt_y_arcmin", 0.0)))
+        turn = _turn(move, "tilt")
         pivot = vertices[part.start].copy()
         shift = 1e-3 * np.array([move.get("decentre_x_um", 0.0), move.get("decentre_y_um", 0.0), 0.0])
         for i in part:
             vertices[i] = pivot + shift + turn @ (vertices[i] - pivot)
-            normals[i] = turn @ normals[i]
+            normals[i] = turn @ wedges[i] @ normals[i]
     behind = np.diff(np.append(vertices[:-1, 2], sensor))
     return [
         {**surface, "d_next": float(d), "pos_xy": vertex[:2].tolist(), "vec_local": normal.tolist()}
         for surface, d, vertex, normal in zip(surfaces, behind, vertices[:-1], normals, strict=True)
     ]
+
+
+def _turn(off: dict[str, float], name: str) -> Array:
+    """Matrix [3, 3] of a part's turn, or of none."""
+    return rotation(_radians(off.get(f"{name}_x_arcmin", 0.0)), _radians(off.get(f"{name}_y_arcmin", 0.0)))
 
 
 def _radians(arcmin: float) -> float:

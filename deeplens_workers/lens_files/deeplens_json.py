@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from deeplens_workers.glasses import is_glass
+from deeplens_workers.glasses import AIR, find_glass, is_glass
 from deeplens_workers.lens_data import LONGEST_UM, SHORTEST_UM
 from deeplens_workers.lens_files.conditions import Conditions
 from deeplens_workers.lens_files.glass_names import nearest_glass
@@ -66,6 +66,7 @@ SAME_CURVATURE = 1e-4
 OF_LENS = ("surfaces", "r_sensor", "sensor_size", "sensor_res", "primary_wvln", "wvln_rgb", "obj_depth")
 # The types that the rays of `ray_optics` follow.
 CENTRED = ("Aperture", "Aspheric", "Plane", "Spheric", "Stop")
+CURVED, STOPS = ("Aspheric", "Spheric"), ("Aperture", "Stop")
 # What deeplens takes where the file has none.
 PRIMARY_UM, RGB_UM = 0.587, (0.656, 0.587, 0.486)
 DEPTH_MM = -10000.0
@@ -95,6 +96,7 @@ class JsonSurface(BaseModel):
             if not any(key in given for key in need.split("|")):
                 raise ValueError(f"a {self.type} surface needs `{need.replace('|', '` or `')}`")
         self._check_known(given)
+        curvature(given)
         if self.mat2 is not None and not is_glass(self.mat2):
             raise ValueError(f"`mat2` names no glass deeplens knows: {self.mat2!r}; {nearest_glass(self.mat2)}")
         return self
@@ -133,7 +135,7 @@ class JsonLens(BaseModel):
         for key in self.model_extra or {}:
             if not key.startswith("(") and (close := get_close_matches(key, OF_LENS, n=1, cutoff=0.8)):
                 raise ValueError(f"there is no `{key}`; did you mean `{close[0]}`?")
-        if all(surface.type in ("Aperture", "Stop") for surface in self.surfaces):
+        if all(surface.type in STOPS for surface in self.surfaces):
             raise ValueError("`surfaces` holds no refracting surface")
         for wave in self.wvln_rgb:
             if not SHORTEST_UM < wave < LONGEST_UM:
@@ -198,7 +200,7 @@ def centred_surfaces(lens: JsonLens) -> tuple[Surface, ...] | None:
     if len(known) < len(found):
         return None
     stops = [i for i, surface in enumerate(lens.surfaces) if (surface.model_extra or {}).get("is_aperture")]
-    stops = stops or [i for i, surface in enumerate(lens.surfaces) if surface.type in ("Aperture", "Stop")]
+    stops = stops or [i for i, surface in enumerate(lens.surfaces) if surface.type in STOPS]
     radii = [surface.semi_diameter or math.inf for surface in known]
     stop = stops[0] if stops else radii.index(min(radii))
     return tuple(replace(surface, is_stop=i == stop) for i, surface in enumerate(known))
@@ -210,16 +212,15 @@ def _centred(surface: JsonSurface) -> Surface | None:
     plain = {"pos_xy": [0, 0], "vec_local": [0, 0, 1], "is_square": False}
     if surface.type not in CENTRED or any(extra.get(key, value) != value for key, value in plain.items()):
         return None
-    in_air = surface.type in ("Aperture", "Stop") or surface.mat2 is None
-    curved = surface.type in ("Spheric", "Aspheric")
     terms = _numbers(extra, "ai") if surface.type == "Aspheric" else ()
     # As deeplens has it: unless `use_ai2` is false, the first coefficient is that of r^2.
     a2, terms = (terms[0], terms[1:]) if terms and extra.get("use_ai2", True) else (0.0, terms)
     radius = surface.r if surface.r is not None else _number(extra, "l")
+    tree = surface.model_dump()
     return Surface(
-        _curvature(extra) if curved else 0.0,
+        curvature(tree),
         surface.d_next,
-        "air" if in_air else str(surface.mat2),
+        medium(tree),
         _number(extra, "k") if surface.type == "Aspheric" else 0.0,
         a2,
         terms,
@@ -227,11 +228,20 @@ def _centred(surface: JsonSurface) -> Surface | None:
     )
 
 
-def _curvature(extra: dict[str, Any]) -> float:
-    if "roc" not in extra:
-        return _number(extra, "c")
-    radius = _number(extra, "roc")
+def curvature(surface: dict[str, Any]) -> float:
+    """Of a surface as DeepLens reads it, in 1/mm: `roc`, of which 0 is a plane's, or else `c`."""
+    if surface["type"] not in CURVED:
+        return 0.0
+    if "roc" not in surface:
+        return _number(surface, "c")
+    radius = _number(surface, "roc")
     return 1 / radius if radius else 0.0
+
+
+def medium(surface: dict[str, Any]) -> str:
+    """What DeepLens takes to be behind a surface: `air`, or the name of a glass."""
+    name = str(surface.get("mat2") or "air")
+    return "air" if surface["type"] in STOPS or find_glass(name) is AIR else name
 
 
 def _number(extra: dict[str, Any], key: str) -> float:

@@ -1,14 +1,15 @@
 """Data sets of units: what is rendered, where, and what is refused."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS, AsBuiltData
-from deeplens_workers.asbuilt_preparation import AsBuiltPreparation, observed_points, tracings, unit_focus
+from deeplens_workers.asbuilt_preparation import AsBuiltPreparation, manufacture, observed_points, tracings, unit_focus
 from deeplens_workers.kernels import Units
-from deeplens_workers.lens_file import find_lens
+from deeplens_workers.lens_file import LENSES, find_lens
 from deeplens_workers.preparation import lens_of
 from deeplens_workers.render import load
 from deeplens_workers.unit_fit import fit_unit
@@ -85,6 +86,20 @@ def test_sets_have_units_at_their_positions_and_are_found_again(prepared):
         store.verify(Path(first.sets[name]))
 
 
+def test_the_work_that_is_announced_is_the_work_that_is_done(prepared):
+    data, _, (work, source, _) = prepared
+    wanted = work.requests(data, source, 0)
+    made = manufacture(data, source)
+    assert data.kernels(len(made.deviations)) == {name: len(one.points) for name, one in wanted.items()}
+    assert work.rays(data, source) == sum(len(one.points) * one.tracing.rays for one in wanted.values())
+
+
+def test_effects_of_tolerances_count_among_the_positions_that_a_data_set_may_have():
+    work, data = AsBuiltPreparation(), section(held_out_positions=80_000)
+    with pytest.raises(SpaceError, match=r"at most 1,000,000 positions, but these are .* with the effects of 6"):
+        work.resolved(data, work.find(data))
+
+
 def test_held_out_units_share_positions_that_no_other_set_has(prepared):
     data, found, _ = prepared
     points = {name: np.load(f"{found.sets[name]}/points.npy") for name in ("validation", "test", "nominal")}
@@ -122,7 +137,8 @@ def test_a_unit_s_tolerances_are_found_through_the_tracer(prepared):
         return (np.linalg.norm(guess - true, axis=(2, 3)) / np.linalg.norm(true, axis=(2, 3))).mean()
 
     assert error(made) < 0.3 * error(design)
-    np.testing.assert_allclose(fitted, values[0], atol=0.5)
+    # Some of what they do is a shift, which kernels that are centred on their own light do not show.
+    assert np.linalg.norm(fitted - values[0]) < 0.5 * np.linalg.norm(values[0])
 
 
 def test_each_point_is_traced_at_its_own_distances_through_a_unit_that_is_focused_anew():
@@ -145,12 +161,34 @@ def test_each_point_is_traced_at_its_own_distances_through_a_unit_that_is_focuse
     )
 
 
+def test_the_plan_says_how_units_are_focused():
+    work, plans = AsBuiltPreparation(), []
+    for compensator in ("axis", "field", "none"):
+        data = section(tolerances=ONLY_DECENTRES | {"compensator": compensator})
+        source = work.find(data)
+        plans.append(work.describe(work.resolved(data, source), source)["focus"])
+    assert ["-10000 mm" in plan for plan in plans] == [True, True, False]
+    assert len(set(plans)) == 3
+
+
+def test_the_plan_says_that_units_of_a_design_that_is_not_centred_are_not_mirrored(tmp_path):
+    work, tree = AsBuiltPreparation(), json.loads((LENSES / "cooke_triplet_50mm.json").read_text())
+    plans = []
+    for aside in (0.0, 0.2):
+        tree["surfaces"][2]["pos_xy"] = tree["surfaces"][3]["pos_xy"] = [aside, 0.0]
+        path = tmp_path / "lens.json"
+        path.write_text(json.dumps(tree))
+        data = section(lens=str(path))
+        source = work.find(data)
+        plans.append(work.describe(work.resolved(data, source), source)["units"])
+    assert ["mirrored" in plan for plan in plans] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"positions": 4}, "positions"),
         ({"test_units": 1}, "test_units"),
-        ({"recenter": False}, "recenter"),
         ({"units": 10**6}, "at most 1,000,000 positions"),
         ({"depths_mm": (-1e4, -1e4)}, "distances must be distinct"),
         ({"focus_mm": (-1e4,), "tolerances": {"compensator": "none"}}, "never focused"),

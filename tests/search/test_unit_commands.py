@@ -23,7 +23,7 @@ from search.cli import main
 from tests.trainables.asbuilt.synthetic import FAR, SIDE, sets
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
-from trainables.asbuilt.measurement_setup import MeasurementSetup
+from trainables.asbuilt.set_facts import SetFacts
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.exports import export
 
@@ -37,9 +37,11 @@ def made(tmp_path_factory):
     """A directory with an exported model of random weights, and a unit's measured kernels as .npz, .fits and .safetensors."""
     directory = tmp_path_factory.mktemp("units")
     split = {name: AsBuiltSplit.load(path) for name, path in sets(directory / "sets", units=12, positions=8).items()}
-    train, validation, nominal = (split[name] for name in ("train", "validation", "nominal"))
     data = AsBuiltTensors(
-        train, validation, nominal, torch.device("cpu"), MeasurementSetup(PIXEL, WAVES, {"depth_mm": FAR})
+        split["train"],
+        split["validation"],
+        torch.device("cpu"),
+        SetFacts(PIXEL, WAVES, {"depth_mm": FAR}, centred=True, square=True),
     )
     torch.manual_seed(0)
     export(LEARNER.build(AsBuiltTrial(**SMALL), data), "cvae_asbuilt", directory / "model")

@@ -15,7 +15,7 @@ from tests.search.test_unit_commands import PIXEL, WAVES, command, picture, refu
 from tests.trainables.asbuilt.synthetic import FAR, SIDE, sets
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, diopter_ranges, observed
-from trainables.asbuilt.measurement_setup import MeasurementSetup
+from trainables.asbuilt.set_facts import SetFacts
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.exports import export
 
@@ -28,9 +28,13 @@ def made(tmp_path_factory):
     directory = tmp_path_factory.mktemp("distances")
     for name, nearest in NEAREST.items():
         found = sets(directory / f"{name} sets", units=12, positions=8, nearest=nearest)
-        train, validation, nominal = (AsBuiltSplit.of(found, one) for one in ("train", "validation", "nominal"))
+        train, validation = (AsBuiltSplit.of(found, one) for one in ("train", "validation"))
         data = AsBuiltTensors(
-            train, validation, nominal, torch.device("cpu"), MeasurementSetup(PIXEL, WAVES), diopter_ranges(found)
+            train,
+            validation,
+            torch.device("cpu"),
+            SetFacts(PIXEL, WAVES, centred=True, square=True),
+            diopter_ranges(found),
         )
         torch.manual_seed(0)
         export(LEARNER.build(AsBuiltTrial(**SMALL), data), "cvae_asbuilt", directory / name)

@@ -64,15 +64,9 @@ def corrected(seen: AsBuiltSplit, at: Tensor, lens: AsBuiltSplit) -> Tensor:
     return _constrained(nominal(seen, at, lens) + _between(seen.kernels - there, seen.points, at))
 
 
-# Name in trainables/asbuilt/system.py -> what predicts, from how many PSFs where that is fixed.
-BASELINES: dict[str, tuple[Predict, int | None]] = {
-    "nominal": (nominal, None),
-    "interpolated": (interpolated, None),
-    "corrected": (corrected, None),
-    "interpolated_25": (interpolated, 25),
-    "corrected_25": (corrected, 25),
-}
-AT_ONE_DISTANCE = ("interpolated", "interpolated_25")
+# Name in trainables/asbuilt/system.py -> what predicts.
+BASELINES: dict[str, Predict] = {"nominal": nominal, "interpolated": interpolated, "corrected": corrected}
+AT_ONE_DISTANCE = "interpolated"
 
 
 def predict_baselines(
@@ -85,10 +79,10 @@ def predict_baselines(
         alone: units that are off by one tolerance each, at these positions (see `LinearEffects.of`).
     """
     found, distances = {}, lens.points.shape[-1] - 2
-    for name, (predict, fixed) in BASELINES.items():
-        if distances and name in AT_ONE_DISTANCE:
+    for name, predict in BASELINES.items():
+        if distances and name == AT_ONE_DISTANCE:
             continue
-        errors = {name_of(count): _errors(predict, lens, test, fixed or count) for count in OBSERVED}
+        errors = {name_of(count): _errors(predict, lens, test, count) for count in OBSERVED}
         found[name] = Judged(errors, _bytes(lens.kernels), _seconds(_given(predict, lens), test), data="nominal")
     effects = LinearEffects.of(lens, alone)
     errors, seconds = {}, 0.0

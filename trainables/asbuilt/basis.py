@@ -1,7 +1,7 @@
 """Principal components of kernels on which a mirror acts by signs: what networks see and predict in place of pixels.
 
-A lens is designed symmetric. The mirror image of a unit, left to right or top to bottom, is a unit too, as likely as the first;
-on a square sensor so is the image across the diagonal. Components are found separately among the kernels' parts that are
+Of a centred design the mirror image of a unit, left to right or top to bottom, is a unit too, as likely as the first; on a square
+sensor so is the image across the diagonal. Components are found separately among the kernels' parts that are
 even or odd along y and x, so that a mirror changes signs of scores and the diagonal exchanges pairs of them. A batch
 of mirrored units then costs no more than one of the units themselves.
 
@@ -124,8 +124,8 @@ class MirrorBasis:
             parts = [(of_unit_norm(part).flatten(1) - mean) @ components.T for part in kernels.split(CHUNK)]
         return torch.cat(parts)
 
-    def mirrors(self) -> Mirrors:
-        """The unit itself, its flips, and on a square sensor the same of its image across the diagonal."""
+    def mirrors(self, centred: bool) -> Mirrors:
+        """The unit itself, and of a centred design its flips, on a square sensor also those of its image across the diagonal."""
         same = torch.arange(len(self.parity))
         order, signs, turns = [], [], []
         for across in (False, True) if self.partner is not None else (False,):
@@ -138,7 +138,8 @@ class MirrorBasis:
                 order.append(self.partner if across and self.partner is not None else same)
                 signs.append(sign.float())
                 turns.append(turn)
-        return Mirrors(torch.stack(order), torch.stack(signs), torch.stack(turns))
+        images = slice(None if centred else 1)
+        return Mirrors(*(torch.stack(one[images]) for one in (order, signs, turns)))
 
 
 def of_unit_norm(kernels: Tensor) -> Tensor:

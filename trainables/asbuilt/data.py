@@ -23,7 +23,7 @@ from torch import Tensor
 from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS
 from deeplens_workers.lens_data import COORDINATES
 from trainables.asbuilt.basis import MirrorBasis, Mirrors
-from trainables.asbuilt.measurement_setup import UNKNOWN, MeasurementSetup
+from trainables.asbuilt.set_facts import UNKNOWN, SetFacts
 from trainables.asbuilt.shifts import Shifts
 from trainables.psf.data import select
 
@@ -32,8 +32,6 @@ GRID = GRID_SIDE**2
 """A held-out unit is observed at these positions, the first of each: rows of y, x along each, both rising."""
 FLIPS = 4
 """Mirror images of a unit without those across the diagonal, which come after them."""
-SYMMETRIC = 0.15
-"""Largest mean relative L2 between the nominal lens' kernels and their mirror images of a symmetric design."""
 
 
 @dataclass(frozen=True)
@@ -129,24 +127,22 @@ class AsBuiltTensors:
         self,
         train: AsBuiltSplit,
         validation: AsBuiltSplit,
-        nominal: AsBuiltSplit,
         device: torch.device,
-        setup: MeasurementSetup = UNKNOWN,
+        facts: SetFacts = UNKNOWN,
         diopter_ranges: dict[str, tuple[float, float]] | None = None,
     ) -> None:
-        self.device, self.setup = device, setup
+        self.device, self.facts = device, facts
         self.diopter_ranges = diopter_ranges or {}
         self._train, self.validation = train, validation
         self.points = train.points.to(device)
-        self.basis = MirrorBasis.fit(train.kernels.flatten(0, 1), square=is_square(nominal))
-        self.mirrors: Mirrors = self.basis.mirrors().to(device)
+        self.basis = MirrorBasis.fit(train.kernels.flatten(0, 1), square=facts.centred and facts.square)
+        self.mirrors: Mirrors = self.basis.mirrors(facts.centred).to(device)
 
     @classmethod
     def load(cls, sets: Mapping[str, str], device: str | torch.device = "cpu") -> AsBuiltTensors:
         """The prepared sets of a run."""
-        train, validation, nominal = (AsBuiltSplit.of(sets, name) for name in ("train", "validation", "nominal"))
-        setup = MeasurementSetup.of(sets["train"])
-        return cls(train, validation, nominal, torch.device(device), setup, diopter_ranges(sets))
+        train, validation = (AsBuiltSplit.of(sets, name) for name in ("train", "validation"))
+        return cls(train, validation, torch.device(device), SetFacts.of(sets["train"]), diopter_ranges(sets))
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -196,16 +192,3 @@ def diopter_ranges(sets: Mapping[str, str]) -> dict[str, tuple[float, float]]:
     """Lowest and highest vergence in 1/m of each distance that varies in a run's prepared sets."""
     distances = json.loads(sets.get("distances", "{}"))
     return {name: (-1000 / min(several), -1000 / max(several)) for name, several in distances.items()}
-
-
-def is_square(nominal: AsBuiltSplit) -> bool:
-    """Whether the nominal lens looks the same across the sensor's diagonal: a centred lens does on a square sensor.
-
-    Args:
-        nominal: U = 1; its first positions are the grid.
-    """
-    index = torch.arange(GRID).view(GRID_SIDE, GRID_SIDE)
-    turned = index.mT.flip(0, 1).flatten()  # the position (-y, -x) of each, as `basis.ACROSS` has it
-    kernels = nominal.kernels[0, :GRID]
-    error, size = ((kernels[turned].mT - kernels).flatten(1), kernels.flatten(1))
-    return float((error.norm(dim=1) / size.norm(dim=1)).mean()) < SYMMETRIC

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainables.networks.gaussian import Gaussian, GaussianHead, at_least_float32
+from trainables.networks.gaussian import LOGVAR_LIMIT, GaussianHead, at_least_float32, smooth_bound
 from trainables.networks.mlp import MLP
 
 QUERIES = 8
@@ -50,7 +50,11 @@ class Mean(nn.Module):
 
 
 class SetEncoder(nn.Module):
-    """q(z given observed): an MLP of each kernel with its position, pooled, and an MLP of that and of how many there were."""
+    """q(z given observed): an MLP of each kernel with its position, pooled, and an MLP of that and of how many there were.
+
+    Beside it stands what q cannot say. Its variance is what the decoder bears, not what there is to be known: it hardly depends on
+    how many kernels are seen. `log_variance` is of z given *all* of a unit's kernels, about the mu of q given those seen.
+    """
 
     def __init__(
         self,
@@ -66,15 +70,24 @@ class SetEncoder(nn.Module):
         self.pooling: Mean | Attention = Mean(hidden) if pooling == "mean" else Attention(hidden)
         self.together = MLP((self.pooling.dim, 2), hidden, 1, hidden)
         self.head = GaussianHead(hidden, latent_dim)
+        self.variance = MLP((hidden,), hidden, 1, latent_dim)
 
-    def forward(self, scores: Tensor, code: Tensor, present: Tensor) -> Gaussian:
-        """mu and logvar [B, L].
+    def forward(self, scores: Tensor, code: Tensor) -> Tensor:
+        """Features of each kernel alone [B, n, D], of scores [B, n, R] and encoded positions [B, n, E]."""
+        found: Tensor = self.each(torch.cat([scores, code], dim=-1))
+        return found
+
+    def of_set(self, features: Tensor, present: Tensor) -> Tensor:
+        """Features of each unit's set [B, D], which `head` makes q of.
 
         Args:
-            scores, code: [B, n, R] and [B, n, E].
             present: [B, n] bool, at least one of each unit: the others count for nothing.
         """
-        pooled = self.pooling(self.each(torch.cat([scores, code], dim=-1)), present)
+        pooled = self.pooling(features, present)
         count = present.sum(dim=1, keepdim=True).to(pooled)
-        posterior: Gaussian = self.head(self.together(torch.cat([pooled, count.log(), 1 / count], dim=1)))
-        return posterior
+        found: Tensor = self.together(torch.cat([pooled, count.log(), 1 / count], dim=1))
+        return found
+
+    def log_variance(self, of_set: Tensor) -> Tensor:
+        """Of z given all kernels about the mu of features [B, D]: [B, L]. It trains nothing but itself."""
+        return smooth_bound(at_least_float32(self.variance(of_set.detach())), -LOGVAR_LIMIT, LOGVAR_LIMIT)

@@ -14,9 +14,10 @@ from deeplens_workers.asbuilt_data import OBSERVED
 from spaces.seeding import named_seed
 from trainables.asbuilt.data import AsBuiltSplit, observed
 from trainables.asbuilt.network import AsBuiltCVAE
+from trainables.asbuilt.quantities import Quantity, central, rms_radius
 from trainables.learner import evaluating
 from trainables.networks.gaussian import gaussian_kl
-from trainables.psf.metrics import relative_l2, rms_radius
+from trainables.psf.metrics import relative_l2
 
 GIVEN = 4
 """PSFs of a unit that are observed where no other number is named."""
@@ -24,7 +25,7 @@ CHUNK = 32
 """Units decoded at once."""
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active if its posterior mean varies by more over units (Burda et al. 2016, appendix C)."""
-COVERED, SAMPLES = 0.9, 64
+COVERED, SAMPLES = 0.9, 99
 COVERED_UNITS, COVERED_POSITIONS = 64, 6
 """Of those held out: more would take seconds of every report."""
 
@@ -74,10 +75,10 @@ def evaluate(model: AsBuiltCVAE, split: AsBuiltSplit) -> dict[str, float]:
     }
 
 
-def coverage(model: AsBuiltCVAE, split: AsBuiltSplit) -> Tensor:
-    """Share of each unit's RMS radii inside the central 90 % of what the model draws, with 4 PSFs observed: [U].
+def coverage(model: AsBuiltCVAE, split: AsBuiltSplit, count: int = GIVEN, quantity: Quantity = rms_radius) -> Tensor:
+    """Share of each unit's RMS radii, or another quantity, inside the central 90 % of what the model draws: [U].
 
-    A draw has its z of the posterior, and the decoder's residual error on top (`AsBuiltCVAE.sample`).
+    A draw has its z of what is known with so many PSFs observed, and the decoder's residual error on top (`AsBuiltCVAE.sample`).
     """
     device = model.mean.device
     generator = torch.Generator().manual_seed(named_seed(0, "coverage"))
@@ -85,16 +86,14 @@ def coverage(model: AsBuiltCVAE, split: AsBuiltSplit) -> Tensor:
     with evaluating(model):
         for one in range(min(len(split), COVERED_UNITS)):
             unit = split.some(slice(one, one + 1))
-            seen, away = observed(unit, GIVEN), unit.held_out
+            seen, away = observed(unit, count), unit.held_out
             step = max(1, away.points.shape[1] // COVERED_POSITIONS)
             true, points = away.kernels[0, ::step].to(device), away.points[:, ::step].to(device)
-            posterior = model.encode(seen.kernels.to(device), seen.points.to(device))
+            posterior = model.known(seen.kernels.to(device), seen.points.to(device))
             noise = torch.randn(SAMPLES, model.config.latent_dim, generator=generator)
             drawn = model.sample(posterior.sample(noise.to(device)), points.expand(SAMPLES, -1, -1), generator)
-            radii = rms_radius(drawn.flatten(0, 1)).unflatten(0, drawn.shape[:2])  # [S, H, C]
-            tails = torch.tensor([(1 - COVERED) / 2, (1 + COVERED) / 2], device=device)
-            low, high = radii.quantile(tails, dim=0)
-            actual = rms_radius(true)
+            low, _, high = central(quantity(drawn), COVERED)
+            actual = quantity(true)
             shares.append(((low <= actual) & (actual <= high)).float().mean())
     return torch.stack(shares)
 

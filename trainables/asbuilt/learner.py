@@ -34,8 +34,6 @@ from trainables.learner import Judged, Learner
 from trainables.timing import fastest
 from trainables.training.losses import Ranks
 
-HELD_BACK = 4
-"""Positions of a unit that are always targets and never observed."""
 NEIGHBOUR = 0.1
 """Distance of a target's neighbour along x and y, at the most; it has the target's depth and focus."""
 TIMED_UNITS = 8
@@ -55,9 +53,9 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
             kernel_px=side,
             components=data.basis.whole(trial.components),
             learned_variance=trial.decoder_variance == "learned",
-            pixel_um=data.setup.pixel_um,
-            wavelengths=data.setup.wavelengths,
-            distances_mm=data.setup.distances_mm,
+            pixel_um=data.facts.pixel_um,
+            wavelengths=data.facts.wavelengths,
+            distances_mm=data.facts.distances_mm,
             diopter_ranges=data.diopter_ranges,
             **trial.model_dump(include=names),
         )
@@ -75,7 +73,7 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         and, if asked for, noise of what is observed [B, n, R] and its shifts [B, n, 2]."""
         batch, device = trial.batch_size, data.device
         units, positions, _, _ = data.shape
-        most = most_observed(positions)
+        most = most_observed(positions, trial.targets)
         drawn = [
             torch.randint(units, (batch,), generator=generator, device=device),
             torch.randint(len(data.mirrors.signs), (batch,), generator=generator, device=device),
@@ -93,12 +91,12 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
 
     def inputs(self, trial: AsBuiltTrial, data: AsBuiltTensors, drawn: tuple[Tensor, ...]) -> tuple[Any, ...]:
         unit, mirror, order, count, noise, offset, *disturbed = drawn
-        most = most_observed(data.shape[1])
+        most = most_observed(data.shape[1], trial.targets)
         if not trial.mirrored:
             mirror = torch.zeros_like(mirror)
         components = data.basis.whole(trial.components)
         points = data.mirrors.turned(data.points[unit[:, None], order], mirror)
-        seen, wanted = slice(None, most), slice(-min(trial.targets, order.shape[1]), None)
+        seen, wanted = slice(None, most), slice(most, most + trial.targets)
 
         def scores(part: slice) -> Tensor:
             own = data.scores[unit[:, None], order[:, part]][..., :components]
@@ -180,6 +178,6 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         return asbuilt_card(study.data, source)
 
 
-def most_observed(positions: int) -> int:
-    """Kernels of a training unit that may be observed at once."""
-    return max(1, min(GRID, positions - HELD_BACK))
+def most_observed(positions: int, targets: int) -> int:
+    """Kernels of a training unit that may be observed at once: those that are no targets."""
+    return min(GRID, positions - targets)

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 MOMENTUM = 0.01
 """Of moving averages over batches."""
+WELL_OBSERVED = 0.5
+"""Share of the kernels that may be observed."""
 LOG_ERROR_LIMIT = 6.0
 """Squared errors of one kernel are not told apart beyond a factor of 400 from the mean."""
 
@@ -145,11 +147,21 @@ class AsBuiltCVAE(Network):
     # In one's own code.
 
     def encode(self, kernels: Tensor, points: Tensor) -> Gaussian:
-        """Posterior of each unit, mu and logvar [B, L], of kernels [B, n, C, K, K] observed at points [B, n, d].
+        """q(z given observed) of each unit, mu and logvar [B, L], of kernels [B, n, C, K, K] at points [B, n, d].
 
         Raises:
             ValueError: the kernels are not of the model's channels and size, or have other numbers of points.
         """
+        found: Gaussian = self.encoder.head(self._observed(kernels, points))
+        return found
+
+    def known(self, kernels: Tensor, points: Tensor) -> Gaussian:
+        """What is known of z: the mu of `encode`, and the variance about it that z has once all PSFs of a unit are seen."""
+        of_set = self._observed(kernels, points)
+        return Gaussian(self.encoder.head(of_set).mu, self.encoder.log_variance(of_set))
+
+    def _observed(self, kernels: Tensor, points: Tensor) -> Tensor:
+        """The encoder's features of sets [B, D]."""
         wide = len(self.config.conditions)
         if kernels.ndim != 5 or kernels.shape[2:] != self._shape or points.shape != (*kernels.shape[:2], wide):
             raise ValueError(
@@ -157,7 +169,7 @@ class AsBuiltCVAE(Network):
                 f"but got {list(kernels.shape)} and {list(points.shape)}"
             )
         scores = self.scores(kernels.flatten(0, 1)).unflatten(0, kernels.shape[:2])
-        return self.posterior(scores, points, torch.ones_like(points[..., 0], dtype=torch.bool))
+        return self.encoder.of_set(self._features(scores, points), torch.ones_like(points[..., 0], dtype=torch.bool))
 
     def decode(self, z: Tensor, points: Tensor) -> Tensor:
         """Kernels [B, M, C, K, K] of latents [B, L] at points [B, M, d], unit sum per channel."""
@@ -228,14 +240,12 @@ class AsBuiltCVAE(Network):
         """[N, C, K, K] -> [N, R], in units of the kernels' norms."""
         return (of_unit_norm(kernels).flatten(1) - self.mean.to(kernels)) @ self.components.to(kernels).mT
 
-    def posterior(self, scores: Tensor, points: Tensor, present: Tensor) -> Gaussian:
-        """q(z given observed): scores [B, n, R], points [B, n, d], of which `present` [B, n] count -> mu, logvar [B, L]."""
+    def _features(self, scores: Tensor, points: Tensor) -> Tensor:
+        """What the encoder makes of each kernel: scores [B, n, R], points [B, n, d] -> [B, n, D]."""
         # By the root of their spread: small scores are heard, and large ones stay larger. A triplet's units are known to 0.149 after
         # 1,000 steps, against 0.167 with all scores in the unit of the largest.
-        posterior: Gaussian = self.encoder(
-            scores / (self.spread[0] * self.spread).sqrt(), self.condition(points), present
-        )
-        return posterior
+        found: Tensor = self.encoder(scores / (self.spread[0] * self.spread).sqrt(), self.condition(points))
+        return found
 
     def values(self, z: Tensor, points: Tensor) -> Tensor:
         """What the decoder says of kernels at points [B, M, d]: scores [B, M, R], or pixels [B, M, C K K] of unit norm."""
@@ -298,47 +308,76 @@ class AsBuiltCVAE(Network):
         """The loss's terms for a batch, unreduced.
 
         Args:
-            scores, points, present: as `posterior` takes them.
+            scores, points: [B, n, R] of kernels that may be observed, and where [B, n, d].
+            present: [B, n] bool, which of them are.
             targets, targets_at: what shall be predicted [B, T, V], as `values` gives it, and where [B, T, d].
             noise: [B, L] standard normal, for the posterior's sample.
             neighbours: [B, d] points near each unit's first target, for the smoothness term; None: there is none.
         """
-        posterior = self.posterior(scores, points, present)
+        features = self._features(scores, points)
+        of_set = self.encoder.of_set(features, present)
+        posterior: Gaussian = self.encoder.head(of_set)
         z = posterior.sample(noise)
         wanted = targets.shape[1]
         at = targets_at if neighbours is None else torch.cat([targets_at, neighbours[:, None]], dim=1)
         hidden = self._hidden(z, at)
         values = self._values(hidden)
         error = (values[:, :wanted] - targets).square()
+        # What is left of the error with most of the kernels seen is the decoder's.
+        well = present.to(error).mean(dim=1) >= WELL_OBSERVED
         if self.training:
-            self._observe(error.detach(), z.detach())
+            self._observe(error.detach(), z.detach(), well)
         mse = error.sum(dim=-1).mean(dim=1) / self.variance
-        # Detached: how large errors are is learned beside what they are errors of, and changes nothing of it.
-        log_error = self._log_error(hidden[:, :wanted].detach())
-        surprise = error.detach().sum(dim=-1) / self.residual.sum() * (-log_error).exp() + log_error
+        surprise = self._surprise(error.detach(), hidden[:, :wanted].detach()).mean(dim=1) * well
+        surprise = surprise + self._distance(features.detach(), posterior.mu.detach(), of_set).mean(dim=1)
         smooth = mse.new_zeros(mse.shape)
         if neighbours is not None:
             smooth = (values[:, 0] - values[:, wanted]).square().sum(dim=-1) / self.variance
         logvar = self.decoder_logvar() if self.config.learned_variance else None
-        return Terms(
-            mse, gaussian_kl(posterior, self.prior), smooth, surprise.mean(dim=1), wanted * self.config.elements, logvar
-        )
+        return Terms(mse, gaussian_kl(posterior, self.prior), smooth, surprise, wanted * self.config.elements, logvar)
+
+    # Detached: how large errors are is learned beside what they are errors of, and changes nothing of it.
+
+    def _surprise(self, error: Tensor, hidden: Tensor) -> Tensor:
+        """Of squared errors [B, T, V], that they are not as large as expected: [B, T]."""
+        expected = self._log_error(hidden)
+        return error.sum(dim=-1) / self.residual.sum() * (-expected).exp() + expected
+
+    def _distance(self, features: Tensor, mu: Tensor, of_set: Tensor) -> Tensor:
+        """The same of the squared distance of mu to z given all kernels: [B, L].
+
+        Args:
+            features: [B, n, D] of all kernels.
+            mu, of_set: [B, L] and [B, D], of those observed.
+        """
+        with torch.no_grad():
+            all_of_them = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+            whole: Gaussian = self.encoder.head(self.encoder.of_set(features, all_of_them))
+            squared = (whole.mu - mu).square() + whole.logvar.exp()
+        expected = self.encoder.log_variance(of_set)
+        return squared * (-expected).exp() + expected
 
     @torch.no_grad()
-    def _observe(self, error: Tensor, z: Tensor) -> None:
-        """A batch's squared errors [B, T, V] and latents [B, L], whose moving averages over all ranks are kept."""
-        units, targets, values = error.shape
+    def _observe(self, error: Tensor, z: Tensor, well: Tensor) -> None:
+        """Squared errors [B, T, V] and latents [B, L] of the units that are `well` observed [B]: averages over batches and ranks."""
+        _, targets, values = error.shape
         latent = z.shape[1]
+        chosen = well.to(error)
         z = at_least_float32(z)
-        sums = [error.sum(dim=(0, 1)) / targets, z.sum(dim=0), (z.mT @ z).flatten(), z.new_tensor([units])]
+        sums = [
+            torch.einsum("b,btv->v", chosen, error) / targets,
+            chosen @ z,
+            ((chosen[:, None] * z).mT @ z).flatten(),
+            chosen.sum()[None],
+        ]
         total = torch.cat(sums)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(total)
-        residual, mu, second = (total[:-1] / total[-1]).split([values, latent, latent**2])
-        self.batches += 1
-        weight = (1 / self.batches).clamp_min(
-            MOMENTUM
-        )  # at first the mean of all: nothing is left of the initial values
+        residual, mu, second = (total[:-1] / total[-1].clamp_min(1)).split([values, latent, latent**2])
+        some = (total[-1] > 0).to(total)
+        self.batches += some
+        # At first the mean of all: nothing is left of the initial values.
+        weight = some * (1 / self.batches.clamp_min(1)).clamp_min(MOMENTUM)
         self.residual.lerp_(residual, weight)
         self.population_mu.lerp_(mu, weight)
         self.population_second.lerp_(second.view(latent, latent), weight)

@@ -75,6 +75,19 @@ def asymmetry(kernels: Tensor, along: Literal["x", "y"] = "x") -> Tensor:
     return (lines[..., -half:].sum(dim=-1) - lines[..., :half].sum(dim=-1)) / lines.sum(dim=-1)
 
 
+def central(draws: Tensor, level: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Ends of the central interval of draws [S, ...] and their median, [...] each.
+
+    One more draw of the same distribution lies inside with probability `level`: the p-quantile is draw p (S + 1) by size (Weibull
+    1939), as far as there are so many draws.
+    """
+    count = len(draws)
+    tails = torch.tensor([(1 - level) / 2, 0.5, (1 + level) / 2], device=draws.device, dtype=draws.dtype)
+    places = ((tails * (count + 1) - 1) / (count - 1)).clamp(0, 1)
+    low, median, high = draws.quantile(places, dim=0)
+    return low, median, high
+
+
 def _waves(kernels: Tensor, along: Along) -> tuple[Tensor, Tensor]:
     """Cosines and sines [P, D F] of all directions' waves over a kernel's pixels."""
     side = kernels.shape[-1]

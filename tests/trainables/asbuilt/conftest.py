@@ -13,7 +13,13 @@ def square(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def oblong(tmp_path_factory):
-    return sets(tmp_path_factory.mktemp("units") / "oblong", aspect=0.4)
+    return sets(tmp_path_factory.mktemp("units") / "oblong", aspect=0.5)
+
+
+@pytest.fixture(scope="session")
+def not_centred(tmp_path_factory):
+    """Of a design that says of itself not to be, on a square sensor."""
+    return sets(tmp_path_factory.mktemp("units") / "not centred", centred=False)
 
 
 @pytest.fixture(scope="session")

@@ -63,13 +63,18 @@ def _blobs(unit: np.ndarray, points: np.ndarray, side: int, aspect: float, centr
     return np.stack(kernels, axis=1)
 
 
-def write(directory: Path, units: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: float = 1.0) -> str:
-    """A set of units [U, 3] at points [U, P, 3 or 4]."""
+def write(
+    directory: Path, units: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: float = 1.0, centred: bool = True
+) -> str:
+    """A set of units [U, 3] at points [U, P, 3 or 4], whose pixels and wavelengths nobody knows."""
     directory.mkdir(parents=True)
     kernels = [kernels_of(unit, at, side, aspect) for unit, at in zip(units, points, strict=True)]
     np.save(directory / "kernels.npy", np.concatenate(kernels))
     np.save(directory / "points.npy", np.concatenate(points).astype(np.float32))
     np.save(directory / "units.npy", units.astype(np.float32))
+    known = {"centred": centred, "sensor_mm": [20, 20 * aspect]}
+    unknown = {"pixel_pitch_um": 0.0, "trace_px": side, "kernel_px": side, "channels": []}
+    (directory / "manifest.json").write_text(json.dumps({"parameters": unknown | {"units": known}}))
     return str(directory)
 
 
@@ -81,10 +86,12 @@ def sets(
     side: int = SIDE,
     aspect: float = 1.0,
     nearest: dict[str, float] | None = None,
+    centred: bool = True,
 ) -> dict[str, str]:
     """Every set, as a preparation makes them.
 
     Args:
+        centred: what the sets say of the design; these kernels are those of a centred one.
         nearest: of `depth_mm`, and of `focus_mm`, where they vary: from there to `FAR`, at random but where units are observed.
     """
     rng, depths = np.random.default_rng(0), np.random.default_rng(1)
@@ -101,15 +108,15 @@ def sets(
     grid = at_distances(np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2), known=True)
     away = {name: at_distances(rng.uniform(-1, 1, (held_out, 2))) for name in ("validation", "test")}
     train = rng.normal(size=(units, 3)), at_distances(rng.uniform(-1, 1, (units, positions, 2)))
-    made = {"train": write(directory / "train", *train, side, aspect)}
+    made = {"train": write(directory / "train", *train, side, aspect, centred)}
     for name, extra in away.items():
         at = np.broadcast_to(np.concatenate([grid, extra]), (8, 25 + held_out, grid.shape[1]))
-        made[name] = write(directory / name, rng.normal(size=(8, 3)), at, side, aspect)
+        made[name] = write(directory / name, rng.normal(size=(8, 3)), at, side, aspect, centred)
     everywhere = np.concatenate([grid, *away.values()])[None]
     alone = 0.5 * np.concatenate([np.eye(3), -np.eye(3)])
     if nearest:
         made["distances"] = json.dumps({name: (FAR, near) for name, near in nearest.items()})
     return made | {
-        "nominal": write(directory / "nominal", np.zeros((1, 3)), everywhere, side, aspect),
-        "effects": write(directory / "effects", alone, everywhere.repeat(6, axis=0), side, aspect),
+        "nominal": write(directory / "nominal", np.zeros((1, 3)), everywhere, side, aspect, centred),
+        "effects": write(directory / "effects", alone, everywhere.repeat(6, axis=0), side, aspect, centred),
     }

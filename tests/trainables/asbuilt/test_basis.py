@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from deeplens_workers import cache
+from deeplens_workers.kernels import Kernels, RenderRequest, Tracing, Units
+from deeplens_workers.lens_file import LENSES, find_lens
+from deeplens_workers.tolerances import Tolerances
 from tests.trainables.asbuilt.synthetic import kernels_of
 from trainables.asbuilt.basis import MirrorBasis, of_unit_norm
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors
+from trainables.asbuilt.set_facts import SetFacts
 from trainables.asbuilt.simplex import nearest_kernels
 
 UNITS = 3
@@ -42,9 +49,38 @@ def test_a_mirror_image_is_another_unit_at_mirrored_positions(data, square, few,
     np.testing.assert_allclose(made, mirrored.numpy(), atol=1e-6)
 
 
-def test_only_a_square_sensor_has_images_across_its_diagonal(square, oblong):
-    assert AsBuiltTensors.load(square).mirrors.signs.shape[0] == 8
-    assert AsBuiltTensors.load(oblong).mirrors.signs.shape[0] == 4
+def test_mirror_images_are_those_of_a_centred_design_and_across_the_diagonal_of_a_square_sensor(
+    square, oblong, not_centred
+):
+    assert [len(AsBuiltTensors.load(one).mirrors.signs) for one in (square, oblong, not_centred)] == [8, 4, 1]
+
+
+def decentred(lens):
+    tree = json.loads((LENSES / f"{lens}.json").read_text())
+    for surface in tree["surfaces"][:2]:
+        surface["pos_xy"] = [0.5, 0.0]
+    return json.dumps(tree)
+
+
+@pytest.mark.parametrize(
+    ("lens", "sensor_mm", "centred", "square"),
+    [
+        ("cooke_triplet_50mm", None, True, True),
+        ("cooke_triplet_50mm", (20, 19), True, False),
+        ("double_gauss_100mm", (8, 6), True, False),
+        ("decentred", (20, 20), False, False),
+    ],
+)
+def test_a_lens_says_which_images_of_a_unit_are_units(tmp_path, lens, sensor_mm, centred, square):
+    """By its own surfaces and its sensor's size, of which a rendered set's manifest tells."""
+    path = tmp_path / "decentred.json"
+    path.write_text(decentred("cooke_triplet_50mm"))
+    found = find_lens(str(path) if lens == "decentred" else lens, sensor_mm=sensor_mm)
+    units = Units(Tolerances(), np.zeros((1, 33)), -1e4)
+    points = np.array([[0.0, 0.0, -1e4]], np.float32)
+    request = RenderRequest(found, points, 6.4, Tracing((((0.587, 1.0),),), 16, 16, 64), units)
+    facts = SetFacts.of(cache.write(tmp_path / "cache", request, Kernels.empty(1, 1, 16)))
+    assert (facts.centred, facts.square) == (centred, square)
 
 
 def test_components_are_orthonormal_and_explain_the_kernels(data, few):

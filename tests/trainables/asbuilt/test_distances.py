@@ -51,7 +51,7 @@ def test_a_unit_seen_at_one_distance_is_known_at_others(data, model, at_distance
         float(unit_errors(model.predict(seen.kernels, seen.points, at), away.kernels).mean())
         for at in (away.points, there)
     ]
-    assert errors[0] < 0.8 * float(nominal)
+    assert errors[0] < 0.9 * float(nominal)
     assert errors[0] < 0.8 * errors[1]
 
 
@@ -106,7 +106,7 @@ def test_baselines_judge_at_the_same_distances_or_not_at_all(data, at_distances)
     rows = [*range(25), *range(25, 31)]
     itself = AsBuiltSplit(lens.kernels[:, rows], lens.points[:, rows], lens.units)
     found = predict_baselines(lens, AsBuiltSplit.of(at_distances, "effects"), data.validation, itself)
-    assert set(found) == {"nominal", "corrected", "corrected_25", "linear"}
+    assert set(found) == {"nominal", "corrected", "linear"}
     for one in found.values():
         assert float(one.errors["rel_l2"].max()) < 1e-5
 

@@ -14,9 +14,9 @@ from tests.trainables.asbuilt.synthetic import CHANNELS, SIDE, kernels_of
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL, trained
 from trainables.asbuilt import quantities
 from trainables.asbuilt.data import AsBuiltTensors, observed
-from trainables.asbuilt.measurement_setup import MeasurementSetup
 from trainables.asbuilt.population import Share
 from trainables.asbuilt.quantities import asymmetry, lp_per_mm, mtf50, rms_radius
+from trainables.asbuilt.set_facts import SetFacts
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.psf.metrics import relative_l2
 
@@ -150,9 +150,7 @@ REFUSALS = [
 @pytest.mark.parametrize(("change", "words"), REFUSALS, ids=[words for _, words in REFUSALS])
 def test_kernels_of_no_unit_are_refused_in_a_line(data, square, change, words):
     kernels, points = observed(data.validation, 4).parts[:2]
-    sampled = AsBuiltTensors(
-        data._train, data.validation, data.validation.some(slice(1)), data.device, MeasurementSetup(5.0)
-    )
+    sampled = AsBuiltTensors(data._train, data.validation, data.device, SetFacts(5.0))
     model = LEARNER.build(AsBuiltTrial(**SMALL), sampled)
     with pytest.raises(ValueError, match=r"kernel|points") as refused:
         model.fit(*change(kernels[0].numpy(), points[0].numpy()))
@@ -214,17 +212,18 @@ def test_a_model_knows_the_pixels_and_wavelengths_of_its_data(data, tmp_path):
         "trace_px": 64,
         "kernel_px": 32,
         "channels": [[[0.656, 1.0]], [[0.55, 1.0], [0.59, 3.0]]],
+        "units": {"centred": True, "sensor_mm": [20, 19]},
     }
     points = np.array([[0, 0, -1e4, -2000], [0.5, 0, -1e4, -3000]], np.float32)
     entry = store.write(tmp_path, made, {"units": np.zeros(1), "points": points})
-    setup = MeasurementSetup.of(entry)
-    assert setup == MeasurementSetup(6.4, (0.656, 0.58), {"depth_mm": -1e4})
-    assert MeasurementSetup.of(tmp_path) == MeasurementSetup()
-    known = AsBuiltTensors(data._train, data.validation, data.validation.some(slice(1)), data.device, setup)
+    facts = SetFacts.of(entry)
+    assert facts == SetFacts(6.4, (0.656, 0.58), {"depth_mm": -1e4}, centred=True)
+    assert SetFacts.of(tmp_path) == SetFacts()
+    known = AsBuiltTensors(data._train, data.validation, data.device, facts)
     model = LEARNER.build(AsBuiltTrial(**SMALL), known)
     again = LEARNER.rebuild(json.loads(json.dumps(model.config_dict)))
     assert again.config == model.config
-    assert MeasurementSetup(again.config.pixel_um, again.config.wavelengths, again.config.distances_mm) == setup
+    assert SetFacts(again.config.pixel_um, again.config.wavelengths, again.config.distances_mm, True) == facts
     before = {
         key: value for key, value in model.config_dict.items() if key not in ("pixel_um", "wavelengths", "distances_mm")
     }
