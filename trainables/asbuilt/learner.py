@@ -28,7 +28,7 @@ from trainables.asbuilt.evaluation import GIVEN, evaluate, model_errors, name_of
 from trainables.asbuilt.figures import save_samples, save_unit
 from trainables.asbuilt.losses import Terms, asbuilt_loss
 from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
-from trainables.asbuilt.oracle import oracle, steps_in
+from trainables.asbuilt.oracle import MirroredTolerances, oracle, steps_in
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.learner import Judged, Learner
 from trainables.timing import fastest
@@ -158,16 +158,19 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
     ) -> dict[str, Judged]:
         """The true tolerances given to the same decoder, and tolerances fitted through the ray tracer, each for half as long as
         the winner trained: to as many of the units as that allows, two at the least."""
+        from deeplens_workers.asbuilt_preparation import manufacture
+        from deeplens_workers.preparation import lens_of
         from deeplens_workers.unit_fit import fitted_units
 
         assert isinstance(study.data, AsBuiltData)
         data = self.open(sets)
-        bound = oracle(data, test.units, winner, steps_in(seconds / 2, data, winner))
+        mirrored = MirroredTolerances.of(manufacture(study.data, lens_of(source)).deviations, data.mirrors.turns)
+        told = oracle(data, test.units, winner, steps_in(seconds / 2, data, winner, mirrored), mirrored)
         points = np.load(Path(sets["test"]) / "points.npy").reshape(*test.units.kernels.shape[:2], -1)
         fits = fitted_units(study.data, source, points, test.units.kernels.numpy(), OBSERVED[GIVEN], GRID, seconds / 2)
         true = test.units.held_out.kernels[: len(fits.kernels)]
         errors = unit_errors(torch.from_numpy(fits.kernels), true)
-        return {"oracle": bound, "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None)}
+        return {"oracle": told, "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None)}
 
     def figures(self, network: AsBuiltCVAE, test: AsBuiltTest, directory: Path) -> None:
         save_unit(directory / "unit.png", network, test)

@@ -1,7 +1,6 @@
-"""A bound on what can be known of a unit: the same decoder, given its true tolerances in place of z.
+"""What the decoder leaves of the error if it is given a unit's true tolerances in place of z, which nobody has of a manufactured lens.
 
-Nobody has these of a manufactured lens. What is left of the error is the decoder's, and what the CVAE's error has above it is what
-a few PSFs do not tell.
+It is no bound: a decoder of 24 numbers that were found for it may be better than one of many that were not.
 
 Shape legend: U = units, V = tolerances, G = mirror images, B = batch, T = targets.
 """
@@ -9,6 +8,7 @@ Shape legend: U = units, V = tolerances, G = mirror images, B = batch, T = targe
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deeplens_workers.asbuilt_data import OBSERVED
+from deeplens_workers.tolerances import Deviation
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors
 from trainables.asbuilt.evaluation import name_of, unit_errors
 from trainables.asbuilt.network import AsBuiltCVAE
@@ -39,20 +40,39 @@ class MirroredTolerances(NamedTuple):
     signs: Tensor
     """[G, V]."""
 
+    @classmethod
+    def of(cls, deviations: Sequence[Deviation], turns: Tensor) -> MirroredTolerances:
+        """Of a lens' tolerances, for mirror images at `turns` [G, 2, 2] of the field.
+
+        A decentre (x, y) goes where a position goes. A turn about an axis is an axial vector, which a mirror sends the other way.
+        """
+        places = {(one.part, one.number, one.name): index for index, one in enumerate(deviations)}
+        order = torch.arange(len(deviations)).repeat(len(turns), 1)
+        signs = torch.ones(len(turns), len(deviations))
+        for (part, number, name), index in places.items():
+            if "_x_" not in name:
+                continue
+            pair = [index, places[part, number, name.replace("_x_", "_y_")]]
+            axial = torch.linalg.det(turns) if name.startswith(("tilt", "wedge")) else torch.ones(len(turns))
+            maps = axial[:, None, None] * turns  # [G, 2, 2], one element of each row is not 0
+            order[:, pair] = torch.tensor(pair)[maps.abs().argmax(dim=2)]
+            signs[:, pair] = maps.sum(dim=2)
+        return cls(order, signs)
+
 
 def oracle(
     data: AsBuiltTensors,
     test: AsBuiltSplit,
     like: AsBuiltCVAE,
     steps: int,
-    mirrored: MirroredTolerances | None = None,
+    mirrored: MirroredTolerances,
 ) -> Judged:
     """Trained now, on the CPU, and judged at held-out units.
 
     Args:
         like: whose decoder it has, of principal components.
         steps: of training.
-        mirrored: how tolerances are mirrored; without it no unit is, of which a decoder learns less.
+        mirrored: how tolerances are, for the mirror images of `data`.
     """
     began = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
@@ -82,25 +102,19 @@ def oracle(
     return Judged({name_of(count): errors for count in OBSERVED}, size, time_each, training=trained)
 
 
-def steps_in(seconds: float, data: AsBuiltTensors, like: AsBuiltCVAE) -> int:
+def steps_in(seconds: float, data: AsBuiltTensors, like: AsBuiltCVAE, mirrored: MirroredTolerances) -> int:
     """How many steps of `oracle` take so long, by a few of them."""
     few = data.validation.some(slice(2))
-    oracle(data, few, like, TIMED_STEPS)
-    return max(TIMED_STEPS, int(seconds * TIMED_STEPS / oracle(data, few, like, TIMED_STEPS).training))
+    oracle(data, few, like, TIMED_STEPS, mirrored)
+    return max(TIMED_STEPS, int(seconds * TIMED_STEPS / oracle(data, few, like, TIMED_STEPS, mirrored).training))
 
 
-def _loss(
-    model: AsBuiltCVAE, data: AsBuiltTensors, mirrored: MirroredTolerances | None, generator: torch.Generator
-) -> Tensor:
+def _loss(model: AsBuiltCVAE, data: AsBuiltTensors, mirrored: MirroredTolerances, generator: torch.Generator) -> Tensor:
     units, positions, _, _ = data.shape
     unit = torch.randint(units, (BATCH,), generator=generator)
     images = torch.randint(len(data.mirrors.turns), (BATCH,), generator=generator)
     at = torch.rand(BATCH, positions, generator=generator).argsort(dim=1)[:, :TARGETS]
-    tolerances = data.tolerances[unit]
-    if mirrored is None:
-        images = torch.zeros_like(images)
-    else:
-        tolerances = tolerances.gather(1, mirrored.order[images]) * mirrored.signs[images]
+    tolerances = data.tolerances[unit].gather(1, mirrored.order[images]) * mirrored.signs[images]
     points = data.mirrors.turned(data.points[unit[:, None], at], images)
     wanted = data.mirrored(data.scores[unit[:, None], at][..., : model.config.components], images)
     error = model.values(tolerances, points) - wanted
