@@ -1,6 +1,6 @@
 """Measured kernels of one manufactured unit, read from a file in a format of `psf_file`.
 
-A file of measured kernels has `kernels` [n, C, K, K] and `points` [n, 2, 3 or 4], and what is known of
+A file of measured kernels has `kernels` [n, C, K, K] and `points` [n, 2, 3 or 4], and gives, if they are known,
 
                     .npz                                .fits                       .safetensors
     pixel           pixel_um, or in metadata            KERNPIX, in um              kernel_pixel_um
@@ -8,7 +8,7 @@ A file of measured kernels has `kernels` [n, C, K, K] and `points` [n, 2, 3 or 4
     object depth    third column of points              column depth_mm             third column of points
     focus distance  fourth column, or focus_mm [n]      column focus_mm             fourth column, or focus_mm [n]
 
-so that what `psf-search render` writes is such a file. Rows of FITS go up, as everywhere in FITS; all others go down.
+`psf-search render` writes such files. Rows of FITS files go up, as everywhere in FITS; rows of all others go down.
 
 Shape legend: n = kernels, C = channel, K = kernel side in pixels.
 """
@@ -36,8 +36,8 @@ EXPOSE_LESS = "expose less, or leave it out"
 class Measured:
     """Kernels [n, C, K, K] float32 and points [n, 2] float32: x right and y up, normalised to half the sensor's sides.
 
-    `pixel_um`: side of a kernel's pixel; `wavelengths_um`: of each channel. None: the file does not say. `distances`: `depth_mm`
-    and `focus_mm` [n], negative, of which it says.
+    `pixel_um` is the side of a kernel's pixel, `wavelengths_um` has a number for each channel; either is None if the file does not give it.
+    `distances` has `depth_mm` and `focus_mm` [n], negative, if the file gives them.
     """
 
     kernels: NDArray[np.float32]
@@ -50,16 +50,16 @@ class Measured:
         """The points [n, d] that a model of some of `COORDINATES` takes.
 
         Raises:
-            SpaceError: `file` does not say one of them.
+            SpaceError: `file` does not give one of them.
         """
         known = {"x": self.points[:, 0], "y": self.points[:, 1], **self.distances}
         if missing := [name for name in conditions if name not in known]:
-            raise SpaceError(f"{file}: says nothing of {missing[0]}, on which this model's kernels depend")
+            raise SpaceError(f"{file}: does not give {missing[0]}, on which this model's kernels depend")
         return np.stack([known[name] for name in conditions], axis=1)
 
 
 class Arrays(NamedTuple):
-    """What a file holds, as it is; None: it does not say."""
+    """The contents of a file, as they are; None if it does not give them."""
 
     kernels: Any
     points: Any
@@ -75,7 +75,7 @@ def read(path: Path, white: float | None = None) -> Measured:
         white: the level at which a pixel is saturated; see `saturated`.
 
     Raises:
-        SpaceError: no such file or format, it holds no kernels with points, or saturated ones; one line that names the file.
+        SpaceError: there is no such file or format, it holds no kernels with points, or a kernel is saturated. It names the file.
     """
     if path.suffix not in READERS:
         raise SpaceError(f"{path}: expected a file ending in {', '.join(READERS)}, but got {path.name}")
@@ -99,10 +99,10 @@ def read(path: Path, white: float | None = None) -> Measured:
 
 
 def saturated(images: NDArray[Any], white: float | None) -> list[int]:
-    """How many values of each image [n, ...] are at the white level or above.
+    """The number of values of each image [n, ...] that are at the white level or above.
 
     Args:
-        white: None is the largest value of images of integers, such as 65535; of images of floats it is not known.
+        white: None stands for the largest value of an integer type, such as 65535. Floats then are never saturated.
     """
     if white is None and images.dtype.kind not in "iu":
         return [0] * len(images)
@@ -111,7 +111,7 @@ def saturated(images: NDArray[Any], white: float | None) -> list[int]:
 
 
 def check_fits(where: str) -> None:
-    """Raises SpaceError: there is no astropy."""
+    """Raises SpaceError if astropy is missing."""
     if importlib.util.find_spec("astropy") is None:
         raise SpaceError(f"{where}: FITS needs astropy: install psf-search[fits]")
 

@@ -1,4 +1,4 @@
-"""Kernels cut out of a picture of pinholes, or of stars: one window around each centre.
+"""Kernels are cut out of a picture of pinholes or stars: one window around each centre.
 
 Pictures are upright, as they are shown: row 0 is the top, which is where y is +1. Column 0, row 0 is the middle of the first pixel.
 
@@ -24,8 +24,8 @@ COLUMNS, DISTANCES = ("column", "row", "x", "y"), COORDINATES[2:]
 
 
 class Centre(NamedTuple):
-    """Where a pinhole is in the picture, in pixels, and in the field, x right and y up in [-1, 1]; its line in the file; of
-    `DISTANCES` those that the file has."""
+    """A pinhole's place in the picture, in pixels, and in the field, x right and y up in [-1, 1]; its line in the file; and its
+    distances of `DISTANCES`, if the file gives them."""
 
     column: float
     row: float
@@ -36,10 +36,10 @@ class Centre(NamedTuple):
 
 
 def read_image(path: Path) -> NDArray[Any]:
-    """A PNG or TIFF of 8 or 16 bits per colour, grey or RGB: [H, W, C], C = 1 or 3, of its own type.
+    """A PNG or TIFF of 8 or 16 bits per colour, grey or RGB, as an array [H, W, C] of the file's type; C is 1 or 3.
 
     Raises:
-        SpaceError: no such file, or no such picture.
+        SpaceError: there is no such file, or it is no such picture.
     """
     if not path.is_file():
         raise SpaceError(f"{path}: no such file")
@@ -55,10 +55,10 @@ def read_image(path: Path) -> NDArray[Any]:
 
 
 def read_centres(path: Path) -> list[Centre]:
-    """Centres of a CSV file with a header that has `column,row,x,y` and, if they are known, `depth_mm` and `focus_mm`.
+    """Centres of a CSV file whose header has `column,row,x,y` and, if they are known, `depth_mm` and `focus_mm`.
 
     Raises:
-        SpaceError: no such file, a column that is missing, or something else than numbers; it names the line.
+        SpaceError: there is no such file, a column is missing, or a value is no number. It names the line.
     """
     try:
         with path.open(newline="") as file:
@@ -85,7 +85,7 @@ def read_centres(path: Path) -> list[Centre]:
 
 
 class Picture(NamedTuple):
-    """A picture [H, W, C] with the centres of its pinholes, which the file `where` has."""
+    """A picture [H, W, C] and the centres of its pinholes, from the file `where`."""
 
     image: NDArray[Any]
     centres: list[Centre]
@@ -104,7 +104,7 @@ class Picture(NamedTuple):
             white: the level at which a pixel is saturated; see `measured.saturated`.
 
         Raises:
-            SpaceError: a window reaches beyond the picture, or is saturated; it names the centre.
+            SpaceError: a window reaches beyond the picture, or is saturated. It names the centre.
         """
         windows = np.stack([self._window(centre, side) for centre in self.centres])
         for centre, count in zip(self.centres, saturated(windows, white), strict=True):
@@ -124,7 +124,7 @@ class Picture(NamedTuple):
         return Measured(kernels.astype(np.float32), points, distances=distances)
 
     def _window(self, centre: Centre, side: int) -> NDArray[Any]:
-        """[K, K, C] around a centre, to the nearest pixel; of two that are equally near the right and the lower one."""
+        """The window [K, K, C] that is nearest to a centre. Of two that are equally near it is the right or the lower one."""
         height, width = self.image.shape[:2]
         left, top = (math.floor(place - (side - 1) / 2 + 0.5) for place in (centre.column, centre.row))
         if left < 0 or top < 0 or left + side > width or top + side > height:

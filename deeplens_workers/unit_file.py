@@ -1,4 +1,4 @@
-"""Files of units that a model of units writes, in the formats of `psf_file`: of one unit, or of many that were drawn.
+"""What a model of units writes, in the formats of `psf_file`: the kernels of one unit, or of many that were drawn.
 
 Shape legend: n = units, M = positions, C = channel, K = kernel side in pixels.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class UnitFile:
-    """What is written of one unit (`psf_file.write`): kernels [M, C, K, K] at points [M, 2 or 3], and more arrays of M rows each.
+    """The kernels [M, C, K, K] of one unit at points [M, 2 or 3], and more arrays of M rows each.
 
     The points' third column is the depth. `wavelengths_um` is empty, and `pixel_um` 0, where they are not known.
     """
@@ -24,7 +24,7 @@ class UnitFile:
     pixel_um: float
     wavelengths_um: tuple[float, ...]
     source: str
-    """The model that it is of."""
+    """The model's name."""
     more: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -41,4 +41,4 @@ class UnitFile:
 
 @dataclass(frozen=True, eq=False)
 class DrawnUnitsFile(UnitFile):
-    """The same of n units that were drawn, as .npz alone: kernels [n, M, C, K, K], which all have these points [M, 2 or 3]."""
+    """The kernels [n, M, C, K, K] of n drawn units, all at the same points [M, 2 or 3]; only .npz holds them."""

@@ -1,4 +1,4 @@
-"""`psf-search fit-unit` and `psf-search sample-units`: what an exported model of units is for."""
+"""`psf-search fit-unit` and `psf-search sample-units`: the commands that use an exported model of units."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ DepthOption = Annotated[
     typer.Option(metavar="MM", help="Object distance, negative, of the grid; of a model that knows several."),
 ]
 FocusOption = Annotated[
-    float | None, typer.Option(metavar="MM", help="Distance that the unit is focused at, likewise.")
+    float | None,
+    typer.Option(metavar="MM", help="Focus distance, negative, of the grid; of a model that knows several."),
 ]
 ChannelOption = Annotated[
-    int | None, typer.Option(min=1, help="Of the table: 1 is the first; default: the middle one.")
+    int | None, typer.Option(min=1, help="Channel of the table; 1 is the first. Default: the middle one.")
 ]
 
 
@@ -58,25 +59,26 @@ def fit_unit(
     focus: FocusOption = None,
     out: Annotated[Path | None, typer.Option(help=f"File of the unit's PSFs to write: {', '.join(FORMATS)}.")] = None,
     centres: Annotated[
-        Path | None, typer.Option(help="CSV file of a picture's pinholes: column,row in pixels and x,y in the field.")
+        Path | None, typer.Option(help="CSV file of a picture's pinholes: column,row in pixels, x,y in the field.")
     ] = None,
     pixel: Annotated[
-        float | None, typer.Option(metavar="UM", help="Side of a measured pixel, where the file does not say it.")
+        float | None, typer.Option(metavar="UM", help="Side of a measured pixel, if the file does not give it.")
     ] = None,
     wavelengths: Annotated[
-        str | None, typer.Option(metavar="UM,...", help="Of the measured colours, where the file does not say them.")
+        str | None,
+        typer.Option(metavar="UM,...", help="Wavelengths of the measured colours, if the file does not give them."),
     ] = None,
     white: Annotated[
         float | None,
         typer.Option(
             metavar="LEVEL",
             min=0,
-            help="Where a pixel is saturated, such as 4095 of 12 bits in 16; default: the largest integer of its type.",
+            help="A pixel at this level is saturated: 4095 for 12 bits in 16. Default: the largest integer of the type.",
         ),
     ] = None,
     channel: ChannelOption = None,
 ) -> None:
-    """Fit the unit of which some PSFs were measured: its PSFs elsewhere, with an uncertainty."""
+    """Fit a unit to its measured PSFs, and print its PSFs elsewhere with their uncertainty."""
     directory = model_directory(model)
     if out is not None:
         check_out(out, tuple(FORMATS))
@@ -114,7 +116,7 @@ def fit_unit(
     for row in rows:
         ranges = (_range(found[name][row, shown]) for name in (radius, mtf))
         table.add_row(_place(points[row]), *ranges, f"{found['spread'][row]:.3f}")
-    _print(table, f"{_colour(config, shown)}; medians, and where {LEVEL:.0%} of the draws are")
+    _print(table, f"{_colour(config, shown)}; medians, and the intervals that hold {LEVEL:.0%} of the draws")
     if out is not None:
         print(out)
 
@@ -122,17 +124,17 @@ def fit_unit(
 def sample_units(
     model: ModelArgument,
     count: Annotated[int, typer.Option(min=2, help="Units to draw.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     at: AtOption = None,
     depth: DepthOption = None,
     focus: FocusOption = None,
     mtf50: Annotated[
-        float | None, typer.Option(metavar="LP_PER_MM", min=0, help="What a good unit has at least, at all positions.")
+        float | None, typer.Option(metavar="LP_PER_MM", min=0, help="A good unit has at least this, at all positions.")
     ] = None,
     channel: ChannelOption = None,
     out: Annotated[Path | None, typer.Option(help="File of the units' PSFs to write: .npz.")] = None,
 ) -> None:
-    """Draw units that a factory makes: how their MTF50 is distributed, and how many of them are good."""
+    """Draw units as a factory makes them, and print how their MTF50 is distributed and how many are good."""
     directory = model_directory(model)
     if out is not None:
         check_out(out, (".npz",))
@@ -174,7 +176,7 @@ def _load(directory: Path) -> Any:
 
 
 def _found(unit: Any, points: list[Point]) -> dict[str, Any]:
-    """Arrays of the positions: spread [M], and low, median, high [M, C, 3] of radius and MTF50."""
+    """Arrays with a row per position: spread [M], and low, median, high [M, C, 3] of radius and MTF50."""
     import torch
 
     from trainables.asbuilt.quantities import lp_per_mm
@@ -191,7 +193,7 @@ def _found(unit: Any, points: list[Point]) -> dict[str, Any]:
 
 
 def _unit_of(name: str) -> str:
-    """Of an array of `_found`, in words: it ends its name."""
+    """The unit of an array of `_found`, in words: the last part of its name."""
     return {"um": "um", "mm": "lp/mm", "pixels": "pixels", "pixel": "cycles/pixel"}[name.rsplit("_", 1)[1]]
 
 

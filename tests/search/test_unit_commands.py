@@ -152,7 +152,7 @@ def test_a_grey_picture_is_fitted_with_the_colour_it_was_taken_in(made, capsys):
         capsys, "fit-unit", made / "model", name, "--centres", f"{name}.csv", "--wavelengths", 0.49, "--at", "0.5,-0.5"
     )
     assert code == 0
-    assert err == f"{name}: says nothing of its pixels, which must be 5 um (--pixel)\n"
+    assert err == f"{name}: does not give its pixels, which must be 5 um (--pixel)\n"
     assert "(0.5, -0.5)" in out
 
 
@@ -218,7 +218,7 @@ FIT_WITH_MODEL = [
     (["waves.npz"], "its wavelengths are 0.6, 0.486 um, but this model's are 0.656, 0.486 um"),
     (["bare.npz", "--wavelengths", "0.65,0.66"], "its wavelengths are 0.65, 0.66 um"),
     (["bare.npz", "--wavelengths", "0.65"], "--wavelengths: "),
-    (["one.npz"], "its colours are 1 and this model's 2; say which with --wavelengths, of 0.656, 0.486"),
+    (["one.npz"], "has 1 colours, but this model has 2; name them with --wavelengths, of 0.656, 0.486"),
     (["bare.npz", "--wavelengths", "0.486,0.49"], "its wavelengths are 0.486, 0.49 um"),
     (
         ["one.npz", "--pixel", "5", "--wavelengths", "0.656"],

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from trainables.asbuilt.network import AsBuiltConfig
 
 PEDESTAL = (-0.02, 0.1)
-"""Norm of the pedestal over that of the kernel, within which a unit of a triplet is fitted as well as without (0.192 to 0.193; 0.28 with
--0.1). Light may reach all sides of a small window, but none is negative."""
+"""Lowest and highest norm of a pedestal, over the kernel's. Within these limits a triplet's unit is fitted as well as without a pedestal
+(0.192 to 0.193; 0.28 with -0.1). The limits differ: light may reach all sides of a small window, but it is never negative."""
 SIGNIFICANT = 5.0
 """Standard errors of a side's median. A pedestal that is smaller may be noise."""
 MEDIAN_ERROR = 1.2533
@@ -30,16 +30,16 @@ MEDIAN_ERROR = 1.2533
 TIED = 4
 """Most pixels with the largest value: a symmetric kernel has four of them in the middle of an even side."""
 ROUNDED = 1e-6
-"""Relative, of distances in float32."""
+"""Relative rounding error of distances in float32."""
 OFF_CENTRE = 1 / 5
-"""Of a kernel's side, that its centroid may be off its middle: 6 of 32 pixels. What is shifted by more lacks too much."""
+"""Largest distance of the centroid from the window's middle, over the window's side: 6 of 32 pixels. A shift by more cuts off too much."""
 
 
 def checked_points(config: AsBuiltConfig, points: ArrayLike | Tensor) -> Tensor:
     """Points [M, d], float32 on the CPU.
 
     Raises:
-        ValueError: another shape, not finite, outside [-1, 1], or at distances that the model was not trained for.
+        ValueError: they have another shape, are not finite, lie outside [-1, 1], or have distances that the model was not trained for.
     """
     at, names = _tensor(points), config.conditions
     if at.ndim != 2 or at.shape[1] != len(names) or not len(at):
@@ -94,7 +94,7 @@ def checked_kernels(
 
 
 def _wrong(image: Tensor) -> str | None:
-    """What is wrong with a kernel [K, K] of one channel."""
+    """What is wrong with a kernel [K, K] of one channel, in words."""
     if not bool(image.isfinite().all()):
         return f"{int((~image.isfinite()).sum())} pixels are not finite"
     light, side = float(image.sum()), len(image)
@@ -112,7 +112,7 @@ def _wrong(image: Tensor) -> str | None:
 
 
 def _off_centre(image: Tensor) -> str | None:
-    """Whether a kernel [K, K] was cut elsewhere, in words."""
+    """How far a kernel [K, K] is off its middle, in words, if that is too far."""
     right, down = centroid_of_light(image.double().numpy())
     if float(np.hypot(right, down)) > (limit := OFF_CENTRE * len(image)):
         return (
@@ -123,7 +123,7 @@ def _off_centre(image: Tensor) -> str | None:
 
 
 def _tensor(values: ArrayLike | Tensor) -> Tensor:
-    """Of any array, float32 on the CPU."""
+    """Any array as float32 on the CPU."""
     if isinstance(values, Tensor):
         return values.detach().to("cpu", torch.float32)
     return torch.from_numpy(np.array(values, dtype=np.float32))

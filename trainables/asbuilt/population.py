@@ -1,10 +1,10 @@
-"""Units that a factory makes of a design, drawn by the model: `model.sample_units`.
+"""The model draws units as a factory makes them of a design: `model.sample_units`.
 
     units = model.sample_units(500, torch.Generator().manual_seed(0))
     units.mtf50(points)                           # [500, M, C] in cycles per kernel pixel
-    units.share_above(points, lp_per_mm=40)       # how many of them have more at all points: the yield
+    units.share_above(points, lp_per_mm=40)       # the yield: the share with more at all points
 
-A unit's kernels are the decoder's: what it does not explain is the model's error and no property of a unit.
+A unit's kernels are the decoder's. What the decoder does not explain is an error of the model, not a property of the unit.
 
 Shape legend: n = units, M = positions, C = channel, K = kernel side in pixels, L = latent dimension, d =
 condition dimension.
@@ -35,7 +35,7 @@ NORMAL_95 = 1.959964
 
 
 class Share(NamedTuple):
-    """Of units, with a 95 % interval of what it is of all units that the model may draw (Wilson 1927)."""
+    """A share of drawn units, with a 95 % interval of the share of all units that the model may draw (Wilson 1927)."""
 
     share: float
     low: float
@@ -43,7 +43,7 @@ class Share(NamedTuple):
 
     @classmethod
     def of(cls, hits: int, count: int) -> Share:
-        """So many of so many."""
+        """The share that `hits` of `count` units are."""
         z, share = NORMAL_95, hits / count
         middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
         half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
@@ -52,7 +52,7 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class SampledUnits:
-    """Units of latents [n, L]. Points are arrays [M, d] of any kind, as `FittedUnit` takes them."""
+    """Units with latents [n, L]. Points are arrays [M, d] of any kind, as `FittedUnit` takes them."""
 
     model: AsBuiltCVAE
     latents: Tensor
@@ -77,10 +77,10 @@ class SampledUnits:
         return self.measure(points, quantities.rms_radius)
 
     def share_above(self, points: ArrayLike | Tensor, lp_per_mm: float, channel: int | None = None) -> Share:
-        """Of units whose MTF50 in a channel is above a value at all points [M, d]: the yield.
+        """The yield: the share of units whose MTF50 in a channel is above a value at all points [M, d].
 
         Args:
-            channel: from 0; the middle one if not given.
+            channel: counted from 0; by default the middle one.
 
         Raises:
             ValueError: the model does not know the size of its pixels.
@@ -101,6 +101,6 @@ class SampledUnits:
 
 
 def sample_units(model: AsBuiltCVAE, count: int, generator: torch.Generator | None = None) -> SampledUnits:
-    """So many units as the factory makes them."""
+    """`count` units as the factory makes them."""
     with torch.no_grad():
         return SampledUnits(model, model.draw_units(count, generator))

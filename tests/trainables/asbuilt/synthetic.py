@@ -11,9 +11,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from deeplens_workers.kernels import middle_channel
 from trainables.asbuilt.data import GRID_SIDE
+from trainables.asbuilt.oracle import MirroredTolerances
 
 CHANNELS, SIDE = 2, 12
 FAR = -1e4
@@ -61,6 +63,14 @@ def _blobs(unit: np.ndarray, points: np.ndarray, side: int, aspect: float, centr
         blob = np.exp(-0.5 * (radial / (width * (1 + 0.5 * radius[:, None, None]))) ** 2 - 0.5 * (across / width) ** 2)
         kernels.append(blob * (1 + 0.5 * np.tanh(radial) * radius[:, None, None]))
     return np.stack(kernels, axis=1)
+
+
+def mirrored_tolerances(turns: torch.Tensor) -> MirroredTolerances:
+    """A unit's displacement is mirrored as positions are, by turns [G, 2, 2]; its third number stays."""
+    images = len(turns)
+    signs = torch.cat([turns.sum(dim=2), torch.ones(images, 1)], dim=1)
+    order = torch.cat([turns.abs().argmax(dim=2), torch.full((images, 1), 2)], dim=1)
+    return MirroredTolerances(order, signs)
 
 
 def write(
