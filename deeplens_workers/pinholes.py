@@ -1,4 +1,4 @@
-"""Kernels cut out of a picture of pinholes, or of stars: one window around each centre.
+"""Kernels are cut out of a picture of pinholes or stars: one window around each centre.
 
 Pictures are upright, as they are shown: row 0 is the top, which is where y is +1. Column 0, row 0 is the middle of the first pixel.
 
@@ -8,14 +8,15 @@ Shape legend: H, W = rows and columns of the picture, C = colours, red first, n 
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplens_workers.lens_data import COORDINATES
-from deeplens_workers.measured import Measured
+from deeplens_workers.measured import EXPOSE_LESS, Measured, saturated
 from spaces.errors import SpaceError
 
 SUFFIXES = (".png", ".tif", ".tiff")
@@ -23,8 +24,8 @@ COLUMNS, DISTANCES = ("column", "row", "x", "y"), COORDINATES[2:]
 
 
 class Centre(NamedTuple):
-    """Where a pinhole is in the picture, in pixels, and in the field, x right and y up in [-1, 1]; its line in the file; of
-    `DISTANCES` those that the file has."""
+    """A pinhole's place in the picture, in pixels, and in the field, x right and y up in [-1, 1]; its line in the file; and its
+    distances of `DISTANCES`, if the file gives them."""
 
     column: float
     row: float
@@ -34,11 +35,11 @@ class Centre(NamedTuple):
     distances: dict[str, float]
 
 
-def read_image(path: Path) -> NDArray[np.float32]:
-    """A PNG or TIFF of 8 or 16 bits per colour, grey or RGB: [H, W, C], C = 1 or 3.
+def read_image(path: Path) -> NDArray[Any]:
+    """A PNG or TIFF of 8 or 16 bits per colour, grey or RGB, as an array [H, W, C] of the file's type; C is 1 or 3.
 
     Raises:
-        SpaceError: no such file, or no such picture.
+        SpaceError: there is no such file, or it is no such picture.
     """
     if not path.is_file():
         raise SpaceError(f"{path}: no such file")
@@ -50,14 +51,14 @@ def read_image(path: Path) -> NDArray[np.float32]:
     if picture.ndim == 2:
         picture = picture[:, :, None]
     # OpenCV has blue first, and an alpha channel last.
-    return np.asarray(picture[:, :, 2::-1] if picture.shape[2] >= 3 else picture[:, :, :1], dtype=np.float32)
+    return np.asarray(picture[:, :, 2::-1] if picture.shape[2] >= 3 else picture[:, :, :1])
 
 
 def read_centres(path: Path) -> list[Centre]:
-    """Centres of a CSV file with a header that has `column,row,x,y` and, if they are known, `depth_mm` and `focus_mm`.
+    """Centres of a CSV file whose header has `column,row,x,y` and, if they are known, `depth_mm` and `focus_mm`.
 
     Raises:
-        SpaceError: no such file, a column that is missing, or something else than numbers; it names the line.
+        SpaceError: there is no such file, a column is missing, or a value is no number. It names the line.
     """
     try:
         with path.open(newline="") as file:
@@ -84,9 +85,9 @@ def read_centres(path: Path) -> list[Centre]:
 
 
 class Picture(NamedTuple):
-    """A picture [H, W, C] with the centres of its pinholes, which the file `where` has."""
+    """A picture [H, W, C] and the centres of its pinholes, from the file `where`."""
 
-    image: NDArray[np.float32]
+    image: NDArray[Any]
     centres: list[Centre]
     where: Path
 
@@ -95,30 +96,40 @@ class Picture(NamedTuple):
         """Raises SpaceError as `read_image` and `read_centres` do."""
         return cls(read_image(path), read_centres(centres), centres)
 
-    def cut(self, side: int) -> Measured:
+    def cut(self, side: int, white: float | None = None) -> Measured:
         """Windows [n, C, K, K] around the centres, to the nearest pixel, less the median of each window's border as background.
 
         Args:
             side: K.
+            white: the level at which a pixel is saturated; see `measured.saturated`.
 
         Raises:
-            SpaceError: a window reaches beyond the picture; it names the centre.
+            SpaceError: a window reaches beyond the picture, or is saturated. It names the centre.
         """
-        height, width = self.image.shape[:2]
-        kernels = []
-        for centre in self.centres:
-            left, top = (round(place - (side - 1) / 2) for place in (centre.column, centre.row))
-            if left < 0 or top < 0 or left + side > width or top + side > height:
+        windows = np.stack([self._window(centre, side) for centre in self.centres])
+        for centre, count in zip(self.centres, saturated(windows, white), strict=True):
+            if count:
                 raise SpaceError(
-                    f"{self.where}: line {centre.line}: the window of {side} x {side} pixels around column "
-                    f"{centre.column:g}, row {centre.row:g} reaches beyond the picture of {width} x {height}"
+                    f"{self.where}: line {centre.line}: {count} pixels around column {centre.column:g}, row {centre.row:g} "
+                    f"are saturated; {EXPOSE_LESS}"
                 )
-            window = self.image[top : top + side, left : left + side]
-            border = np.concatenate([window[0], window[-1], window[1:-1, 0], window[1:-1, -1]])
-            kernels.append((window - np.median(border, axis=0)).transpose(2, 0, 1))
+        border = [windows[:, 0], windows[:, -1], windows[:, 1:-1, 0], windows[:, 1:-1, -1]]
+        background = np.median(np.concatenate(border, axis=1), axis=1)
+        kernels = (windows - background[:, None, None]).transpose(0, 3, 1, 2)
         points = np.array([(one.x, one.y) for one in self.centres], dtype=np.float32)
         distances = {
             name: np.array([one.distances[name] for one in self.centres], dtype=np.float32)
             for name in self.centres[0].distances
         }
-        return Measured(np.stack(kernels).astype(np.float32), points, distances=distances)
+        return Measured(kernels.astype(np.float32), points, distances=distances)
+
+    def _window(self, centre: Centre, side: int) -> NDArray[Any]:
+        """The window [K, K, C] that is nearest to a centre. Of two that are equally near it is the right or the lower one."""
+        height, width = self.image.shape[:2]
+        left, top = (math.floor(place - (side - 1) / 2 + 0.5) for place in (centre.column, centre.row))
+        if left < 0 or top < 0 or left + side > width or top + side > height:
+            raise SpaceError(
+                f"{self.where}: line {centre.line}: the window of {side} x {side} pixels around column "
+                f"{centre.column:g}, row {centre.row:g} reaches beyond the picture of {width} x {height}"
+            )
+        return self.image[top : top + side, left : left + side]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from rich.table import Table
 
 from results.comparison import Interval
-from results.fitting import FittingTable
+from results.narrow_table import NarrowTable
 
 
 def number(value: object) -> str:
@@ -65,7 +65,7 @@ def interval(one: Interval, places: int, sign: str = "") -> str:
 
 def new_table(title: str, first: str, *others: str) -> Table:
     """An empty table without lines; the first column is of names, the others of numbers."""
-    table = FittingTable(
+    table = NarrowTable(
         title=title, title_justify="left", title_style="bold", caption_style="dim", box=None, pad_edge=False
     )
     table.caption_justify = "left"

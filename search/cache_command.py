@@ -16,7 +16,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.filesize import decimal
 
-from results.fitting import FittingTable
+from results.narrow_table import NarrowTable
 from results.run_directory import RunError
 from search.api import CACHE
 from spaces.errors import SpaceError
@@ -168,8 +168,8 @@ def _wavelengths(parameters: dict[str, Any]) -> list[float] | None:
     return list(dict.fromkeys(wavelength for channel in parameters["channels"] for wavelength, _ in channel))
 
 
-def _table(rows: list[dict[str, Any]]) -> FittingTable:
-    table = FittingTable(box=None, pad_edge=False, show_footer=True)
+def _table(rows: list[dict[str, Any]]) -> NarrowTable:
+    table = NarrowTable(box=None, pad_edge=False, show_footer=True)
     table.add_column("made of", _count(rows))
     for heading in ("items", "wavelengths (um)", "kernel (px)", "rays"):
         table.add_column(heading, justify="right")

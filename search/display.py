@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from results.fitting import FittingTable
+from results.narrow_table import NarrowTable
 from search.observer import Observer
 from search.plan import expected_steps, final_steps
 from spaces.metrics import better
@@ -191,7 +191,7 @@ class Display(Observer):
             running = [row for row in self._rows.values() if row.state == "running"]
             ended = [row for row in self._rows.values() if row.state != "running"][-RECENT:]
         # On a narrow terminal the last ones have no room.
-        table = FittingTable(caption_justify="left", box=None, pad_edge=False, header_style="bold")
+        table = NarrowTable(caption_justify="left", box=None, pad_edge=False, header_style="bold")
         for column in ("trial", "state", self._objective.metric.rpartition("/")[2], "step", "seconds"):
             table.add_column(column, justify="left" if column == "state" else "right")
         now = time.monotonic()

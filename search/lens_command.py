@@ -12,7 +12,7 @@ from rich.console import Console
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.preparation import fill_in, optics, origins
 from deeplens_workers.psf_data import PsfData
-from results.fitting import WIDEST, FittingTable
+from results.narrow_table import WIDEST, NarrowTable
 from results.run_directory import RunError
 from search.options import ConfigurationOption, SensorOption, numbers
 from spaces.disk import full_disk
@@ -47,7 +47,7 @@ def lens(
 
     # Into a file goes the whole table.
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDEST)
-    rows = FittingTable(*COLUMNS, box=None, pad_edge=False)
+    rows = NarrowTable(*COLUMNS, box=None, pad_edge=False)
     for row in table(found):
         rows.add_row(*row)
     console.print(rows)

@@ -1,4 +1,4 @@
-"""`psf-search fit-unit` and `psf-search sample-units`: what an exported model of units is for."""
+"""`psf-search fit-unit` and `psf-search sample-units`: the commands that use an exported model of units."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 
 from deeplens_workers import measured, pinholes
-from deeplens_workers.measured import UnitFile
 from deeplens_workers.psf_file import FORMATS, write
-from results.fitting import WIDEST, FittingTable
+from deeplens_workers.unit_file import DrawnUnitsFile, UnitFile
+from results.narrow_table import WIDEST, NarrowTable
 from results.run_directory import RunError
 from search.options import check_out, numbers
 from search.unit_inputs import Point, agreed, asked_points, few, known_distances, model_directory, shown_channel
@@ -37,10 +37,11 @@ DepthOption = Annotated[
     typer.Option(metavar="MM", help="Object distance, negative, of the grid; of a model that knows several."),
 ]
 FocusOption = Annotated[
-    float | None, typer.Option(metavar="MM", help="Distance that the unit is focused at, likewise.")
+    float | None,
+    typer.Option(metavar="MM", help="Focus distance, negative, of the grid; of a model that knows several."),
 ]
 ChannelOption = Annotated[
-    int | None, typer.Option(min=1, help="Of the table: 1 is the first; default: the middle one.")
+    int | None, typer.Option(min=1, help="Channel of the table; 1 is the first. Default: the middle one.")
 ]
 
 
@@ -58,17 +59,26 @@ def fit_unit(
     focus: FocusOption = None,
     out: Annotated[Path | None, typer.Option(help=f"File of the unit's PSFs to write: {', '.join(FORMATS)}.")] = None,
     centres: Annotated[
-        Path | None, typer.Option(help="CSV file of a picture's pinholes: column,row in pixels and x,y in the field.")
+        Path | None, typer.Option(help="CSV file of a picture's pinholes: column,row in pixels, x,y in the field.")
     ] = None,
     pixel: Annotated[
-        float | None, typer.Option(metavar="UM", help="Side of a measured pixel, where the file does not say it.")
+        float | None, typer.Option(metavar="UM", help="Side of a measured pixel, if the file does not give it.")
     ] = None,
     wavelengths: Annotated[
-        str | None, typer.Option(metavar="UM,...", help="Of the measured colours, where the file does not say them.")
+        str | None,
+        typer.Option(metavar="UM,...", help="Wavelengths of the measured colours, if the file does not give them."),
+    ] = None,
+    white: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            min=0,
+            help="A pixel at this level is saturated: 4095 for 12 bits in 16. Default: the largest integer of the type.",
+        ),
     ] = None,
     channel: ChannelOption = None,
 ) -> None:
-    """Fit the unit of which some PSFs were measured: its PSFs elsewhere, with an uncertainty."""
+    """Fit a unit to its measured PSFs, and print its PSFs elsewhere with their uncertainty."""
     directory = model_directory(model)
     if out is not None:
         check_out(out, tuple(FORMATS))
@@ -79,11 +89,11 @@ def fit_unit(
         raise SpaceError(
             f"--centres: goes with a picture, but got {file.name}" if centres else f"{file}: needs --centres"
         )
-    seen = measured.read(file) if centres is None else pinholes.Picture.read(file, centres)
+    seen = measured.read(file, white) if centres is None else pinholes.Picture.read(file, centres)
     network = _load(directory)
     config = network.config
     if isinstance(seen, pinholes.Picture):
-        seen = seen.cut(config.kernel_px)
+        seen = seen.cut(config.kernel_px, white)
     channels = agreed(config, seen, file, pixel, waves)
     shown = shown_channel(config, channel)
     try:
@@ -92,10 +102,10 @@ def fit_unit(
         raise SpaceError(f"{file}: {error}") from None
     found = _found(unit, points)
     if out is not None:
-        _write(out, _file(config, unit.predict(points), points, directory, found))
+        _write(out, UnitFile(unit.predict(points).numpy(), **_about(config, points, directory, found)))
     rows = range(len(points)) if at else few(grid)
     radius, mtf = (name for name in found if name.startswith(("rms_radius", "mtf50")))
-    table = FittingTable(
+    table = NarrowTable(
         "position",
         f"RMS radius\n{_unit_of(radius)}",
         f"MTF50\n{_unit_of(mtf)}",
@@ -106,7 +116,7 @@ def fit_unit(
     for row in rows:
         ranges = (_range(found[name][row, shown]) for name in (radius, mtf))
         table.add_row(_place(points[row]), *ranges, f"{found['spread'][row]:.3f}")
-    _print(table, f"{_colour(config, shown)}; medians, and where {LEVEL:.0%} of the draws are")
+    _print(table, f"{_colour(config, shown)}; medians, and the intervals that hold {LEVEL:.0%} of the draws")
     if out is not None:
         print(out)
 
@@ -114,17 +124,17 @@ def fit_unit(
 def sample_units(
     model: ModelArgument,
     count: Annotated[int, typer.Option(min=2, help="Units to draw.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     at: AtOption = None,
     depth: DepthOption = None,
     focus: FocusOption = None,
     mtf50: Annotated[
-        float | None, typer.Option(metavar="LP_PER_MM", min=0, help="What a good unit has at least, at all positions.")
+        float | None, typer.Option(metavar="LP_PER_MM", min=0, help="A good unit has at least this, at all positions.")
     ] = None,
     channel: ChannelOption = None,
     out: Annotated[Path | None, typer.Option(help="File of the units' PSFs to write: .npz.")] = None,
 ) -> None:
-    """Draw units that a factory makes: how their MTF50 is distributed, and how many of them are good."""
+    """Draw units as a factory makes them, and print how their MTF50 is distributed and how many are good."""
     directory = model_directory(model)
     if out is not None:
         check_out(out, (".npz",))
@@ -143,7 +153,7 @@ def sample_units(
     if config.pixel_um:
         values = lp_per_mm(values, config.pixel_um)
     levels = values.quantile(torch.tensor([0.05, 0.5, 0.95]), dim=0).T.tolist()
-    table = FittingTable("position", *(f"{percent} %" for percent in (5, 50, 95)), box=None, pad_edge=False)
+    table = NarrowTable("position", *(f"{percent} %" for percent in (5, 50, 95)), box=None, pad_edge=False)
     for point, row in zip(points, levels, strict=True):
         table.add_row(_place(point), *(f"{value:.3g}" for value in row))
     unit = "lp/mm" if config.pixel_um else "cycles per pixel"
@@ -155,7 +165,7 @@ def sample_units(
             f"(95 %: {good.low:.1%} to {good.high:.1%})"
         )
     if out is not None:
-        _write(out, _file(config, units.predict(points), points, directory, {}))
+        _write(out, DrawnUnitsFile(units.predict(points).numpy(), **_about(config, points, directory, {})))
         print(out)
 
 
@@ -166,7 +176,7 @@ def _load(directory: Path) -> Any:
 
 
 def _found(unit: Any, points: list[Point]) -> dict[str, Any]:
-    """Arrays of the positions: spread [M], and low, median, high [M, C, 3] of radius and MTF50."""
+    """Arrays with a row per position: spread [M], and low, median, high [M, C, 3] of radius and MTF50."""
     import torch
 
     from trainables.asbuilt.quantities import lp_per_mm
@@ -183,17 +193,24 @@ def _found(unit: Any, points: list[Point]) -> dict[str, Any]:
 
 
 def _unit_of(name: str) -> str:
-    """Of an array of `_found`, in words: it ends its name."""
+    """The unit of an array of `_found`, in words: the last part of its name."""
     return {"um": "um", "mm": "lp/mm", "pixels": "pixels", "pixel": "cycles/pixel"}[name.rsplit("_", 1)[1]]
 
 
-def _file(config: Any, kernels: Any, points: list[Point], directory: Path, more: dict[str, Any]) -> UnitFile:
+def _about(config: Any, points: list[Point], directory: Path, more: dict[str, Any]) -> dict[str, Any]:
+    """What a `UnitFile` of a model has besides its kernels."""
     import numpy as np
 
     columns = dict(zip(config.conditions, np.array(points, dtype=np.float32).T, strict=True))
-    focus = {"focus_mm": columns.pop("focus_mm")} if "focus_mm" in columns else {}
-    places = np.stack([*columns.values()], axis=1)
-    return UnitFile(kernels.numpy(), places, config.pixel_um, config.wavelengths, directory.name, focus | more)
+    if "focus_mm" in columns:
+        more = {"focus_mm": columns.pop("focus_mm"), **more}
+    return {
+        "points": np.stack([*columns.values()], axis=1),
+        "pixel_um": config.pixel_um,
+        "wavelengths_um": config.wavelengths,
+        "source": directory.name,
+        "more": more,
+    }
 
 
 def _place(point: Point) -> str:
@@ -209,7 +226,7 @@ def _range(values: Any) -> str:
     return f"{median:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def _print(table: FittingTable, below: str) -> None:
+def _print(table: NarrowTable, below: str) -> None:
     # Into a file goes the whole table.
     Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else WIDEST).print(table)
     print(below)

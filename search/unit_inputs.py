@@ -1,4 +1,4 @@
-"""What the commands for units are given: a model, field positions, colours, and whether measured kernels suit the model."""
+"""Input of the commands for units: the model, field positions and colours, and checks that measured kernels suit the model."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deeplens_workers.kernels import middle_channel
 from deeplens_workers.measured import Measured
 from results.run_directory import find as find_run
 from search.options import numbers
 from spaces.errors import SpaceError
 
 Point = tuple[float, ...]
-"""x and y, and distances in mm, negative."""
+"""x and y, then distances in mm, which are negative."""
 Distances = dict[str, tuple[float, float]]
-"""The farthest and the nearest in mm of each distance that a model's kernels depend on, `depth_mm` or `focus_mm`."""
+"""The farthest and the nearest distance in mm that a model knows, by name: `depth_mm` or `focus_mm`."""
 
 SYSTEM = "cvae_asbuilt"
 PIXEL_AGREES = 0.02
-"""Relative difference of a measured pixel from the model's: a kernel's radius is then wrong by no more."""
+"""Largest relative difference of a measured pixel from the model's. A kernel's radius is then wrong by as much."""
+DISTANCE_AGREES = 0.02
+"""Largest relative difference of a measured object or focus distance from the model's."""
 WAVELENGTH_AGREES_UM = 0.01
-"""A filter of another centre, within its width."""
+"""Largest difference of a measured wavelength from the model's. Colour filters are wider."""
 
 
 def model_directory(model: str) -> Path:
-    """Of an exported model of units."""
+    """The directory of an exported model of units, which is given by its path or by its run.
+
+    Raises:
+        SpaceError: there is no such run, or the model is of another system.
+    """
     directory = Path(model)
     if not (directory / "config.json").is_file():
         directory = find_run(model).model
@@ -42,7 +49,7 @@ def model_directory(model: str) -> Path:
 
 
 def known_distances(directory: Path) -> Distances:
-    """Of an exported model."""
+    """The distances that an exported model knows."""
     config = json.loads((directory / "config.json").read_text()).get("config", {})
     ranges = config.get("diopter_ranges", {})
     return {name: (round(-1000 / low, 6), round(-1000 / high, 6)) for name, (low, high) in ranges.items()}
@@ -51,18 +58,18 @@ def known_distances(directory: Path) -> Distances:
 def asked_points(
     at: list[str] | None, side: int, known: Distances, depth: float | None, focus: float | None
 ) -> list[Point]:
-    """Of `--at`; without it, those of a grid at the distances of `--depth` and `--focus`.
+    """The points of `--at`. Without it, these are a grid's at the distances `--depth` and `--focus`.
 
     Raises:
-        SpaceError: there is one outside the field, at a distance that the model does not know, or without one.
+        SpaceError: a point lies outside the field, has a distance that the model does not know, or lacks one.
     """
     given = {"depth_mm": ("--depth", depth), "focus_mm": ("--focus", focus)}
     distances = []
     for name, (option, distance) in given.items():
         if at and distance is not None:
-            raise SpaceError(f"{option}: goes without --at, whose positions have their own")
+            raise SpaceError(f"{option}: cannot be given with --at, whose positions have their own distances")
         if name not in known and distance is not None:
-            raise SpaceError(f"{option}: this model knows no other {name} than the one it was trained at")
+            raise SpaceError(f"{option}: this model knows one {name} only, the one it was trained at")
         if name in known and not at:
             far, near = known[name]
             if distance is None or not far <= distance <= near:
@@ -87,7 +94,7 @@ def _point(text: str, known: Distances) -> Point:
 
 
 def few(side: int) -> list[int]:
-    """Which of a grid's positions are its corners, the middles of its sides, and its middle."""
+    """The indices of a grid's corners, of the middles of its sides, and of its middle."""
     kept = sorted({0, side // 2, side - 1})
     return [row * side + column for row in kept for column in kept]
 
@@ -95,18 +102,22 @@ def few(side: int) -> list[int]:
 def agreed(
     config: Any, seen: Measured, file: Path, pixel: float | None, wavelengths: list[float] | None
 ) -> list[int] | None:
-    """Which of the model's channels were measured; None: all.
+    """The model's channels that were measured; None if all were.
 
     Raises:
-        SpaceError: pixels or wavelengths are not the model's.
+        SpaceError: pixels, wavelengths or distances are not the model's.
     """
+    for name, distance in config.distances_mm.items():
+        for its in seen.distances.get(name, ()):
+            if abs(its / distance - 1) > DISTANCE_AGREES:  # NaN: the file's own focus
+                raise SpaceError(f"{file}: its {name} is {its:g}, but this model was trained at {distance:g} alone")
     for option, given, said in (("--pixel", pixel, seen.pixel_um), ("--wavelengths", wavelengths, seen.wavelengths_um)):
         if given is not None and said is not None:
-            raise SpaceError(f"{option}: {file} says it itself: {said}")
+            raise SpaceError(f"{option}: cannot be given, because {file} has its own: {said}")
     own, size = config.pixel_um, seen.pixel_um if pixel is None else pixel
     notes = []
     if own and size is None:
-        notes.append(f"{file}: says nothing of its pixels, which must be {own:g} um (--pixel)")
+        notes.append(f"{file}: does not give its pixels, which must be {own:g} um (--pixel)")
     if own and size is not None and not abs(size / own - 1) <= PIXEL_AGREES:  # nor is it a number
         raise SpaceError(f"{file}: its pixels are {size:g} um, but this model's are {own:g} um; resample the kernels")
     waves = seen.wavelengths_um if wavelengths is None else wavelengths
@@ -115,11 +126,11 @@ def agreed(
         chosen = _channels(config, seen, file, waves)
     elif config.wavelengths and seen.kernels.shape[1] == config.channels:
         its = _listed(config.wavelengths)
-        notes.append(f"{file}: says nothing of its wavelengths, which must be {its} um (--wavelengths)")
+        notes.append(f"{file}: does not give its wavelengths, which must be {its} um (--wavelengths)")
     elif config.wavelengths:
         raise SpaceError(
-            f"{file}: its colours are {seen.kernels.shape[1]} and this model's {config.channels}; "
-            f"say which with --wavelengths, of {_listed(config.wavelengths)}"
+            f"{file}: has {seen.kernels.shape[1]} colours, but this model has {config.channels}; "
+            f"name them with --wavelengths, of {_listed(config.wavelengths)}"
         )
     for note in notes:
         print(note, file=sys.stderr)
@@ -127,7 +138,7 @@ def agreed(
 
 
 def _channels(config: Any, seen: Measured, file: Path, waves: Sequence[float]) -> list[int]:
-    """Of the model, in the order of the file's wavelengths."""
+    """The model's channels, in the order of the file's wavelengths."""
     if len(waves) != seen.kernels.shape[1]:
         raise SpaceError(f"--wavelengths: {file} has {seen.kernels.shape[1]} colours, but got {_listed(waves)}")
     chosen = []
@@ -142,10 +153,10 @@ def _channels(config: Any, seen: Measured, file: Path, waves: Sequence[float]) -
 
 
 def shown_channel(config: Any, channel: int | None) -> int:
-    """Index of the channel that a table is of: that of `--channel`, or the middle one."""
+    """Index of the channel that a table shows: the one of `--channel`, or the middle one."""
     if channel is not None and channel > config.channels:
         raise SpaceError(f"--channel: this model has channels 1 to {config.channels}, but got {channel}")
-    return config.channels // 2 if channel is None else channel - 1
+    return middle_channel(config.channels) if channel is None else channel - 1
 
 
 def _listed(values: Sequence[float]) -> str:

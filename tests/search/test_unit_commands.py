@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,14 +15,15 @@ import torch
 from astropy.io import fits
 
 from deeplens_workers import measured
-from deeplens_workers.measured import UnitFile
+from deeplens_workers.pinholes import Centre, Picture
 from deeplens_workers.psf_file import write
+from deeplens_workers.unit_file import UnitFile
 from results import load_model
 from search.cli import main
-from tests.trainables.asbuilt.synthetic import SIDE, sets
+from tests.trainables.asbuilt.synthetic import FAR, SIDE, sets
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
-from trainables.asbuilt.sampling import Sampling
+from trainables.asbuilt.set_facts import SetFacts
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.exports import export
 
@@ -36,7 +38,10 @@ def made(tmp_path_factory):
     directory = tmp_path_factory.mktemp("units")
     split = {name: AsBuiltSplit.load(path) for name, path in sets(directory / "sets", units=12, positions=8).items()}
     data = AsBuiltTensors(
-        split["train"], split["validation"], torch.device("cpu"), Sampling(PIXEL, WAVES, centred=True, square=True)
+        split["train"],
+        split["validation"],
+        torch.device("cpu"),
+        SetFacts(PIXEL, WAVES, {"depth_mm": FAR}, centred=True, square=True),
     )
     torch.manual_seed(0)
     export(LEARNER.build(AsBuiltTrial(**SMALL), data), "cvae_asbuilt", directory / "model")
@@ -46,7 +51,14 @@ def made(tmp_path_factory):
         write(directory / f"unit.{suffix}", UnitFile(kernels, points, PIXEL, WAVES, "test"))
     np.savez(directory / "bare.npz", kernels=kernels, points=points)
     np.savez(directory / "plain.npz", kernels=kernels, points=points, pixel_um=PIXEL, wavelengths_um=WAVES)
-    np.savez(directory / "red.npz", kernels=kernels[:, :1], points=points)
+    np.savez(directory / "one.npz", kernels=kernels[:, 1:], points=points)
+    near = np.column_stack([points, np.full(SEEN, 1.03 * FAR)])
+    np.savez(directory / "near.npz", kernels=kernels, points=near, pixel_um=PIXEL, wavelengths_um=WAVES)
+    levels = np.round(kernels / kernels.max() * 4500).clip(max=4095)
+    counts: dict[str, Any] = {"pixel_um": PIXEL, "wavelengths_um": WAVES, "points": points}
+    np.savez(directory / "white.npz", kernels=levels.astype(np.uint16), **counts)
+    clipped = np.round(kernels / kernels.max() * 260).clip(max=255)
+    np.savez(directory / "clipped.npz", kernels=clipped.astype(np.uint8), **counts)
     np.savez(directory / "pixel.npz", kernels=kernels, points=points, pixel_um=6.5, wavelengths_um=WAVES)
     np.savez(directory / "waves.npz", kernels=kernels, points=points, pixel_um=PIXEL, wavelengths_um=(0.6, 0.486))
     np.savez(directory / "lacks.npz", kernels=kernels)
@@ -121,8 +133,6 @@ def test_rows_of_fits_go_up(made):
 @pytest.mark.parametrize(("kind", "close"), [(np.uint8, 5e-3), (np.uint16, 5e-5)])
 def test_a_picture_of_pinholes_gives_the_same_kernels(made, tmp_path, suffix, kind, close):
     """Red is the first channel; a background is subtracted; centres need not be whole pixels."""
-    from deeplens_workers.pinholes import Picture
-
     given = measured.read(made / "unit.npz")
     # Its border is dark, so that the background's median is the background.
     edge = np.zeros((SIDE, SIDE), np.float32)
@@ -142,7 +152,7 @@ def test_a_grey_picture_is_fitted_with_the_colour_it_was_taken_in(made, capsys):
         capsys, "fit-unit", made / "model", name, "--centres", f"{name}.csv", "--wavelengths", 0.49, "--at", "0.5,-0.5"
     )
     assert code == 0
-    assert err == f"{name}: says nothing of its pixels, which must be 5 um (--pixel)\n"
+    assert err == f"{name}: does not give its pixels, which must be 5 um (--pixel)\n"
     assert "(0.5, -0.5)" in out
 
 
@@ -155,7 +165,7 @@ def test_what_a_file_does_not_say_is_told_or_given(made, capsys):
     assert command(capsys, "fit-unit", model, bare, "--at", "0,0", *given)[::2] == (0, "")
     assert command(capsys, "fit-unit", model, made / "plain.npz", "--at", "0,0")[::2] == (0, "")
     assert (
-        command(capsys, "fit-unit", model, made / "red.npz", "--at", "0,0", "--pixel", 5, "--wavelengths", 0.656)[0]
+        command(capsys, "fit-unit", model, made / "one.npz", "--at", "0,0", "--pixel", 5, "--wavelengths", 0.486)[0]
         == 0
     )
 
@@ -208,7 +218,15 @@ FIT_WITH_MODEL = [
     (["waves.npz"], "its wavelengths are 0.6, 0.486 um, but this model's are 0.656, 0.486 um"),
     (["bare.npz", "--wavelengths", "0.65,0.66"], "its wavelengths are 0.65, 0.66 um"),
     (["bare.npz", "--wavelengths", "0.65"], "--wavelengths: "),
-    (["red.npz"], "its colours are 1 and this model's 2; say which with --wavelengths, of 0.656, 0.486"),
+    (["one.npz"], "has 1 colours, but this model has 2; name them with --wavelengths, of 0.656, 0.486"),
+    (["bare.npz", "--wavelengths", "0.486,0.49"], "its wavelengths are 0.486, 0.49 um"),
+    (
+        ["one.npz", "--pixel", "5", "--wavelengths", "0.656"],
+        "channel 1, 0.486 um must be measured, because kernels are centred by it",
+    ),
+    (["near.npz"], "near.npz: its depth_mm is -10300, but this model was trained at -10000 alone"),
+    (["clipped.npz"], "pixels are saturated; expose less, or leave it out"),
+    (["white.npz", "--white", "4095"], "pixels are saturated; expose less, or leave it out"),
     (["dark.npz"], "dark.npz: kernels[0, 0] at (-0.45, -0.45): no light"),
 ]
 CENTRES = [
@@ -250,6 +268,34 @@ def test_centres_are_checked_line_by_line(made, tmp_path, capsys, text, says):
     (tmp_path / "centres.csv").write_text(text)
     arguments = ["--centres", tmp_path / "centres.csv", "--wavelengths", 0.486]
     refused(capsys, says, "fit-unit", made / "model", made / "grey16.png", *arguments)
+
+
+def test_drawn_units_are_no_measurement(made, tmp_path, capsys):
+    out = tmp_path / "units.npz"
+    assert command(capsys, "sample-units", made / "model", "--count", 3, "--out", out)[0] == 0
+    refused(capsys, "it holds 3 units that a model drew", "fit-unit", made / "model", out)
+
+
+def test_windows_of_whole_pixels_lie_one_pixel_apart():
+    """A window of an even side has its middle between two pixels: always on the same side of the centre."""
+    image = np.zeros((20, 20, 1), np.uint8)
+    image[10, 10] = 1
+    at = [Centre(float(column), float(column), 0.0, 0.0, 2, {}) for column in (8, 9, 10, 11)]
+    kernels = Picture(image, at, Path("centres.csv")).cut(6).kernels
+    found = [np.argwhere(kernel).tolist() for kernel in kernels[:, 0]]
+    assert found == [[[4, 4]], [[3, 3]], [[2, 2]], [[1, 1]]]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_peak_that_is_clipped_in_one_pixel_is_refused(made, tmp_path, capsys, kind):
+    given = measured.read(made / "unit.npz")
+    name = tmp_path / "clipped.png"
+    picture(tmp_path, name.name, given.kernels, given.points, kind, channels=1)
+    image = np.asarray(cv2.imread(str(name), cv2.IMREAD_UNCHANGED))
+    image[np.unravel_index(image.argmax(), image.shape)] = np.iinfo(kind).max
+    cv2.imwrite(str(name), image)
+    says = "1 pixels around column"
+    refused(capsys, says, "fit-unit", made / "model", name, "--centres", f"{name}.csv", "--wavelengths", 0.486)
 
 
 @pytest.mark.parametrize(

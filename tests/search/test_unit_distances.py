@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from deeplens_workers import measured
-from deeplens_workers.measured import UnitFile
 from deeplens_workers.pinholes import Picture
 from deeplens_workers.psf_file import write
+from deeplens_workers.unit_file import UnitFile
 from results import load_model
 from tests.search.test_unit_commands import PIXEL, WAVES, command, picture, refused
 from tests.trainables.asbuilt.synthetic import FAR, SIDE, sets
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, diopter_ranges, observed
-from trainables.asbuilt.sampling import Sampling
+from trainables.asbuilt.set_facts import SetFacts
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.exports import export
 
@@ -33,7 +33,7 @@ def made(tmp_path_factory):
             train,
             validation,
             torch.device("cpu"),
-            Sampling(PIXEL, WAVES, centred=True, square=True),
+            SetFacts(PIXEL, WAVES, centred=True, square=True),
             diopter_ranges(found),
         )
         torch.manual_seed(0)
@@ -94,7 +94,7 @@ def test_centres_of_pinholes_may_have_distances(made, tmp_path, capsys):
     centres = tmp_path / "pinholes.tif.csv"
     head, *lines = centres.read_text().splitlines()
     asked = ["fit-unit", made / "both", tmp_path / "pinholes.tif", "--centres", centres, "--wavelengths", 0.49]
-    refused(capsys, "pinholes.tif: says nothing of depth_mm", *asked, "--pixel", 5, "--at=0,0,-5000,-5000")
+    refused(capsys, "pinholes.tif: does not give depth_mm", *asked, "--pixel", 5, "--at=0,0,-5000,-5000")
     centres.write_text("\n".join([f"{head},focus_mm,depth_mm", *(f"{line},-4000,-1500" for line in lines)]))
     read = Picture.read(tmp_path / "pinholes.tif", centres).cut(SIDE)
     assert {name: set(values) for name, values in read.distances.items()} == {"depth_mm": {-1500}, "focus_mm": {-4000}}
@@ -115,15 +115,15 @@ KNOWS = "this model knows depth_mm from -10000 to -1000"
             ["both", "unit.npz", "--depth=-1000"],
             "--focus: this model knows focus_mm from -10000 to -2000, but got none",
         ),
-        (["focus", "unit.npz", "--depth=-1000"], "--depth: this model knows no other depth_mm"),
-        (["both", "unit.npz", "--at=0,0,-5000,-5000", "--depth=-5000"], "--depth: goes without --at"),
+        (["focus", "unit.npz", "--depth=-1000"], "--depth: this model knows one depth_mm only"),
+        (["both", "unit.npz", "--at=0,0,-5000,-5000", "--depth=-5000"], "--depth: cannot be given with --at"),
         (
             ["both", "unit.npz", "--at", "0,0"],
             "--at: expected x,y in [-1, 1], depth_mm in [-10000, -1000], focus_mm in",
         ),
         (["both", "unit.npz", "--at=0,0,-5000,-1000"], "such as 0.5,-0.9,-10000,-10000, but got '0,0,-5000,-1000'"),
-        (["both", "bare.npz", "--at=0,0,-5000,-5000"], "bare.npz: says nothing of depth_mm"),
-        (["both", "depth.npz", "--at=0,0,-5000,-5000"], "depth.npz: says nothing of focus_mm"),
+        (["both", "bare.npz", "--at=0,0,-5000,-5000"], "bare.npz: does not give depth_mm"),
+        (["both", "depth.npz", "--at=0,0,-5000,-5000"], "depth.npz: does not give focus_mm"),
         (["both", "near.npz", "--at=0,0,-5000,-5000"], "near.npz: points[0]: depth_mm must lie in [-10000, -1000]"),
     ],
 )

@@ -24,7 +24,7 @@ from torch import Tensor
 from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS
 from deeplens_workers.lens_data import COORDINATES
 from trainables.asbuilt.basis import MirrorBasis, Mirrors
-from trainables.asbuilt.sampling import UNKNOWN, Sampling
+from trainables.asbuilt.set_facts import UNKNOWN, SetFacts
 from trainables.asbuilt.shifts import Shifts
 from trainables.psf.data import select
 
@@ -134,11 +134,11 @@ class AsBuiltTensors:
         train: AsBuiltSplit,
         validation: AsBuiltSplit,
         device: torch.device,
-        sampling: Sampling = UNKNOWN,
+        facts: SetFacts = UNKNOWN,
         diopter_ranges: dict[str, tuple[float, float]] | None = None,
         fresh: StreamReader | None = None,
     ) -> None:
-        self.device, self.sampling, self.fresh = device, sampling, fresh
+        self.device, self.facts, self.fresh = device, facts, fresh
         self.diopter_ranges = diopter_ranges or {}
         self._train, self.validation = train, validation
         self._drawn_from = [(train.kernels, train.points)]
@@ -150,8 +150,8 @@ class AsBuiltTensors:
             fresh.on_change = self._take_in
         self.points = torch.cat([points.to(device) for _, points in self._drawn_from])
         """[U + fresh units, P, d]."""
-        self.basis = MirrorBasis.fit(train.kernels.flatten(0, 1), square=sampling.centred and sampling.square)
-        self.mirrors: Mirrors = self.basis.mirrors(sampling.centred).to(device)
+        self.basis = MirrorBasis.fit(train.kernels.flatten(0, 1), square=facts.centred and facts.square)
+        self.mirrors: Mirrors = self.basis.mirrors(facts.centred).to(device)
 
     @classmethod
     def load(
@@ -159,7 +159,7 @@ class AsBuiltTensors:
     ) -> AsBuiltTensors:
         """The prepared sets of a run."""
         train, validation = (AsBuiltSplit.of(sets, name) for name in ("train", "validation"))
-        return cls(train, validation, torch.device(device), Sampling.of(sets["train"]), diopter_ranges(sets), fresh)
+        return cls(train, validation, torch.device(device), SetFacts.of(sets["train"]), diopter_ranges(sets), fresh)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

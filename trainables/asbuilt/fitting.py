@@ -1,8 +1,8 @@
-"""A unit of which some PSFs were measured: `model.fit`.
+"""A unit is fitted to some of its measured PSFs: `model.fit`.
 
     unit = model.fit(kernels, points)             # [n, C, K, K], [n, d]: 1 to 25 measured PSFs
     unit.predict(elsewhere)                       # [M, C, K, K]
-    unit.interval(elsewhere, "mtf50")             # low, median, high [M, C]: 90 % of what the unit may have there
+    unit.interval(elsewhere, "mtf50")             # low, median, high [M, C], which hold 90 % of the draws
 
 Shape legend: n = measured kernels, c = measured channels, C = channels of the model, K = kernel side in pixels, M = positions,
 S = draws, L = latent dimension, d = condition dimension: x, y, and depth and focus distance where the model has them.
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from spaces.seeding import named_seed
-from trainables.asbuilt.measuring import checked_kernels, checked_points
+from trainables.asbuilt.kernel_checks import checked_kernels, checked_points
 from trainables.asbuilt.quantities import QUANTITIES, Quantity, central
 from trainables.networks.gaussian import Gaussian
 from trainables.psf.metrics import relative_l2
@@ -31,16 +31,17 @@ if TYPE_CHECKING:
 DRAWS = 99
 """Of which the fifth from either end bound 90 %."""
 STEPS, RATE = 120, 0.1
-"""Adam's, to the z of a unit of which not all colours were measured: 0.3 s. With green alone a triplet's units are then known to
-0.143 relative L2, and to 0.136 with all three colours; 60 rounds of encoding what is filled in reach 0.207."""
+"""Steps and rate of Adam, which finds the z of a unit of which not all colours were measured, in 0.3 s. With green alone the error of a
+triplet's units is then 0.162 in relative L2, and 0.156 with all three colours."""
 PRIOR_WEIGHT = 1e-4
-"""Of the prior's -2 log density against the squared relative L2 at the measured kernels: 3e-5 and 1e-3 do as well."""
+"""Weight of the population's -2 log density against the squared relative L2 of the measured kernels. 1e-5 to 3e-4 do as well, 1e-3 does not
+(0.165)."""
 POSITIONS = 32
-"""Whose draws are in memory at once."""
+"""Positions whose draws are in memory at once."""
 
 
 class Interval(NamedTuple):
-    """Of some quantity at M positions and C channels, [M, C] each: the interval's ends, and the median."""
+    """The ends of an interval and its median, [M, C] each, of some quantity at M positions and C channels."""
 
     low: Tensor
     median: Tensor
@@ -49,9 +50,9 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class FittedUnit:
-    """What is known of a unit: the posterior of its z, mu and logvar [1, L], given what was measured.
+    """A unit with measured PSFs: the posterior of its z, mu and logvar [1, L].
 
-    Points are arrays [M, d] of any kind: x, y in [-1, 1], and what else the model knows of depth and focus distance in mm, negative.
+    Points are arrays [M, d] of any kind: x and y in [-1, 1], then depth and focus distance in mm, negative, if the model takes them.
     """
 
     model: AsBuiltCVAE
@@ -59,13 +60,13 @@ class FittedUnit:
 
     @torch.no_grad()
     def predict(self, points: ArrayLike | Tensor) -> Tensor:
-        """Kernels [M, C, K, K] at points [M, d]: the decoder's of the posterior's mean, unit sum per channel."""
+        """Kernels [M, C, K, K] at points [M, d], unit sum per channel: the decoder's for the posterior's mean."""
         at = self._at(points)
         return self.model.decode(self.posterior.mu, at[None])[0]
 
     @torch.no_grad()
     def draw(self, points: ArrayLike | Tensor, count: int = DRAWS, generator: torch.Generator | None = None) -> Tensor:
-        """Kernels [S, M, C, K, K] that the unit may have: each draw's z from the posterior, the decoder's own error on top."""
+        """Kernels [S, M, C, K, K] that the unit may have. A draw is a z from the posterior, decoded, plus the decoder's own error."""
         at = self._at(points)
         noise = torch.randn(count, self.posterior.mu.shape[1], generator=generator).to(at)
         return self.model.sample(self.posterior.sample(noise), at.expand(count, -1, -1), generator)
@@ -82,13 +83,13 @@ class FittedUnit:
     def interval(
         self, points: ArrayLike | Tensor, quantity: str | Quantity, level: float = 0.9, count: int = DRAWS
     ) -> Interval:
-        """The central `level` of what draws have of a quantity at points [M, d].
+        """The interval that holds the central `level` of a quantity's draws at points [M, d].
 
         Args:
             quantity: one of `quantities.QUANTITIES` by name, or a function of kernels [..., C, K, K] -> [..., C].
 
         Raises:
-            ValueError: there is no such quantity, or no such level.
+            ValueError: the quantity is unknown, or the level is not between 0 and 1.
         """
         if isinstance(quantity, str):
             if quantity not in QUANTITIES:
@@ -100,7 +101,7 @@ class FittedUnit:
         return Interval(*central(values, level))
 
     def _draws(self, points: ArrayLike | Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Some points, and draws there: the same whenever they are asked for."""
+        """Some points, and the draws there. They are the same in every call."""
         generator = torch.Generator().manual_seed(named_seed(0, "fitted unit"))
         for at in self._at(points).split(POSITIONS):
             yield at, self.draw(at, count, generator)
@@ -113,16 +114,17 @@ class FittedUnit:
 def fit(
     model: AsBuiltCVAE, kernels: ArrayLike | Tensor, points: ArrayLike | Tensor, channels: Sequence[int] | None = None
 ) -> FittedUnit:
-    """The unit of which kernels [n, c, K, K] were measured at points [n, d]; 1 to 25 of them, of any brightness.
+    """The unit whose kernels [n, c, K, K] were measured at points [n, d]; 1 to 25 of them, of any brightness.
 
-    Colours that were not measured are filled in: by the unit that fits the measured ones best. The posterior takes them for
-    measured, so it is a little narrower than it should be.
+    The kernels are centred first, all colours of one together (trainables/asbuilt/recentring.py). Colours that were not measured are
+    filled in by the unit that fits the measured ones best. The posterior takes them for measured, so it is a little
+    narrower than it should be.
 
     Args:
-        channels: which of the model's channels the c are; all, in their order, if not given.
+        channels: the model's channels that the c are; by default all of them, in their order.
 
     Raises:
-        ValueError: kernels that are none of this model's, or that something went wrong with; it names the kernel and channel.
+        ValueError: the kernels do not suit this model, or something went wrong with one. It names the kernel and channel.
     """
     given, chosen = checked_kernels(model.config, kernels, points, channels)
     at = checked_points(model.config, points).to(model.mean.device)[None]
@@ -135,14 +137,13 @@ def fit(
 
 
 def _nearest_unit(model: AsBuiltCVAE, seen: Tensor, at: Tensor, chosen: list[int]) -> Tensor:
-    """z [1, L] of the most likely unit with kernels [1, n, c, K, K] in some channels at points [1, n, 2]."""
-    prior, light = model.prior, seen.square().sum()
-    z = prior.mu.clone().requires_grad_()
-    optimizer = torch.optim.Adam([z], lr=RATE)
+    """z [1, L] of the most likely unit with kernels [1, n, c, K, K] in some channels at points [1, n, d]."""
+    light = seen.square().sum()
+    standard = torch.zeros(1, model.config.latent_dim).to(at).requires_grad_()
+    optimizer = torch.optim.Adam([standard], lr=RATE)
     for _ in range(STEPS):
         with torch.enable_grad():
-            error = (model.decode(z, at)[:, :, chosen] - seen).square().sum() / light
-            unlikely = ((z - prior.mu).square() / prior.logvar.exp()).sum()
-            (z.grad,) = torch.autograd.grad(error + PRIOR_WEIGHT * unlikely, [z])
+            error = (model.decode(model.unit(standard), at)[:, :, chosen] - seen).square().sum() / light
+            (standard.grad,) = torch.autograd.grad(error + PRIOR_WEIGHT * standard.square().sum(), [standard])
         optimizer.step()
-    return z.detach()
+    return model.unit(standard.detach())

@@ -63,8 +63,9 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
             kernel_px=side,
             components=data.basis.whole(trial.components),
             learned_variance=trial.decoder_variance == "learned",
-            pixel_um=data.sampling.pixel_um,
-            wavelengths=data.sampling.wavelengths,
+            pixel_um=data.facts.pixel_um,
+            wavelengths=data.facts.wavelengths,
+            distances_mm=data.facts.distances_mm,
             diopter_ranges=data.diopter_ranges,
             **trial.model_dump(include=names),
         )

@@ -66,6 +66,8 @@ class AsBuiltConfig:
     """Side of a kernel's pixel on the sensor; 0: not known."""
     wavelengths: tuple[float, ...] = ()
     """In um, of each channel the mean by weight; empty: not known."""
+    distances_mm: dict[str, float] = field(default_factory=dict)
+    """`depth_mm` and `focus_mm` that all kernels have, as far as they are known."""
     diopter_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Conditions besides x and y, such as `depth_mm`: vergences in 1/m that map to -1 and 1."""
 
@@ -190,16 +192,20 @@ class AsBuiltCVAE(Network):
         return self.kernels(values + deviation * noise)
 
     def draw_units(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Latents [count, L] of units as a factory makes them: Gaussian, with the moments of training units' posteriors.
+        """Latents [count, L] of units as a factory makes them."""
+        noise = torch.randn(count, self.config.latent_dim, generator=generator)
+        return self.unit(noise.to(self.population_mu))
+
+    def unit(self, standard: Tensor) -> Tensor:
+        """Latents [n, L] of the population, Gaussian with the moments of training units' posteriors, from standard normal ones.
 
         The prior itself would be too wide or too narrow: with a small KL weight the encoder does not fill it.
         """
-        noise = torch.randn(count, self.config.latent_dim, generator=generator).to(self.population_mu)
         values, vectors = torch.linalg.eigh(
             self.population_second - torch.outer(self.population_mu, self.population_mu)
         )
-        drawn: Tensor = self.population_mu + noise @ (vectors * values.clamp_min(0).sqrt()).mT
-        return drawn
+        latents: Tensor = self.population_mu + standard @ (vectors * values.clamp_min(0).sqrt()).mT
+        return latents
 
     def fit(
         self, kernels: ArrayLike | Tensor, points: ArrayLike | Tensor, channels: Sequence[int] | None = None

@@ -1,10 +1,10 @@
-"""Units that a factory makes of a design, drawn by the model: `model.sample_units`.
+"""The model draws units as a factory makes them of a design: `model.sample_units`.
 
     units = model.sample_units(500, torch.Generator().manual_seed(0))
     units.mtf50(points)                           # [500, M, C] in cycles per kernel pixel
-    units.share_above(points, lp_per_mm=40)       # how many of them have more at all points: the yield
+    units.share_above(points, lp_per_mm=40)       # the yield: the share with more at all points
 
-A unit's kernels are the decoder's: what it does not explain is the model's error and no property of a unit.
+A unit's kernels are the decoder's. What the decoder does not explain is an error of the model, not a property of the unit.
 
 Shape legend: n = units, M = positions, C = channel, K = kernel side in pixels, L = latent dimension, d =
 condition dimension.
@@ -21,8 +21,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from deeplens_workers.kernels import middle_channel
 from trainables.asbuilt import quantities
-from trainables.asbuilt.measuring import checked_points
+from trainables.asbuilt.kernel_checks import checked_points
 
 if TYPE_CHECKING:
     from trainables.asbuilt.network import AsBuiltCVAE
@@ -34,7 +35,7 @@ NORMAL_95 = 1.959964
 
 
 class Share(NamedTuple):
-    """Of units, with a 95 % interval of what it is of all units that the model may draw (Wilson 1927)."""
+    """A share of drawn units, with a 95 % interval of the share of all units that the model may draw (Wilson 1927)."""
 
     share: float
     low: float
@@ -42,7 +43,7 @@ class Share(NamedTuple):
 
     @classmethod
     def of(cls, hits: int, count: int) -> Share:
-        """So many of so many."""
+        """The share that `hits` of `count` units are."""
         z, share = NORMAL_95, hits / count
         middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
         half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
@@ -51,7 +52,7 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class SampledUnits:
-    """Units of latents [n, L]. Points are arrays [M, d] of any kind, as `FittedUnit` takes them."""
+    """Units with latents [n, L]. Points are arrays [M, d] of any kind, as `FittedUnit` takes them."""
 
     model: AsBuiltCVAE
     latents: Tensor
@@ -75,16 +76,20 @@ class SampledUnits:
         """In kernel pixels, [n, M, C]."""
         return self.measure(points, quantities.rms_radius)
 
-    def share_above(self, points: ArrayLike | Tensor, lp_per_mm: float, channel: int) -> Share:
-        """Of units whose MTF50 in a channel is above a value at all points [M, d]: the yield.
+    def share_above(self, points: ArrayLike | Tensor, lp_per_mm: float, channel: int | None = None) -> Share:
+        """The yield: the share of units whose MTF50 in a channel is above a value at all points [M, d].
+
+        Args:
+            channel: counted from 0; by default the middle one.
 
         Raises:
             ValueError: the model does not know the size of its pixels.
         """
-        pixel = self.model.config.pixel_um
-        if not pixel:
+        config = self.model.config
+        if not config.pixel_um:
             raise ValueError("this model does not know the size of its pixels, so it has no line pairs per mm")
-        good = quantities.lp_per_mm(self.mtf50(points)[..., channel], pixel) > lp_per_mm
+        shown = middle_channel(config.channels) if channel is None else channel
+        good = quantities.lp_per_mm(self.mtf50(points)[..., shown], config.pixel_um) > lp_per_mm
         return Share.of(int(good.all(dim=1).sum()), len(self))
 
     def _chunks(self, points: ArrayLike | Tensor) -> Iterator[Tensor]:
@@ -96,6 +101,6 @@ class SampledUnits:
 
 
 def sample_units(model: AsBuiltCVAE, count: int, generator: torch.Generator | None = None) -> SampledUnits:
-    """So many units as the factory makes them."""
+    """`count` units as the factory makes them."""
     with torch.no_grad():
         return SampledUnits(model, model.draw_units(count, generator))

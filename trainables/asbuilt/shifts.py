@@ -1,4 +1,4 @@
-"""Kernels displaced by fractions of a pixel, as their scores: what a wrong centre makes of an observed kernel.
+"""Scores of kernels that are displaced by fractions of a pixel, as a wrong centre displaces an observed kernel.
 
 Taylor's series up to second order, with derivatives taken by Fourier transform. A shift of half a pixel is exact to some
 hundredths of what it changes.
@@ -30,7 +30,7 @@ class Shifts(NamedTuple):
 
     @classmethod
     def of(cls, basis: MirrorBasis, channels: int) -> Self:
-        """Of all components of a basis, on the CPU."""
+        """The maps for all components of a basis, on the CPU."""
         components = basis.components.float()
         side = math.isqrt(components.shape[1] // channels)
         maps = torch.cat([basis.mean.float()[None], components]).view(-1, channels, side, side)
@@ -47,7 +47,7 @@ class Shifts(NamedTuple):
 
 
 def _derivative(kernels: Tensor, along: int, down: int) -> Tensor:
-    """What a shift to the right (`along`) and down adds to kernels [N, C, K, K], that many times."""
+    """The derivative of kernels [N, C, K, K] with respect to a shift to the right (`along` times) and down (`down` times)."""
     frequencies = -2j * math.pi * torch.fft.fftfreq(kernels.shape[-1])
     spectrum = torch.fft.fft2(kernels) * frequencies**along * frequencies[:, None] ** down
     derivative: Tensor = torch.fft.ifft2(spectrum).real

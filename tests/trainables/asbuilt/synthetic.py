@@ -1,7 +1,8 @@
 """Sets of synthetic units: blobs with a tail, of a lens whose centre is displaced and whose sensor is out of focus.
 
 Mirror images of a unit are units: the kernel at (x, y) depends on (x, y) minus the displacement, as a centred lens' does.
-They are wider by 0.8 pixels for each diopter that an object is nearer than what is in focus.
+They are wider by 0.8 pixels for each diopter that an object is nearer than what is in focus. The centroid of the middle channel is on
+the middle of the window.
 """
 
 from __future__ import annotations
@@ -10,22 +11,48 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from deeplens_workers.kernels import middle_channel
 from trainables.asbuilt.data import GRID_SIDE
+from trainables.asbuilt.oracle import MirroredTolerances
 
 CHANNELS, SIDE = 2, 12
 FAR = -1e4
 """In focus, in mm, unless a point says otherwise; and the first of all distances."""
 
 
-def kernels_of(unit: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: float = 1.0) -> np.ndarray:
-    """[P, C, K, K] of a unit (dx, dy, defocus) in standard deviations at points [P, 2 to 4]; rows of pixels go down, y up."""
+def kernels_of(
+    unit: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: float = 1.0, displaced: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """[P, C, K, K] of a unit (dx, dy, defocus) in standard deviations at points [P, 2 to 4]; rows of pixels go down, y up.
+
+    Args:
+        displaced: [P, 2] by how many pixels right and up from the window's middle.
+    """
+    centre = np.zeros((len(points), 2))
+    for _ in range(4):
+        centre -= _centroids(_blobs(unit, points, side, aspect, centre)[:, middle_channel(CHANNELS)])
+    made = _blobs(unit, points, side, aspect, centre + displaced)
+    made /= made.sum(axis=(-2, -1), keepdims=True)
+    return made.astype(np.float32)
+
+
+def _centroids(images: np.ndarray) -> np.ndarray:
+    """[P, 2] in pixels right and up from the middle, of images [P, K, K]."""
+    axis = np.arange(images.shape[-1]) - (images.shape[-1] - 1) / 2
+    sums = np.stack([images.sum(axis=-2) @ axis, -images.sum(axis=-1) @ axis], axis=1)
+    return np.asarray(sums / images.sum(axis=(-2, -1))[:, None])
+
+
+def _blobs(unit: np.ndarray, points: np.ndarray, side: int, aspect: float, centre: np.ndarray) -> np.ndarray:
+    """[P, C, K, K] about centres [P, 2]."""
     field = (points[:, :2] - 0.3 * unit[:2]) * [1, aspect]
     depth, focus = (points[:, column] if column < points.shape[1] else FAR for column in (2, 3))
     apart = 1000 / focus - 1000 / depth
     radius = np.hypot(*field.T)
     axis = np.arange(side) - (side - 1) / 2
-    x, y = np.meshgrid(axis, -axis)
+    x, y = (grid - offset[:, None, None] for grid, offset in zip(np.meshgrid(axis, -axis), centre.T, strict=True))
     along = field / np.maximum(radius, 1e-6)[:, None]
     radial = along[:, :1, None] * x + along[:, 1:, None] * y
     across = -along[:, 1:, None] * x + along[:, :1, None] * y
@@ -35,9 +62,15 @@ def kernels_of(unit: np.ndarray, points: np.ndarray, side: int = SIDE, aspect: f
         width = (width + 0.8 * apart)[:, None, None]
         blob = np.exp(-0.5 * (radial / (width * (1 + 0.5 * radius[:, None, None]))) ** 2 - 0.5 * (across / width) ** 2)
         kernels.append(blob * (1 + 0.5 * np.tanh(radial) * radius[:, None, None]))
-    made = np.stack(kernels, axis=1)
-    made /= made.sum(axis=(-2, -1), keepdims=True)
-    return made.astype(np.float32)
+    return np.stack(kernels, axis=1)
+
+
+def mirrored_tolerances(turns: torch.Tensor) -> MirroredTolerances:
+    """A unit's displacement is mirrored as positions are, by turns [G, 2, 2]; its third number stays."""
+    images = len(turns)
+    signs = torch.cat([turns.sum(dim=2), torch.ones(images, 1)], dim=1)
+    order = torch.cat([turns.abs().argmax(dim=2), torch.full((images, 1), 2)], dim=1)
+    return MirroredTolerances(order, signs)
 
 
 def write(

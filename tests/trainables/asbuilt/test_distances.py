@@ -14,7 +14,7 @@ from deeplens_workers.preparation import lens_of
 from deeplens_workers.render import load
 from deeplens_workers.unit_fit import fit_unit
 from tests.deeplens_workers.test_asbuilt_preparation import ONLY_DECENTRES, section
-from tests.trainables.asbuilt.synthetic import FAR
+from tests.trainables.asbuilt.synthetic import FAR, mirrored_tolerances
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL, VARIANTS, trained
 from trainables.asbuilt.baselines import predict_baselines
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
@@ -51,7 +51,7 @@ def test_a_unit_seen_at_one_distance_is_known_at_others(data, model, at_distance
         float(unit_errors(model.predict(seen.kernels, seen.points, at), away.kernels).mean())
         for at in (away.points, there)
     ]
-    assert errors[0] < 0.8 * float(nominal)
+    assert errors[0] < 0.9 * float(nominal)
     assert errors[0] < 0.8 * errors[1]
 
 
@@ -115,7 +115,8 @@ def test_finals_pictures_and_the_oracle_take_distances(data, model, at_distances
     test = LEARNER.open_test(at_distances)
     judged = LEARNER.judge(model, test)
     assert judged.errors["rel_l2"].shape == (len(test.units),)
-    assert oracle(data, test.units, model, 2).errors["rel_l2"].shape == (len(test.units),)
+    told = oracle(data, test.units, model, 2, mirrored_tolerances(data.mirrors.turns))
+    assert told.errors["rel_l2"].shape == (len(test.units),)
     save_unit(tmp_path / "unit.png", model, test)
     save_samples(tmp_path / "samples.png", model, test)
 

@@ -15,6 +15,7 @@ from deeplens_workers.lens_file import find_lens
 from deeplens_workers.render import load
 from deeplens_workers.tolerances import Tolerances, draw
 from spaces.trial import Trial
+from tests.trainables.asbuilt.synthetic import mirrored_tolerances
 from trainables.asbuilt.baselines import predict_baselines
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
 from trainables.asbuilt.evaluation import coverage, unit_errors
@@ -183,12 +184,8 @@ def test_a_unit_of_mirrored_tolerances_is_the_mirror_image_of_the_unit(data):
 
 
 def test_a_decoder_learns_units_from_their_tolerances(data, square):
-    """The synthetic units are mirrored as their displacement is; their third number stays."""
-    turns = data.mirrors.turns
-    signs = torch.cat([turns.sum(dim=2), torch.ones(8, 1)], dim=1)
-    order = torch.cat([turns.abs().argmax(dim=2), torch.full((8, 1), 2)], dim=1)
     like = LEARNER.build(AsBuiltTrial(**SMALL), data)
-    mirrored = MirroredTolerances(order, signs)
+    mirrored = mirrored_tolerances(data.mirrors.turns)
     few, many = (
         float(oracle(data, data.validation, like, steps, mirrored).errors["rel_l2"].mean()) for steps in (5, 150)
     )
@@ -249,7 +246,7 @@ def test_kernels_of_another_size_are_refused_in_a_line(data):
 
 
 def test_drawn_units_have_the_moments_of_training_units_posteriors(data):
-    model, _ = trained(data, 200)
+    model, _ = trained(data, 400)
     drawn = model.draw_units(50_000, torch.Generator().manual_seed(0))
     covariance = model.population_second - torch.outer(model.population_mu, model.population_mu)
     torch.testing.assert_close(drawn.mean(dim=0), model.population_mu, atol=0.05, rtol=0)

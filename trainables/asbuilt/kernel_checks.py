@@ -13,27 +13,33 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from deeplens_workers.kernels import middle_channel
 from trainables.asbuilt.data import GRID
-from trainables.psf.metrics import centroid
+from trainables.asbuilt.recentring import Border, centroid_of_light, recentred
 
 if TYPE_CHECKING:
     from trainables.asbuilt.network import AsBuiltConfig
 
-NEGATIVE = 0.05
-"""Most light that pixels below zero may have, of all: noise about a background that was subtracted has less."""
+PEDESTAL = (-0.02, 0.1)
+"""Lowest and highest norm of a pedestal, over the kernel's. Within these limits a triplet's unit is fitted as well as without a pedestal
+(0.192 to 0.193; 0.28 with -0.1). The limits differ: light may reach all sides of a small window, but it is never negative."""
+SIGNIFICANT = 5.0
+"""Standard errors of a side's median. A pedestal that is smaller may be noise."""
+MEDIAN_ERROR = 1.2533
+"""Standard error of a median over that of the mean, of normal noise: the root of pi / 2."""
 TIED = 4
 """Most pixels with the largest value: a symmetric kernel has four of them in the middle of an even side."""
 ROUNDED = 1e-6
-"""Relative, of distances in float32."""
+"""Relative rounding error of distances in float32."""
 OFF_CENTRE = 1 / 5
-"""Of a kernel's side, that its centroid may be off its middle: 6 of 32 pixels, and units of a triplet have 2.8 at the most."""
+"""Largest distance of the centroid from the window's middle, over the window's side: 6 of 32 pixels. A shift by more cuts off too much."""
 
 
 def checked_points(config: AsBuiltConfig, points: ArrayLike | Tensor) -> Tensor:
     """Points [M, d], float32 on the CPU.
 
     Raises:
-        ValueError: another shape, not finite, outside [-1, 1], or at distances that the model was not trained for.
+        ValueError: they have another shape, are not finite, lie outside [-1, 1], or have distances that the model was not trained for.
     """
     at, names = _tensor(points), config.conditions
     if at.ndim != 2 or at.shape[1] != len(names) or not len(at):
@@ -52,15 +58,20 @@ def checked_points(config: AsBuiltConfig, points: ArrayLike | Tensor) -> Tensor:
 def checked_kernels(
     config: AsBuiltConfig, kernels: ArrayLike | Tensor, points: ArrayLike | Tensor, channels: Sequence[int] | None
 ) -> tuple[Tensor, list[int]]:
-    """Kernels [n, c, K, K] of unit sum per channel, float32 on the CPU, and which channels of the model theirs are.
+    """Kernels [n, c, K, K], centred, of unit sum per channel, float32 on the CPU; and which channels of the model theirs are.
 
     Raises:
-        ValueError: they cannot be those of a unit of this model.
+        ValueError: they cannot be those of a unit of this model, or the channel by which kernels are centred is missing.
     """
     images, at = _tensor(kernels), checked_points(config, points)
     chosen = list(range(config.channels)) if channels is None else [int(one) for one in channels]
     if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(config.channels)):
         raise ValueError(f"channels must be different ones of 0 to {config.channels - 1}, but got {chosen}")
+    if (middle := middle_channel(config.channels)) not in chosen:
+        colour = f", {config.wavelengths[middle]:g} um" if config.wavelengths else ""
+        raise ValueError(
+            f"channel {middle}{colour} must be measured, because kernels are centred by it, but got channels {chosen}"
+        )
     side = config.kernel_px
     pixels = f"{side} x {side} pixels" + (f" of {config.pixel_um:g} um" if config.pixel_um else "")
     if images.ndim != 4 or images.shape[1] != len(chosen):
@@ -75,37 +86,44 @@ def checked_kernels(
         raise ValueError(f"each kernel needs a point, but got {len(images)} kernels and {len(at)} points")
     for index, of_one in enumerate(images):
         for channel, image in enumerate(of_one):
-            if (wrong := _wrong(image)) is not None:
+            if (wrong := _wrong(image) or (_off_centre(image) if chosen[channel] == middle else None)) is not None:
                 place = ", ".join(f"{value:g}" for value in at[index].tolist())
                 raise ValueError(f"kernels[{index}, {channel}] at ({place}): {wrong}")
+    images = recentred(images, chosen.index(middle))
     return images / images.sum(dim=(-2, -1), keepdim=True), chosen
 
 
 def _wrong(image: Tensor) -> str | None:
-    """What is wrong with a kernel [K, K] of one channel."""
+    """What is wrong with a kernel [K, K] of one channel, in words."""
     if not bool(image.isfinite().all()):
         return f"{int((~image.isfinite()).sum())} pixels are not finite"
-    light = float(image.sum())
+    light, side = float(image.sum()), len(image)
     if light <= 0:
         return f"no light: its pixels' sum is {light:g}"
-    if (negative := -float(image.clamp_max(0).sum())) > NEGATIVE * light:
-        return (
-            f"pixels below zero have {negative / light:.0%} of its light, at most {NEGATIVE:.0%} may be noise; "
-            "too much background was subtracted"
-        )
+    border, (low, high) = Border.of(image.double().numpy()), PEDESTAL
+    error = MEDIAN_ERROR * border.noise / side**0.5
+    share = border.pedestal * side / float(image.norm())
+    if abs(border.pedestal) > SIGNIFICANT * error and not low <= share <= high:
+        reason = "too much background was subtracted" if share < 0 else "background was not subtracted"
+        return f"it stands on a pedestal of {border.pedestal:.3g} per pixel, {share:.0%} of its norm; {reason}"
     if (tied := int((image == image.max()).sum())) > TIED:
         return f"{tied} pixels share its largest value, {float(image.max()):g}: saturated, or of too few grey levels"
-    off = centroid(image[None, None])[0, 0]
-    if float(off.norm()) > (limit := OFF_CENTRE * len(image)):
+    return None
+
+
+def _off_centre(image: Tensor) -> str | None:
+    """How far a kernel [K, K] is off its middle, in words, if that is too far."""
+    right, down = centroid_of_light(image.double().numpy())
+    if float(np.hypot(right, down)) > (limit := OFF_CENTRE * len(image)):
         return (
-            f"its centroid is {off[0]:+.1f} pixels right and {off[1]:+.1f} below its middle, at most {limit:g} are expected; "
-            "cut elsewhere"
+            f"its centroid is {right:+.1f} pixels right and {down:+.1f} below its middle, and at most {limit:g} are allowed; "
+            "cut it elsewhere"
         )
     return None
 
 
 def _tensor(values: ArrayLike | Tensor) -> Tensor:
-    """Of any array, float32 on the CPU."""
+    """Any array as float32 on the CPU."""
     if isinstance(values, Tensor):
         return values.detach().to("cpu", torch.float32)
     return torch.from_numpy(np.array(values, dtype=np.float32))

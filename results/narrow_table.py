@@ -12,13 +12,13 @@ WIDEST = 10_000
 """Characters: wider than any table."""
 
 
-class FittingTable(Table):
+class NarrowTable(Table):
     """A table that leaves out columns, the last first, until each word of the others has room; the caption has their names."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from super(FittingTable, self._fitted(console, options)).__rich_console__(console, options)
+        yield from super(NarrowTable, self._narrowed(console, options)).__rich_console__(console, options)
 
-    def _fitted(self, console: Console, options: ConsoleOptions) -> FittingTable:
+    def _narrowed(self, console: Console, options: ConsoleOptions) -> NarrowTable:
         wide = options.update(width=WIDEST)
         ranges = [_measured(column, console, wide) for column in self.columns]
         between = Table.__rich_measure__(self, console, wide).maximum - sum(one.maximum for one in ranges)

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from results.fitting import FittingTable
+from results.narrow_table import NarrowTable
 from results.tables import analysis
 
 
@@ -16,7 +16,7 @@ def shown(what, width):
 
 
 def table():
-    made = FittingTable(box=None, pad_edge=False, caption="All of them.")
+    made = NarrowTable(box=None, pad_edge=False, caption="All of them.")
     for header in ("name", "reason", "value", "seconds"):
         made.add_column(header)
     made.add_row("trial-1", "stopped for its rank at the rung", "0.12345", "12345.6")
