@@ -133,10 +133,10 @@ def run(arguments: argparse.Namespace, cache: Path, directory: str) -> None:
         network, seconds = trained(study, data, arguments.steps, arguments.seed, f"{directory}/{count}")
         model = learner.judge(network, test)
         errors = ", ".join(f"{n}: {float(model.errors[name_of(n)].mean()):.4f}" for n in OBSERVED)
-        covered = float(coverage(network, test.units).mean())
-        print(
-            f"{count} units, {arguments.steps} steps in {seconds:.0f} s: {errors} from so many PSFs; coverage {covered:.3f}"
-        )
+        print(f"{count} units, {arguments.steps} steps in {seconds:.0f} s: {errors} from so many PSFs")
+    for name, quantity in QUANTITIES.items():
+        shares = (f"{n}: {float(coverage(network, test.units, n, quantity).mean()):.3f}" for n in OBSERVED)
+        print(f"share of {name} inside its 90 % range, from so many PSFs: {', '.join(shares)}")
     rivals = learner.baselines(sets, test, network)
     rivals |= learner.alternatives(sets, test, study, source, network, arguments.fit_seconds * 2)
     titles = {one.name: one.title for one in study.system.baselines}
