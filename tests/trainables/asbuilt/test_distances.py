@@ -55,6 +55,7 @@ def test_a_unit_seen_at_one_distance_is_known_at_others(data, model, at_distance
     assert errors[0] < 0.8 * errors[1]
 
 
+@pytest.mark.slow
 def test_a_model_of_two_depths_is_trained_and_predicts_at_another_than_it_was_fitted_at(tmp_path):
     tolerances = ONLY_DECENTRES | {"decentre_um": 0, "elements": {2: {"decentre_um": 40}}}
     work, data = AsBuiltPreparation(), section(depths_mm=(-1e4, -1e3), tolerances=tolerances)
@@ -111,6 +112,7 @@ def test_baselines_judge_at_the_same_distances_or_not_at_all(data, at_distances)
         assert float(one.errors["rel_l2"].max()) < 1e-5
 
 
+@pytest.mark.slow
 def test_finals_pictures_and_the_oracle_take_distances(data, model, at_distances, tmp_path):
     test = LEARNER.open_test(at_distances)
     judged = LEARNER.judge(model, test)

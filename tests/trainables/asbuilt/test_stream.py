@@ -18,6 +18,8 @@ from trainables.psf.stream import POLL_STEPS
 from trainables.training.state import TrainingState
 from trainables.training.step import Step
 
+pytestmark = pytest.mark.slow
+
 PREPARATION, LEARNER, SEED = AsBuiltPreparation(), AsBuiltLearner(), 4
 UNITS, POSITIONS = 8, 32  # of a chunk
 SMALL = {"hidden_dim": 32, "batch_size": 8, "learning_rate": 1e-3, "components": 16, "latent_dim": 4, "targets": 4}
