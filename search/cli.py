@@ -24,6 +24,7 @@ from search.cache_command import app as cache_app
 from search.home import find_caches
 from search.lens_command import lens
 from search.make_unit_command import make_unit
+from search.options import LensOption, OverridesOption
 from search.render_command import render
 from search.unit_commands import fit_unit, sample_units
 from spaces.disk import full_disk
@@ -67,12 +68,8 @@ def run(
     preset: Annotated[
         str | None, typer.Option(help="Budget of the space: quick, standard or full.", show_default="standard")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the space.")
-    ] = None,
-    lens: Annotated[
-        str | None, typer.Option(help="Shipped lens name or .json, .zmx, .seq file; same as data.lens.")
-    ] = None,
+    overrides: OverridesOption = None,
+    lens: LensOption = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, in place of the preset's.")] = None,
     max_hours: Annotated[float | None, typer.Option(help="Hours after which no more trials are trained.")] = None,
     target: Annotated[float | None, typer.Option(help="Objective of a finished trial that ends the search.")] = None,

@@ -11,11 +11,9 @@ import typer
 from deeplens_workers.asbuilt_data import AsBuiltData
 from deeplens_workers.preparation import lens_of
 from deeplens_workers.unit_lens import SETS, parse_unit, unit_lens
-from results.run_directory import RunError
 from search.api import as_settings, plan_search
-from search.options import check_out
+from search.options import LensOption, OverridesOption, check_out, writing
 from search.unit_inputs import SYSTEM
-from spaces.disk import full_disk
 from spaces.errors import SpaceError
 from spaces.files import replacing
 
@@ -27,12 +25,8 @@ def make_unit(
     ],
     out: Annotated[Path, typer.Option(help="DeepLens .json file to write.")],
     preset: Annotated[str | None, typer.Option(help="As for run.", show_default="standard")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the space.")
-    ] = None,
-    lens: Annotated[
-        str | None, typer.Option(help="Shipped lens name or .json, .zmx, .seq file; same as data.lens.")
-    ] = None,
+    overrides: OverridesOption = None,
+    lens: LensOption = None,
     seed: Annotated[int | None, typer.Option(help="Of the run whose unit it is.")] = None,
 ) -> None:
     """Write one unit of a data set, focused, as a lens file that DeepLens and --lens take."""
@@ -44,11 +38,8 @@ def make_unit(
     if not isinstance(data, AsBuiltData):
         raise SpaceError(f"--space {space}: its model {job.study.model} knows no units; it takes one of {SYSTEM}")
     made = unit_lens(data, lens_of(job.source), job.study.seed, name, number)
-    try:
-        with replacing(out) as temporary:
-            temporary.write_text(made.text + "\n")
-    except OSError as error:
-        raise RunError(full_disk(error, out) or f"{out}: {error.strerror or error}") from None
+    with writing(out), replacing(out) as temporary:
+        temporary.write_text(made.text + "\n")
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
     print(out)

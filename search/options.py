@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from deeplens_workers.measured import check_fits
+from results.run_directory import RunError
 from search.plan import check_writable
+from spaces.disk import full_disk
 from spaces.errors import SpaceError
 
 SensorOption = Annotated[str | None, typer.Option(metavar="WxH", help="Sensor in mm; default: the lens file's.")]
 ConfigurationOption = Annotated[
     int | None, typer.Option(min=1, help="Which of the lens file's configurations; default: the first.")
 ]
+
+OverridesOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key of the space.")
+]
+LensOption = Annotated[str | None, typer.Option(help="Shipped lens name or .json, .zmx, .seq file; same as data.lens.")]
 
 
 def numbers(option: str, text: str, separator: str = ",", kind: type[float] = float) -> list[Any]:
@@ -47,3 +55,16 @@ def check_out(out: Path, suffixes: Sequence[str]) -> None:
     if not out.absolute().parent.is_dir():
         raise SpaceError(f"--out: no such directory: {out.absolute().parent}")
     check_writable("--out", out.absolute().parent)
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """While the file of `--out` is written.
+
+    Raises:
+        RunError: it cannot be; a full disk is named.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(full_disk(error, out) or f"{out}: {error.strerror or error}") from None

@@ -13,10 +13,8 @@ from deeplens_workers import measured, pinholes
 from deeplens_workers.psf_file import FORMATS, write
 from deeplens_workers.unit_file import DrawnUnitsFile, UnitFile
 from results.narrow_table import WIDEST, NarrowTable
-from results.run_directory import RunError
-from search.options import check_out, numbers
+from search.options import check_out, numbers, writing
 from search.unit_inputs import Point, agreed, asked_points, few, known_distances, model_directory, shown_channel
-from spaces.disk import full_disk
 from spaces.errors import SpaceError
 
 LEVEL = 0.9
@@ -233,7 +231,5 @@ def _print(table: NarrowTable, below: str) -> None:
 
 
 def _write(out: Path, file: UnitFile) -> None:
-    try:
+    with writing(out):
         write(out, file)
-    except OSError as error:
-        raise RunError(full_disk(error, out) or f"{out}: {error.strerror or error}") from None

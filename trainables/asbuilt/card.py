@@ -31,7 +31,7 @@ def asbuilt_card(data: AsBuiltData, lens: str) -> Card:
                 f"{name} from {min(ends):g} to {max(ends):g} mm; others are refused."
                 for name, ends in data.varied.items()
             ),
-            "Measured kernels must have the model's pixels and wavelengths, and be centred on their chief ray within a pixel.",
+            "Measured kernels must have the model's pixels and wavelengths. `fit` centres them by the light of their middle channel.",
         ),
     )
 

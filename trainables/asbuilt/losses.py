@@ -43,6 +43,11 @@ class Terms(NamedTuple):
     """Scalar, log of the decoder's variance per element, if it is learned."""
 
 
+def misfit(squared: Tensor, log_expected: Tensor) -> Tensor:
+    """Of squared errors and the logarithms of what they are expected to be, element by element (see `Terms.surprise`)."""
+    return squared * (-log_expected).exp() + log_expected
+
+
 def asbuilt_loss(trial: AsBuiltTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
     """The minimised sum, `loss`, and its unweighted terms by name; scalars with gradient.
 

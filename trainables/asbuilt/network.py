@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from deeplens_workers.lens_data import COORDINATES
 from trainables.asbuilt.basis import MirrorBasis, of_unit_norm
 from trainables.asbuilt.encoder import SetEncoder
-from trainables.asbuilt.losses import Terms
+from trainables.asbuilt.losses import Terms, misfit
 from trainables.asbuilt.simplex import nearest_kernels
 from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, at_least_float32, gaussian_kl
@@ -340,8 +340,7 @@ class AsBuiltCVAE(Network):
 
     def _surprise(self, error: Tensor, hidden: Tensor) -> Tensor:
         """Of squared errors [B, T, V], that they are not as large as expected: [B, T]."""
-        expected = self._log_error(hidden)
-        return error.sum(dim=-1) / self.residual.sum() * (-expected).exp() + expected
+        return misfit(error.sum(dim=-1) / self.residual.sum(), self._log_error(hidden))
 
     def _distance(self, features: Tensor, mu: Tensor, of_set: Tensor) -> Tensor:
         """The same of the squared distance of mu to z given all kernels: [B, L].
@@ -354,8 +353,7 @@ class AsBuiltCVAE(Network):
             all_of_them = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
             whole: Gaussian = self.encoder.head(self.encoder.of_set(features, all_of_them))
             squared = (whole.mu - mu).square() + whole.logvar.exp()
-        expected = self.encoder.log_variance(of_set)
-        return squared * (-expected).exp() + expected
+        return misfit(squared, self.encoder.log_variance(of_set))
 
     @torch.no_grad()
     def _observe(self, error: Tensor, z: Tensor, well: Tensor) -> None:
