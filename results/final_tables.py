@@ -11,7 +11,7 @@ from results.analysis import Standing
 from results.comparison import listed
 from results.formatting import decimals, duration, interval, megabytes, microseconds, new_table, number
 from results.summary import BaselineResult, Cost, Final, FinalistResult
-from spaces.metrics import SEALED, Metric, Mode, best, sign
+from spaces.metrics import SEALED, Metric, best, sign
 from spaces.system import System
 
 OURS = {"reference": "reference", "best": "winner"}
@@ -33,15 +33,16 @@ def comparison_table(test: Mapping[str, Mapping[str, float]], final: Final, syst
     against = "reference / this" if metric.ratio else f"this - reference ({metric.unit})"
     table = new_table("At the test set", "", *(one.short for one in shown), against)
     best_of = {
-        one.measure: best(_mode(one), [row[one.measure] for row in test.values() if one.measure in row])
+        one.measure: best(one.mode, [row[one.measure] for row in test.values() if one.measure in row])
         for one in shown
+        if one.mode
     }
     for method in [*(name for name in titles if name in test), *(name for name in test if name not in titles)]:
         values = test[method]
         cells = [
             Text(
                 number(values[one.measure]) if one.measure in values else "-",
-                style="bold" if values.get(one.measure) == best_of[one.measure] else "",
+                style="bold" if one.mode and values.get(one.measure) == best_of[one.measure] else "",
             )
             for one in shown
         ]
@@ -52,11 +53,6 @@ def comparison_table(test: Mapping[str, Mapping[str, float]], final: Final, syst
 def columns(system: System) -> list[Metric]:
     """The metrics that a run's end shows, in the order of their declaration."""
     return [one for one in system.metrics.values() if one.title and one.name.startswith(SEALED)]
-
-
-def _mode(metric: Metric) -> Mode:
-    assert metric.mode is not None, "what is measured per item has a better direction"
-    return metric.mode
 
 
 def _against(reference: Mapping[str, float], values: Mapping[str, float], metric: Metric) -> str:
@@ -178,7 +174,8 @@ type Named = tuple[str, FinalistResult | BaselineResult]
 def _advice(final: Final, system: System) -> str:
     """Which method to take for what, of those whose error is at most twice the winner's or not told apart from it."""
     metric = system.metrics[SEALED + final.metric]
-    toward = sign(_mode(metric))
+    assert metric.mode is not None, "an objective has a direction"
+    toward = sign(metric.mode)
     winner = next(one for one in final.finalists if one.number == final.winner)
 
     def loss(named: Named) -> float:

@@ -78,9 +78,10 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
 
     references = [one for one in judged if one.candidate.trial.recommended]
     ours = {"reference": references[0].errors} if references else {}
+    everything = {**ours, "best": winner.errors, **against}
     means = {
         method: {name: float(values.mean()) for name, values in of_method.items()}
-        for method, of_method in {**ours, "best": winner.errors, **against}.items()
+        for method, of_method in everything.items()
     }
     summary = Summary(
         name=directory.name,
@@ -107,6 +108,7 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
     export_model(directory, lambda path: export(model, job.study.model, path), card)
     directory.figures.mkdir(parents=True, exist_ok=True)
     learner.figures(model, test, directory.figures)
+    learner.comparison_figures(everything, directory.figures)
     _draw_history(job, trials, means)
     directory.write_summary(summary)  # last: its presence says that the run has ended
 

@@ -20,8 +20,8 @@ class Metric:
         name: with its prefix.
         mode: None for a diagnostic that has no better direction.
         title: heading of its column in the tables of a run's end; it is in none without.
-        per_item: each held-out item has an error of its own, whose mean this is. Such a metric can be an objective, as the
-            finals need the errors for their intervals, and is measured at the test set as well.
+        per_item: each held-out item has a value of its own, whose mean this is. Such a metric is measured at the test set as well.
+            If it has a direction it can be an objective, as the finals need the values for their intervals.
         ratio: a quotient of two of its values means something; of decibels or nats only a difference does.
     """
 

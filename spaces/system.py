@@ -186,7 +186,9 @@ class System:
     @property
     def objectives(self) -> tuple[str, ...]:
         """What a search may optimise: a direction, a value for each held-out item, and no swept weight inside."""
-        return tuple(name for name, one in self.metrics.items() if one.per_item and name.startswith(HELD_OUT))
+        return tuple(
+            name for name, one in self.metrics.items() if one.per_item and one.mode and name.startswith(HELD_OUT)
+        )
 
     @property
     def measured(self) -> tuple[str, ...]:

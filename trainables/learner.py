@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spaces.card import Card
@@ -135,6 +137,14 @@ class Learner[T: Trial, D, N: Network, H](ABC):
 
     def figures(self, network: N, test: H, directory: Path) -> None:  # noqa: B027
         """Write PNG pictures of a run's winner to an existing directory; none unless a system has some."""
+
+    def comparison_figures(self, errors: Mapping[str, Mapping[str, NDArray[np.float64]]], directory: Path) -> None:  # noqa: B027
+        """Write PNG pictures of how the winner compares with what else was judged; none unless a system has some.
+
+        Args:
+            errors: [S, P] of S trainings at P items of the test set, by metric, of "best", "reference" (if it was judged) and each
+                baseline by its name.
+        """
 
     @abstractmethod
     def card(self, study: Study, source: str) -> Card:

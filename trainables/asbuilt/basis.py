@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -26,6 +25,8 @@ MOST_COMPONENTS = 384
 NEGLIGIBLE = 1e-6
 """Of the variance: float32 has no less, and what is found there is of no class."""
 CHUNK = 1024
+FLIPS = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+"""[4, 2] signs of x and y of the mirror images that every centred design has. The first is the unit itself."""
 ACROSS = torch.tensor([[0.0, -1.0], [-1.0, 0.0]])
 """Where a transposed kernel's unit has its position (x, y): y points up, and rows of pixels go down."""
 
@@ -129,9 +130,9 @@ class MirrorBasis:
         same = torch.arange(len(self.parity))
         order, signs, turns = [], [], []
         for across in (False, True) if self.partner is not None else (False,):
-            for y, x in product((1, -1), (1, -1)):
-                sign = self.parity[:, 0] ** (y < 0) * self.parity[:, 1] ** (x < 0)
-                turn = torch.diag(torch.tensor([x, y], dtype=torch.float32))
+            for x, y in FLIPS:
+                sign = self.parity[:, 0] ** int(y < 0) * self.parity[:, 1] ** int(x < 0)
+                turn = torch.diag(torch.stack([x, y]))
                 if across:
                     assert self.exchange is not None
                     sign, turn = sign * self.exchange, turn @ ACROSS
@@ -140,6 +141,13 @@ class MirrorBasis:
                 turns.append(turn)
         images = slice(None if centred else 1)
         return Mirrors(*(torch.stack(one[images]) for one in (order, signs, turns)))
+
+
+def flipped(kernels: Tensor, images: Tensor) -> Tensor:
+    """Kernels [B, ..., K, K] of units as those of their images [B] of `FLIPS`."""
+    x, y = (FLIPS.to(kernels.device)[images] < 0).view(-1, *[1] * (kernels.ndim - 1), 2).unbind(-1)
+    kernels = torch.where(x, kernels.flip(-1), kernels)
+    return torch.where(y, kernels.flip(-2), kernels)
 
 
 def of_unit_norm(kernels: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from deeplens_workers.asbuilt_data import OBSERVED, OBSERVED_LEVELS
 from deeplens_workers.lens_data import COORDINATES
-from trainables.asbuilt.basis import MirrorBasis, Mirrors
+from trainables.asbuilt.basis import FLIPS, MirrorBasis, Mirrors, flipped
 from trainables.asbuilt.set_facts import UNKNOWN, SetFacts
 from trainables.asbuilt.shifts import Shifts
 from trainables.psf.data import select
@@ -34,8 +34,6 @@ if TYPE_CHECKING:  # it loads Ray
 GRID_SIDE = len(OBSERVED_LEVELS)
 GRID = GRID_SIDE**2
 """A held-out unit is observed at these positions, the first of each: rows of y, x along each, both rising."""
-FLIPS = 4
-"""Mirror images of a unit without those across the diagonal, which come after them."""
 
 
 @dataclass(frozen=True)
@@ -223,16 +221,13 @@ class AsBuiltTensors:
         count = scores.shape[-1]
         if self.basis.partner is not None:
             across = self.mirrors.order[-1, :count]
-            scores = torch.where((images >= FLIPS)[:, None, None], scores[..., across], scores)
+            scores = torch.where((images >= len(FLIPS))[:, None, None], scores[..., across], scores)
         return scores * self.mirrors.signs[images, None, :count]
 
     def mirrored_kernels(self, kernels: Tensor, images: Tensor) -> Tensor:
         """The same of the kernels [B, n, C, K, K]."""
-        flips = images % FLIPS
-        view = (-1, 1, 1, 1, 1)
-        kernels = torch.where((images >= FLIPS).view(view), kernels.mT, kernels)
-        kernels = torch.where((flips % 2 == 1).view(view), kernels.flip(-1), kernels)
-        return torch.where((flips >= 2).view(view), kernels.flip(-2), kernels)
+        across = (images >= len(FLIPS)).view(-1, 1, 1, 1, 1)
+        return flipped(torch.where(across, kernels.mT, kernels), images % len(FLIPS))
 
 
 def diopter_ranges(sets: Mapping[str, str]) -> dict[str, tuple[float, float]]:

@@ -16,7 +16,7 @@ from trainables.asbuilt.data import AsBuiltSplit, observed
 from trainables.asbuilt.network import AsBuiltCVAE
 from trainables.asbuilt.quantities import Quantity, central, rms_radius
 from trainables.learner import evaluating
-from trainables.networks.gaussian import gaussian_kl
+from trainables.networks.gaussian import Gaussian, gaussian_kl
 from trainables.psf.metrics import relative_l2
 
 GIVEN = 4
@@ -91,7 +91,8 @@ def coverage(model: AsBuiltCVAE, split: AsBuiltSplit, count: int = GIVEN, quanti
             true, points = away.kernels[0, ::step].to(device), away.points[:, ::step].to(device)
             posterior = model.known(seen.kernels.to(device), seen.points.to(device))
             noise = torch.randn(SAMPLES, model.config.latent_dim, generator=generator)
-            drawn = model.sample(posterior.sample(noise.to(device)), points.expand(SAMPLES, -1, -1), generator)
+            known = Gaussian(*(one[0] for one in posterior))
+            drawn = model.sample(known, points[0], noise.to(device), generator)
             low, _, high = central(quantity(drawn), COVERED)
             actual = quantity(true)
             shares.append(((low <= actual) & (actual <= high)).float().mean())

@@ -1,27 +1,37 @@
-"""Pictures of units: one unit's field of PSFs, and units that the model draws beside traced ones.
+"""Pictures of units: one unit's field of PSFs, units that the model draws beside traced ones, and errors.
 
-U = units, P = positions, C = channel (wavelength, red first), K = kernel pixel
+U = units, P = positions, C = channel (wavelength, red first), K = kernel pixel, S = trainings
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deeplens_workers.asbuilt_data import OBSERVED
 from deeplens_workers.field import centre_to_corner
+from deeplens_workers.kernels import middle_channel
 from spaces.seeding import named_seed
 from trainables.asbuilt.data import AsBuiltTest, observed
-from trainables.asbuilt.evaluation import GIVEN
+from trainables.asbuilt.energy import EnergyDistance
+from trainables.asbuilt.evaluation import GIVEN, name_of
 from trainables.asbuilt.network import AsBuiltCVAE
+from trainables.asbuilt.quantities import QUANTITIES
 from trainables.learner import evaluating
 from trainables.psf.figures import GREY, INK, colours, new_figure
 
 SHOWN = 9
 """Units in a row of samples."""
+DRAWN = 500
+"""Units that are drawn to compare their distributions with traced ones'."""
+TITLES = {"rms_radius": "RMS radius, pixels", "mtf50": "MTF50, cycles per pixel", "asymmetry": "left-right asymmetry"}
+TRACED, MODEL = "#1f2430", "#d1495b"
+LINES = (MODEL, "#e39c2a", "#3d6fb6", "#6b4fa0", "#8a90a0", "#7fb69a", "#b07d4f", "#2a9d8f")
+NORMAL_95 = 1.96
 
 
 def save_unit(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
@@ -55,6 +65,65 @@ def save_samples(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
     rows = {"traced units": away.kernels[:count, place].numpy(), "drawn units": drawn[:, 0].numpy()}
     title = f"Units of the factory and units of the model, at {_label(away.points[0, place].tolist())}"
     _sheet(path, title, rows, [""] * count, note="Columns of the two rows are different units.")
+
+
+def save_population(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
+    """Write the distributions of what a user asks of a kernel, over traced and over drawn units, nearest to the centre and the corner."""
+    away = test.units.held_out
+    distance = away.points[0, :, :2].square().sum(dim=1)
+    places = [int(distance.argmin()), int(distance.argmax())]
+    generator = torch.Generator().manual_seed(named_seed(0, "population"))
+    with evaluating(model):
+        drawn = model.sample_units(DRAWN, generator).predict(away.points[0, places])
+    traced, channel = away.kernels[:, places], middle_channel(away.kernels.shape[2])
+    figure = new_figure(3.1 * len(QUANTITIES), 2.6 * len(places) + 0.5)
+    grid = figure.subplots(len(places), len(QUANTITIES), squeeze=False)
+    for row, place in enumerate(places):
+        for axis, (name, quantity) in zip(grid[row], QUANTITIES.items(), strict=True):
+            known, model_own = (quantity(one[:, row, channel : channel + 1])[:, 0].numpy() for one in (traced, drawn))
+            axis.ecdf(known, color=TRACED, linewidth=1.4, label=f"{len(known)} traced units")
+            axis.ecdf(model_own, color=MODEL, linewidth=1.4, label=f"{DRAWN} drawn units")
+            found = EnergyDistance.of(model_own, known)
+            axis.set_title(f"energy distance {found.distance:.2g}, p = {found.p:.2g}", fontsize=8, color=GREY)
+            axis.set_xlabel(
+                f"{TITLES.get(name, name)} at {_label(away.points[0, place].tolist())}", fontsize=8, color=INK
+            )
+            axis.tick_params(labelsize=7, colors=GREY)
+            axis.spines[["top", "right"]].set_visible(False)
+    grid[0, 0].set_ylabel("share of units below", fontsize=8, color=INK)
+    grid[0, 0].legend(fontsize=7, frameon=False, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+def save_errors(path: Path, errors: Mapping[str, Mapping[str, NDArray[np.float64]]], titles: Mapping[str, str]) -> None:
+    """Write errors over the number of observed PSFs: means over trainings and units, with 95 % of the means of as many units.
+
+    Args:
+        errors: [S, U] by metric, of each method.
+        titles: what is shown, by method; the first is drawn strongest.
+    """
+    figure = new_figure(6.4, 4.0)
+    axis = figure.subplots()
+    for index, (method, title) in enumerate(titles.items()):
+        of_units = {
+            count: errors[method][name_of(count)].mean(axis=0) for count in OBSERVED if name_of(count) in errors[method]
+        }
+        means = np.array([values.mean() for values in of_units.values()])
+        margins = np.array([NORMAL_95 * values.std(ddof=1) / len(values) ** 0.5 for values in of_units.values()])
+        colour = LINES[index % len(LINES)]
+        marker = {"marker": "o", "markersize": 4 if index else 5.5, "linewidth": 1.2 if index else 2.2}
+        axis.errorbar([*of_units], means, yerr=margins, color=colour, capsize=2, label=title, **marker)
+    axis.set_xscale("log")
+    axis.set_xticks([*OBSERVED], [str(count) for count in OBSERVED])
+    axis.minorticks_off()
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("PSFs of the unit that were observed", fontsize=9, color=INK)
+    axis.set_ylabel("relative L2 at other positions", fontsize=9, color=INK)
+    axis.tick_params(labelsize=8, colors=GREY)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
 def _label(point: Sequence[float], between: str = ", ") -> str:

@@ -5,7 +5,7 @@
     unit.interval(elsewhere, "mtf50")             # low, median, high [M, C], which hold 90 % of the draws
 
 Shape legend: n = measured kernels, c = measured channels, C = channels of the model, K = kernel side in pixels, M = positions,
-S = draws, L = latent dimension, d = condition dimension: x, y, and depth and focus distance where the model has them.
+S = draws, G = mirror images, L = latent dimension, d = condition dimension: x, y, and depth and focus distance where the model has them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class FittedUnit:
-    """A unit with measured PSFs: the posterior of its z, mu and logvar [1, L].
+    """A unit with measured PSFs: the posterior of the z of each of its mirror images, mu and logvar [1, G, L].
 
     Points are arrays [M, d] of any kind: x and y in [-1, 1], then depth and focus distance in mm, negative, if the model takes them.
     """
@@ -62,14 +62,14 @@ class FittedUnit:
     def predict(self, points: ArrayLike | Tensor) -> Tensor:
         """Kernels [M, C, K, K] at points [M, d], unit sum per channel: the decoder's for the posterior's mean."""
         at = self._at(points)
-        return self.model.decode(self.posterior.mu, at[None])[0]
+        return self.model.decode_images(self.posterior.mu, at[None])[0]
 
     @torch.no_grad()
     def draw(self, points: ArrayLike | Tensor, count: int = DRAWS, generator: torch.Generator | None = None) -> Tensor:
         """Kernels [S, M, C, K, K] that the unit may have. A draw is a z from the posterior, decoded, plus the decoder's own error."""
         at = self._at(points)
-        noise = torch.randn(count, self.posterior.mu.shape[1], generator=generator).to(at)
-        return self.model.sample(self.posterior.sample(noise), at.expand(count, -1, -1), generator)
+        noise = torch.randn(count, self.posterior.mu.shape[-1], generator=generator).to(at)
+        return self.model.sample(Gaussian(*(one[0] for one in self.posterior)), at, noise, generator)
 
     def spread(self, points: ArrayLike | Tensor, count: int = DRAWS) -> Tensor:
         """Expected ||K_hat - K|| / ||K|| of `predict` at points [M, d], if the unit is one of the draws: [M]."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplens_workers.asbuilt_data import OBSERVED, AsBuiltData
@@ -22,14 +23,15 @@ from spaces.card import Card
 from spaces.study import Study
 from spaces.system import Source
 from trainables.asbuilt.baselines import predict_baselines
-from trainables.asbuilt.basis import of_unit_norm
+from trainables.asbuilt.basis import FLIPS, of_unit_norm
 from trainables.asbuilt.card import asbuilt_card
 from trainables.asbuilt.data import GRID, AsBuiltSplit, AsBuiltTensors, AsBuiltTest, diopter_ranges, observed
-from trainables.asbuilt.evaluation import GIVEN, evaluate, model_errors, name_of, unit_errors
-from trainables.asbuilt.figures import save_samples, save_unit
+from trainables.asbuilt.evaluation import GIVEN, coverage, evaluate, model_errors, name_of, unit_errors
+from trainables.asbuilt.figures import save_errors, save_population, save_samples, save_unit
 from trainables.asbuilt.losses import Terms, asbuilt_loss
 from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
 from trainables.asbuilt.oracle import MirroredTolerances, oracle, steps_in
+from trainables.asbuilt.system import SYSTEM
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.learner import Judged, Learner
 from trainables.timing import fastest
@@ -67,6 +69,7 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
             wavelengths=data.facts.wavelengths,
             distances_mm=data.facts.distances_mm,
             diopter_ranges=data.diopter_ranges,
+            flips=min(len(FLIPS), len(data.mirrors.signs)) if trial.mirrored else 1,
             **trial.model_dump(include=names),
         )
         return AsBuiltCVAE(config, data.basis)
@@ -149,8 +152,8 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         return AsBuiltTest.load(sets)
 
     def judge(self, network: AsBuiltCVAE, test: AsBuiltTest) -> Judged:
-        """A unit's time is that of all its held-out kernels, from 4 observed."""
-        errors = model_errors(network, test.units)
+        """A unit's time is that of all its held-out kernels, from 4 observed. `coverage` is that of 64 units at most."""
+        errors = {**model_errors(network, test.units), "coverage": coverage(network, test.units)}
         few = test.units.some(slice(TIMED_UNITS))
         seen, away = observed(few, GIVEN), few.held_out.points
         with one_thread(), torch.no_grad():
@@ -190,6 +193,12 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
     def figures(self, network: AsBuiltCVAE, test: AsBuiltTest, directory: Path) -> None:
         save_unit(directory / "unit.png", network, test)
         save_samples(directory / "samples.png", network, test)
+        save_population(directory / "population.png", network, test)
+
+    def comparison_figures(self, errors: Mapping[str, Mapping[str, NDArray[np.float64]]], directory: Path) -> None:
+        titles = {"best": "the winner", "reference": "the document's values"}
+        titles |= {one.name: one.title for one in SYSTEM.baselines}
+        save_errors(directory / "errors.png", errors, {name: title for name, title in titles.items() if name in errors})
 
     def card(self, study: Study, source: str) -> Card:
         assert isinstance(study.data, AsBuiltData)

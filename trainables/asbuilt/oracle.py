@@ -89,15 +89,19 @@ def oracle(
         optimizer.step()
     trained = time.perf_counter() - began
     model.eval()
-    away = test.held_out
+    away, images = test.held_out, slice(model.config.flips)
+
+    def predict(units: Tensor, points: Tensor) -> Tensor:
+        return model.decode_images(units[:, mirrored.order[images]] * mirrored.signs[images], points)
+
     with torch.no_grad():
         errors = torch.cat(
             [
-                unit_errors(model.decode(units, points), kernels)
+                unit_errors(predict(units, points), kernels)
                 for kernels, points, units in zip(*(one.split(CHUNK) for one in away.parts), strict=True)
             ]
         )
-        _, time_each = fastest(lambda: model.decode(away.units[:1], away.points[:1]))
+        _, time_each = fastest(lambda: predict(away.units[:1], away.points[:1]))
     size = sum(one.numel() * one.element_size() for one in model.decoder.state_dict().values())
     return Judged({name_of(count): errors for count in OBSERVED}, size, time_each, training=trained)
 

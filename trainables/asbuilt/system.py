@@ -32,6 +32,8 @@ METRICS = metric_table(
         "1",
         None,
         "share of RMS radii inside the central 90 % of 99 draws with 4 PSFs observed: 0.9 of an honest posterior",
+        title="in 90 %",
+        per_item=True,
     ),
     Metric("val/kl", "nats", None, "KL(q(z given 4 PSFs) || p(z)) per unit, raw: no weight, no free bits"),
     Metric("val/active_units", "dims", None, "latent dimensions whose posterior mean varies by more than 0.01"),

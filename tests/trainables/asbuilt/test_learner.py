@@ -18,13 +18,14 @@ from spaces.trial import Trial
 from tests.trainables.asbuilt.synthetic import mirrored_tolerances
 from trainables.asbuilt.baselines import predict_baselines
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
-from trainables.asbuilt.evaluation import coverage, unit_errors
+from trainables.asbuilt.evaluation import coverage, name_of, unit_errors
 from trainables.asbuilt.learner import AsBuiltLearner, most_observed
 from trainables.asbuilt.network import AsBuiltCVAE
 from trainables.asbuilt.oracle import MirroredTolerances, oracle
 from trainables.asbuilt.system import SYSTEM
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.exports import export, load_model
+from trainables.psf.metrics import relative_l2
 from trainables.training.losses import Ranks
 from trainables.training.state import TrainingState
 from trainables.training.step import Step
@@ -93,6 +94,21 @@ def test_a_network_is_built_again_from_its_config(data):
     torch.testing.assert_close(kernels[0].sum(dim=(-2, -1)), torch.ones(kernels[0].shape[:3]))
 
 
+@pytest.mark.parametrize("network", ["basis", "mlp"])
+def test_the_psfs_of_a_mirrored_unit_are_the_mirrored_psfs_of_the_unit(data, network):
+    model, _ = trained(data, 3, network=network)
+    seen, away = observed(data.validation, 4), data.validation.held_out.points
+    x, y = torch.tensor([-1.0, 1.0]), torch.tensor([1.0, -1.0])
+    with torch.no_grad():
+        kernels = model.eval().predict(seen.kernels, seen.points, away)
+        flipped_x = model.predict(seen.kernels.flip(-1), seen.points * x, away * x).flip(-1)
+        flipped_y = model.predict(seen.kernels.flip(-2), seen.points * y, away * y).flip(-2)
+        alone = model.decode(model.encode(seen.kernels, seen.points).mu, away)
+    torch.testing.assert_close(flipped_x, kernels, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(flipped_y, kernels, rtol=1e-3, atol=1e-5)
+    assert float(relative_l2(alone.flatten(0, 1), kernels.flatten(0, 1)).mean()) > 1e-3
+
+
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
 def test_the_posterior_depends_on_no_order_and_on_nothing_absent(data, pooling):
     trial = AsBuiltTrial(**SMALL, pooling=pooling)
@@ -133,7 +149,7 @@ def test_judged_are_all_numbers_of_observed_kernels(data, square):
     model, _ = trained(data, 3)
     test = LEARNER.open_test(square)
     judged = LEARNER.judge(model, test)
-    assert len(judged.errors) == len(OBSERVED)
+    assert {*judged.errors} == {*map(name_of, OBSERVED), "coverage"}
     for one in (judged, *LEARNER.baselines(square, test, model).values()):
         assert {name: error.shape for name, error in one.errors.items()} == dict.fromkeys(
             judged.errors, (len(test.units),)
