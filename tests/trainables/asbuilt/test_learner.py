@@ -149,11 +149,12 @@ def test_judged_are_all_numbers_of_observed_kernels(data, square):
     model, _ = trained(data, 3)
     test = LEARNER.open_test(square)
     judged = LEARNER.judge(model, test)
-    assert {*judged.errors} == {*map(name_of, OBSERVED), "coverage"}
-    for one in (judged, *LEARNER.baselines(square, test, model).values()):
-        assert {name: error.shape for name, error in one.errors.items()} == dict.fromkeys(
-            judged.errors, (len(test.units),)
-        )
+    errors = {*map(name_of, OBSERVED)}
+    assert {*judged.errors} == errors | {"coverage"}
+    rivals = LEARNER.baselines(square, test, model).values()
+    assert all({*one.errors} == errors for one in rivals)
+    for one in (judged, *rivals):
+        assert {values.shape for values in one.errors.values()} == {(len(test.units),)}
 
 
 def test_baselines_are_declared_and_exact_where_they_must_be(data, square):
