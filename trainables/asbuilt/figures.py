@@ -112,8 +112,17 @@ def save_errors(path: Path, errors: Mapping[str, Mapping[str, NDArray[np.float64
         means = np.array([values.mean() for values in of_units.values()])
         margins = np.array([NORMAL_95 * values.std(ddof=1) / len(values) ** 0.5 for values in of_units.values()])
         colour = LINES[index % len(LINES)]
-        marker = {"marker": "o", "markersize": 4 if index else 5.5, "linewidth": 1.2 if index else 2.2}
-        axis.errorbar([*of_units], means, yerr=margins, color=colour, capsize=2, label=title, **marker)
+        axis.errorbar(
+            [*of_units],
+            means,
+            yerr=margins,
+            color=colour,
+            capsize=2,
+            label=title,
+            marker="o",
+            markersize=4 if index else 5.5,
+            linewidth=1.2 if index else 2.2,
+        )
     axis.set_xscale("log")
     axis.set_xticks([*OBSERVED], [str(count) for count in OBSERVED])
     axis.minorticks_off()

@@ -182,8 +182,9 @@ class AsBuiltCVAE(Network):
         scores = self.scores(kernels.flatten(0, 1)).unflatten(0, kernels.shape[:2])
         images = (scores[:, None] * self.signs[:, None]).flatten(0, 1)
         features = self._features(images, self._turned(points).flatten(0, 1))
-        of_sets = self.encoder.of_set(features, torch.ones_like(features[..., 0], dtype=torch.bool))
-        return of_sets.unflatten(0, (len(kernels), -1))
+        every = torch.ones_like(features[..., 0], dtype=torch.bool)
+        of_sets: Tensor = self.encoder.of_set(features, every).unflatten(0, (len(kernels), -1))
+        return of_sets
 
     def _turned(self, points: Tensor) -> Tensor:
         """Points [B, M, d] as those of the mirror images [B, G, M, d]."""
