@@ -375,7 +375,11 @@ class AsBuiltCVAE(Network):
             self._observe(error.detach(), z.detach(), well)
         mse = error.sum(dim=-1).mean(dim=1) / self.variance
         surprise = self._surprise(error.detach(), hidden[:, :wanted].detach()).mean(dim=1) * well
-        surprise = surprise + self._distance(features.detach(), posterior.mu.detach(), of_set).mean(dim=1)
+        # One PSF alone is rare among what is drawn, and tells least.
+        alone = torch.zeros_like(present)
+        alone[:, 0] = True
+        for seen in (present, alone):
+            surprise = surprise + self._distance(features.detach(), seen).mean(dim=1) / 2
         smooth = mse.new_zeros(mse.shape)
         if neighbours is not None:
             smooth = (values[:, 0] - values[:, wanted]).square().sum(dim=-1) / self.variance
@@ -388,17 +392,17 @@ class AsBuiltCVAE(Network):
         """Of squared errors [B, T, V], that they are not as large as expected: [B, T]."""
         return misfit(error.sum(dim=-1) / self.residual.sum(), self._log_error(hidden))
 
-    def _distance(self, features: Tensor, mu: Tensor, of_set: Tensor) -> Tensor:
+    def _distance(self, features: Tensor, seen: Tensor) -> Tensor:
         """The same of the squared distance of mu to z given all kernels: [B, L].
 
         Args:
             features: [B, n, D] of all kernels.
-            mu, of_set: [B, L] and [B, D], of those observed.
+            seen: [B, n] bool, those that mu is of.
         """
         with torch.no_grad():
-            all_of_them = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
-            whole: Gaussian = self.encoder.head(self.encoder.of_set(features, all_of_them))
-            squared = (whole.mu - mu).square() + whole.logvar.exp()
+            whole: Gaussian = self.encoder.head(self.encoder.of_set(features, torch.ones_like(seen)))
+            of_set = self.encoder.of_set(features, seen)
+            squared = (whole.mu - self.encoder.head(of_set).mu).square() + whole.logvar.exp()
         return misfit(squared, self.encoder.log_variance(of_set))
 
     @torch.no_grad()
