@@ -20,20 +20,20 @@ QUERIES = 8
 class Attention(nn.Module):
     """Each of the learned queries takes its own weighted mean: [B, n, D] -> [B, D'] (Lee et al. 2019, Set Transformer).
 
-    A query's key is a linear map of it, so query and key together are one linear map of a kernel's features to a weight.
+    A query's key is a linear map of it, so query and key together are one linear map of a kernel's features to a weight. That map
+    and the one to values are the last layer of what makes the features: D is D' values and the weights' logits.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.each = -(-width // QUERIES)
         self.dim = QUERIES * self.each
-        self.weigh = nn.Linear(width, QUERIES)
-        self.value = nn.Linear(width, self.dim)
+        self.features = self.dim + QUERIES
 
     def forward(self, features: Tensor, present: Tensor) -> Tensor:
-        logits = at_least_float32(self.weigh(features)).masked_fill(~present[..., None], -torch.inf)
-        values = at_least_float32(self.value(features)).unflatten(-1, (QUERIES, self.each))
-        pooled: Tensor = (logits.softmax(dim=1)[..., None] * values).sum(dim=1).flatten(1)
+        values, logits = at_least_float32(features).split([self.dim, QUERIES], dim=-1)
+        weights = logits.masked_fill(~present[..., None], -torch.inf).softmax(dim=1)
+        pooled: Tensor = (weights[..., None] * values.unflatten(-1, (QUERIES, self.each))).sum(dim=1).flatten(1)
         return pooled
 
 
@@ -42,7 +42,7 @@ class Mean(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.dim = width
+        self.dim = self.features = width
 
     def forward(self, features: Tensor, present: Tensor) -> Tensor:
         weights = present.to(torch.float32)
@@ -66,8 +66,8 @@ class SetEncoder(nn.Module):
         pooling: Literal["mean", "attention"],
     ) -> None:
         super().__init__()
-        self.each = MLP((components, code), hidden, layers, hidden)
         self.pooling: Mean | Attention = Mean(hidden) if pooling == "mean" else Attention(hidden)
+        self.each = MLP((components, code), hidden, layers, self.pooling.features)
         self.together = MLP((self.pooling.dim, 2), hidden, 1, hidden)
         self.head = GaussianHead(hidden, latent_dim)
         self.variance = MLP((hidden,), hidden, 1, latent_dim)

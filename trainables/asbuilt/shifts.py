@@ -43,7 +43,7 @@ class Shifts(NamedTuple):
         across, down = shift.unbind(1)
         powers = torch.stack([across**i * down**j / (math.factorial(i) * math.factorial(j)) for i, j in ORDERS])
         changes = scores @ self.matrices[:, :count, :count].mT + self.offsets[:, None, :count]
-        return scores + torch.einsum("kn,knr->nr", powers, changes)
+        return scores + (powers[..., None] * changes).sum(dim=0)  # an einsum would multiply N little matrices
 
 
 def _derivative(kernels: Tensor, along: int, down: int) -> Tensor:
