@@ -41,9 +41,12 @@ class Shifts(NamedTuple):
         """Scores [N, r] of the first components, and shifts [N, 2] in pixels, to the right and down -> [N, r]."""
         count = scores.shape[1]
         across, down = shift.unbind(1)
-        powers = torch.stack([across**i * down**j / (math.factorial(i) * math.factorial(j)) for i, j in ORDERS])
-        changes = scores @ self.matrices[:, :count, :count].mT + self.offsets[:, None, :count]
-        return scores + (powers[..., None] * changes).sum(dim=0)  # an einsum would multiply N little matrices
+        powers = torch.stack([across**i * down**j / (math.factorial(i) * math.factorial(j)) for i, j in ORDERS], dim=1)
+        # One product of matrices for all orders: each is as large as a layer of a network.
+        each = (powers[..., None] * scores[:, None]).flatten(1)
+        maps = self.matrices[:, :count, :count].mT.flatten(0, 1)
+        changed: Tensor = scores + each @ maps + powers @ self.offsets[:, :count]
+        return changed
 
 
 def _derivative(kernels: Tensor, along: int, down: int) -> Tensor:
