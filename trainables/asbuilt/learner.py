@@ -40,6 +40,8 @@ from trainables.training.losses import Ranks
 NEIGHBOUR = 0.1
 """Distance of a target's neighbour along x and y, at the most; it has the target's depth and focus."""
 TIMED_UNITS = 8
+ALTERNATIVE = 120
+"""Seconds for each of what takes long to answer."""
 
 
 class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltTest]):
@@ -175,17 +177,17 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         seconds: float,
     ) -> dict[str, Judged]:
         """The true tolerances given to the same decoder, and tolerances fitted through the ray tracer, each for half as long as
-        the winner trained: to as many of the units as that allows, two at the least."""
+        the winner trained, `ALTERNATIVE` seconds at most: fitted to as many of the units as that allows, two at the least."""
         from deeplens_workers.asbuilt_preparation import manufacture
         from deeplens_workers.preparation import lens_of
         from deeplens_workers.unit_fit import fitted_units
 
         assert isinstance(study.data, AsBuiltData)
-        data = self.open(sets)
+        data, limit = self.open(sets), min(seconds / 2, ALTERNATIVE)
         mirrored = MirroredTolerances.of(manufacture(study.data, lens_of(source)).deviations, data.mirrors.turns)
-        told = oracle(data, test.units, winner, steps_in(seconds / 2, data, winner, mirrored), mirrored)
+        told = oracle(data, test.units, winner, steps_in(limit, data, winner, mirrored), mirrored)
         points = np.load(Path(sets["test"]) / "points.npy").reshape(*test.units.kernels.shape[:2], -1)
-        fits = fitted_units(study.data, source, points, test.units.kernels.numpy(), OBSERVED[GIVEN], GRID, seconds / 2)
+        fits = fitted_units(study.data, source, points, test.units.kernels.numpy(), OBSERVED[GIVEN], GRID, limit)
         true = test.units.held_out.kernels[: len(fits.kernels)]
         errors = unit_errors(torch.from_numpy(fits.kernels), true)
         return {"oracle": told, "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None)}
