@@ -13,7 +13,6 @@ from pathlib import Path
 from results.analysis import ranked
 from results.records import TrialRecord
 from results.run_directory import RunDirectory
-from search.plan import COMPARED_SEEDS
 from search.trial import TrialSettings
 from spaces.study import Budget, Study
 from trainables.lanes.board import Assignment, Report
@@ -57,7 +56,7 @@ def candidates(trials: list[TrialRecord], study: Study, budget: Budget) -> list[
     found = [Candidate(trial, _own(trial, fresh)) for trial in best]
     if not any(trial.recommended for trial in best):
         found += [
-            Candidate(trial, _own(trial, fresh)[:COMPARED_SEEDS], rival=False)
+            Candidate(trial, _own(trial, fresh)[: budget.reference_seeds], rival=False)
             for trial in complete
             if trial.recommended
         ]

@@ -177,7 +177,7 @@ def _budget(study: Study, preset: str) -> Budget:
 
 # What a resumed run may change: the values that are still to be drawn, how long it goes on, and on what.
 RANGES = ("low", "high", "choices")
-LIMITS = ("trials", "max_hours", "target", "least_gain", "finalists", "finalist_seeds")
+LIMITS = ("trials", "max_hours", "target", "least_gain", "finalists", "finalist_seeds", "reference_seeds")
 
 
 def _check_change(change: str, before: Study, preset: str) -> None:
@@ -366,12 +366,8 @@ def expected_steps(budget: Budget, scheduler: str) -> int:
     return round(total)
 
 
-COMPARED_SEEDS = 2
-"""Trainings of what is only compared with in the finals: the fewest that tell what a seed changes, which its interval needs."""
-
-
 def final_steps(budget: Budget) -> int:
     """Optimizer steps of the finals at most, the reference included, of which the search's own training counts as one."""
     finalists = min(budget.finalists, budget.trials - 1)
-    compared = min(budget.finalist_seeds, COMPARED_SEEDS) - 1
+    compared = min(budget.finalist_seeds, budget.reference_seeds) - 1
     return (finalists * budget.finalist_seeds + compared) * budget.steps if budget.finalists else 0

@@ -143,6 +143,10 @@ class Budget(Frozen):
     )
     finalists: int = Field(3, ge=0, description="best trials that are trained again; 0: the best trial wins as it is")
     finalist_seeds: PositiveInt = Field(3, description="trainings of each finalist, with fresh seeds")
+    reference_seeds: PositiveInt = Field(
+        2,
+        description="trainings of a reference that may not win, the search's own among them; 2 tell what a seed changes",
+    )
     set: dict[str, Any] = Field({}, description="other values of the space for this preset, by key.path")
 
     @model_validator(mode="after")

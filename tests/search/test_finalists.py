@@ -51,6 +51,7 @@ def test_the_best_complete_trials_may_win_and_the_reference_is_compared_with():
         (0, (None, 1), False),
     ]
     assert judged(trials, finalists=1, finalist_seeds=5) == [(3, (0, 1, 2, 3, 4), True), (0, (None, 1), False)]
+    assert judged(trials, finalists=1, finalist_seeds=2, reference_seeds=1)[1] == (0, (None,), False)
 
 
 def test_the_reference_may_win_if_it_is_among_the_best():

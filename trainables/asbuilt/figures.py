@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from deeplens_workers.asbuilt_data import OBSERVED
@@ -125,8 +126,10 @@ def save_errors(path: Path, errors: Mapping[str, Mapping[str, NDArray[np.float64
         )
     axis.set_xscale("log")
     axis.set_xticks([*OBSERVED], [str(count) for count in OBSERVED])
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
-    axis.set_ylim(bottom=0)
     axis.set_xlabel("PSFs of the unit that were observed", fontsize=9, color=INK)
     axis.set_ylabel("relative L2 at other positions", fontsize=9, color=INK)
     axis.tick_params(labelsize=8, colors=GREY)
