@@ -115,12 +115,9 @@ def test_several_changes_come_together(run):
     ],
 )
 def test_what_would_make_another_run_of_it_is_refused(run, override):
-    assert refusal(run, override) == (
-        f"--set {override}: would make another run of it, start a new one; with --resume may change: "
-        "search.NAME.{low,high,choices}, "
-        "budget.quick.{trials,max_hours,target,least_gain,finalists,finalist_seeds} and resources, "
-        "but not whether on GPUs or compiled"
-    )
+    said = refusal(run, override)
+    assert said.startswith(f"--set {override}: ")
+    assert "budget.quick.{" in said  # what may change
 
 
 @pytest.mark.parametrize("override", ["resources.compile=true", "resources.gpus_per_worker=0.5"])
