@@ -52,6 +52,12 @@ class AsBuiltData(LensData):
 
     def check(self, trial: Any) -> None:
         super().check(trial)
+        # Found apart among the parts of kernels that are even or odd along x and y, four of each kernel.
+        if trial.components > (most := 4 * self.units * self.positions):
+            raise ValueError(
+                f"so few kernels have fewer components: `components <= 4 * units * positions` must hold, but got "
+                f"(components={trial.components}, units={self.units}, positions={self.positions}), {most} at most"
+            )
         if trial.targets >= self.positions:
             raise ValueError(
                 "some positions of a unit must be left to be observed: `targets < positions` must hold, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -20,6 +20,8 @@ from spaces.system import DataSection
 Centre = Literal["chief ray", "pinhole", "centroid"]
 # Wavelengths that are a lens', not a mistake of units.
 SHORTEST_UM, LONGEST_UM = 0.1, 20.0
+# Sides of a pixel likewise.
+SMALLEST_PIXEL_UM, LARGEST_PIXEL_UM = 0.01, 1000.0
 # DeepLens itself takes shorter ones only.
 DEEPLENS_UM = 10.0
 # Side of the kernels that the convolutional networks can halve four times: a multiple of it.
@@ -56,8 +58,6 @@ class LensData(DataSection):
     Field coordinates are normalised to [-1, 1] over half the sensor's width and height. What is not given here (0, none) is
     taken from the lens file, the pixels and the window from the lens' spots; a run writes down what it took.
     """
-
-    uses_actors: ClassVar[bool] = True
 
     lens: str = Field(description="shipped lens name, or path of a .json, .zmx or .seq file")
     configuration: PositiveInt | None = Field(
@@ -110,6 +110,11 @@ class LensData(DataSection):
 
     @model_validator(mode="after")
     def _check_pixels(self) -> Self:
+        if self.pixel_pitch_um and not SMALLEST_PIXEL_UM <= self.pixel_pitch_um <= LARGEST_PIXEL_UM:
+            raise ValueError(
+                f"`pixel_pitch_um` must lie between {SMALLEST_PIXEL_UM} and {LARGEST_PIXEL_UM:g} um, or be 0 to be proposed, "
+                f"but got {self.pixel_pitch_um:g}"
+            )
         if self.trace_px == 1:
             raise ValueError("`trace_px >= 2` must hold: one pixel catches no ray, whose light goes to four")
         if 0 < self.trace_px < self.kernel_px:
@@ -124,6 +129,10 @@ class LensData(DataSection):
                 f"network conv halves kernels four times, so `kernel_px` must be a multiple of {HALVED}, "
                 f"but got (network=conv, kernel_px={self.kernel_px})"
             )
+
+    @property
+    def uses_actors(self) -> bool:
+        return True
 
     @property
     def streams(self) -> bool:

@@ -2,11 +2,11 @@
 
 A file of measured kernels has `kernels` [n, C, K, K] and `points` [n, 2, 3 or 4], and gives, if they are known,
 
-                    .npz                                .fits                       .safetensors
-    pixel           pixel_um, or in metadata            KERNPIX, in um              kernel_pixel_um
-    wavelengths     wavelengths_um, or in metadata      WAVE1, ... in um, WEIGHT1   channels
-    object depth    third column of points              column depth_mm             third column of points
-    focus distance  fourth column, or focus_mm [n]      column focus_mm             fourth column, or focus_mm [n]
+                    .npz, .safetensors                  .fits
+    pixel           pixel_um, or in metadata            KERNPIX, in um
+    wavelengths     wavelengths_um, or in metadata      WAVE1, ... in um, WEIGHT1
+    object depth    third column of points              column depth_mm
+    focus distance  fourth column, or focus_mm [n]      column focus_mm
 
 `psf-search render` writes such files. Rows of FITS files go up, as everywhere in FITS; rows of all others go down.
 
@@ -18,7 +18,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import zipfile
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,8 +37,8 @@ EXPOSE_LESS = "expose less, or leave it out"
 class Measured:
     """Kernels [n, C, K, K] float32 and points [n, 2] float32: x right and y up, normalised to half the sensor's sides.
 
-    `pixel_um` is the side of a kernel's pixel, `wavelengths_um` has a number for each channel; either is None if the file does not give it.
-    `distances` has `depth_mm` and `focus_mm` [n], negative, if the file gives them.
+    `pixel_um` is the side of a kernel's pixel, `wavelengths_um` has a number for each channel; either is None if the file does not
+    give it. `distances` has `depth_mm` and `focus_mm` [n], negative, if the file gives them.
     """
 
     kernels: NDArray[np.float32]
@@ -67,6 +68,22 @@ class Arrays(NamedTuple):
     wavelengths_um: Any
     focus_mm: Any
 
+    @classmethod
+    def of(cls, found: Mapping[str, Any], about: Any) -> Arrays:
+        """Of a file's arrays by name, and its metadata; the former count.
+
+        Raises:
+            KeyError: there are no kernels or no points.
+            ValueError: the metadata are not as `psf_file` writes them.
+        """
+        if missing := [name for name in ("kernels", "points") if name not in found]:
+            raise KeyError(missing[0])
+        if not isinstance(about, dict):
+            raise ValueError(f"its metadata must be a mapping, but got {about!r}")
+        pixel = found.get("pixel_um", about.get("kernel_pixel_um"))
+        waves = found["wavelengths_um"] if "wavelengths_um" in found else _wavelengths(about.get("channels"))
+        return cls(found["kernels"], found["points"], pixel, waves, found.get("focus_mm"))
+
 
 def read(path: Path, white: float | None = None) -> Measured:
     """Measured kernels of a file, by its suffix.
@@ -77,20 +94,26 @@ def read(path: Path, white: float | None = None) -> Measured:
     Raises:
         SpaceError: there is no such file or format, it holds no kernels with points, or a kernel is saturated. It names the file.
     """
-    if path.suffix not in READERS:
-        raise SpaceError(f"{path}: expected a file ending in {', '.join(READERS)}, but got {path.name}")
-    if path.suffix == ".fits":
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise SpaceError(
+            f"{path}: expected a file ending in {', '.join(READERS)}, or a picture (.png, .tif) with its centres, "
+            f"but got {path.name}"
+        )
+    if suffix == ".fits":
         check_fits(str(path))
+    if not path.is_file():
+        raise SpaceError(f"{path}: no such file")
     try:
-        arrays = READERS[path.suffix](path)
+        arrays = READERS[suffix](path)
         kernels, measured = np.asarray(arrays.kernels), _measured(arrays)
-    except FileNotFoundError:
-        raise SpaceError(f"{path}: no such file") from None
     except KeyError as error:
-        raise SpaceError(f"{path}: lacks {str(error.args[0]).splitlines()[0]}") from None
-    except (OSError, ValueError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        raise SpaceError(
+            f"{path}: lacks {error.args[0]}; it must have kernels [n, C, K, K] and points [n, 2]"
+        ) from None
+    except (OSError, EOFError, ValueError, TypeError, IndexError, zipfile.BadZipFile, zlib.error) as error:
         words = str(error).splitlines() or [type(error).__name__]
-        raise SpaceError(f"{path}: cannot be read as {path.suffix}: {words[0]}") from None
+        raise SpaceError(f"{path}: cannot be read as {suffix}: {words[0]}") from None
     for index, count in enumerate(saturated(kernels, white)):
         if count:
             x, y = measured.points[index]
@@ -117,43 +140,76 @@ def check_fits(where: str) -> None:
 
 
 def _measured(arrays: Arrays) -> Measured:
-    images, places = (np.asarray(one, dtype=np.float32) for one in arrays[:2])
+    images, places = _array("kernels", arrays.kernels), _array("points", arrays.points)
     if images.ndim == 5:
         raise ValueError(
             f"it holds {len(images)} units that a model drew, [n, M, C, K, K]; a measurement is of one unit"
         )
     if images.ndim == 3:  # one colour
         images = images[:, None]
-    if images.ndim != 4 or places.ndim != 2 or places.shape[1] < 2 or len(images) != len(places):
+    if (
+        images.ndim != 4
+        or places.ndim != 2
+        or not 2 <= places.shape[1] <= len(COORDINATES)
+        or len(images) != len(places)
+    ):
         raise ValueError(
-            f"kernels must be [n, C, K, K] and points [n, 2], but got {list(images.shape)} and {list(places.shape)}"
+            f"kernels must be [n, C, K, K] and points [n, 2, 3 or 4], but got {list(images.shape)} and {list(places.shape)}"
         )
-    waves = None if arrays.wavelengths_um is None else tuple(float(one) for one in np.atleast_1d(arrays.wavelengths_um))
-    if waves is not None and len(waves) != images.shape[1]:
-        raise ValueError(f"it has {len(waves)} wavelengths of {images.shape[1]} channels")
-    pixel = None if arrays.pixel_um is None else float(arrays.pixel_um)
+    if not len(images):
+        raise ValueError("it holds no kernels")
+    pixel = _sizes("pixel_um", arrays.pixel_um, 1)
+    waves = _sizes("wavelengths_um", arrays.wavelengths_um, images.shape[1])
     distances = dict(zip(COORDINATES[2:], places.T[2:], strict=False))
     if arrays.focus_mm is not None:
-        distances["focus_mm"] = np.asarray(arrays.focus_mm, dtype=np.float32).reshape(len(images))
-    return Measured(images, places[:, :2].copy(), pixel, waves, distances)
+        distances["focus_mm"] = _line("focus_mm", arrays.focus_mm, len(images))
+    return Measured(images, places[:, :2].copy(), None if pixel is None else pixel[0], waves, distances)
 
 
-def _wavelengths(channels: list[list[tuple[float, float]]] | None) -> list[float] | None:
+def _array(name: str, values: Any) -> NDArray[np.float32]:
+    """Raises ValueError if they are no numbers."""
+    found = np.asarray(values)
+    if found.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be numbers, but got {found.dtype}")
+    return np.asarray(found, dtype=np.float32)
+
+
+def _line(name: str, values: Any, count: int) -> NDArray[np.float32]:
+    """So many numbers. Raises ValueError if they are more or less."""
+    found = _array(name, values)
+    if found.size != count:
+        each = "one number" if count == 1 else f"{count} numbers"
+        raise ValueError(f"{name} must be {each}, but got {found.size if found.size != 1 else 'one'}")
+    return found.reshape(count)
+
+
+def _sizes(name: str, values: Any, count: int) -> tuple[float, ...] | None:
+    """So many positive numbers; None if the file does not give them."""
+    if values is None:
+        return None
+    _line(name, values, count)
+    found = tuple(float(one) for one in np.ravel(values))
+    if not all(0 < one < np.inf for one in found):
+        raise ValueError(f"{name} must be positive, but got {', '.join(f'{one:g}' for one in found)}")
+    return found
+
+
+def _wavelengths(channels: Any) -> list[float] | None:
     """The mean by weight, in um, of each channel of (wavelength, weight)."""
     if channels is None:
         return None
-    return [sum(wave * weight for wave, weight in one) / sum(weight for _, weight in one) for one in channels]
+    try:
+        return [sum(wave * weight for wave, weight in one) / sum(weight for _, weight in one) for one in channels]
+    except (TypeError, ValueError, ZeroDivisionError):
+        raise ValueError(f"its channels must be lists of (wavelength, weight), but got {channels!r}") from None
 
 
 def _npz(path: Path) -> Arrays:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no archive of arrays, or not all of one")
     with np.load(path) as file:
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it is no archive of arrays")
-        about = json.loads(str(file["metadata"])) if "metadata" in file else {}
-        pixel = file["pixel_um"] if "pixel_um" in file else about.get("kernel_pixel_um")
-        waves = file["wavelengths_um"] if "wavelengths_um" in file else _wavelengths(about.get("channels"))
-        focus = file.get("focus_mm")
-        return Arrays(file["kernels"], file["points"], pixel, waves, focus)
+        found = {name: file[name] for name in Arrays._fields if name in file}
+        return Arrays.of(found, json.loads(str(file["metadata"])) if "metadata" in file else {})
 
 
 def _safetensors(path: Path) -> Arrays:
@@ -161,22 +217,27 @@ def _safetensors(path: Path) -> Arrays:
 
     try:
         with safe_open(path, "np") as file:
-            about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-            kernels, points = (file.get_tensor(name) for name in ("kernels", "points"))
-            focus = file.get_tensor("focus_mm") if "focus_mm" in file.keys() else None  # noqa: SIM118
+            said = file.metadata() or {}  # other programs write other things there
+            about = {name: json.loads(said[name]) for name in ("kernel_pixel_um", "channels") if name in said}
+            found = {name: file.get_tensor(name) for name in Arrays._fields if name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-    return Arrays(kernels, points, about.get("kernel_pixel_um"), _wavelengths(about.get("channels")), focus)
+    return Arrays.of(found, about)
 
 
 def _fits(path: Path) -> Arrays:
     from astropy.io import fits
 
     with fits.open(path) as file:
-        image, table = file[0], file["POINTS"].data
+        image = file[0]
         header = image.header
         if image.data is None:
             raise ValueError("its primary image is empty")
+        if "POINTS" not in file or not isinstance(file["POINTS"], fits.BinTableHDU | fits.TableHDU):
+            raise KeyError("the table POINTS")
+        table = file["POINTS"].data
+        if missing := [name for name in COORDINATES[:2] if name not in table.names]:
+            raise KeyError(f"column {missing[0]} of the table POINTS")
         kernels = np.array(image.data)[..., ::-1, :]
         columns = [name for name in COORDINATES[:3] if name in ("x", "y", *table.names)]
         points = np.stack([np.asarray(table[name], dtype=np.float32) for name in columns], axis=1)

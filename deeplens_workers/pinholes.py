@@ -61,7 +61,7 @@ def read_centres(path: Path) -> list[Centre]:
         SpaceError: there is no such file, a column is missing, or a value is no number. It names the line.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a mark
             reader = csv.DictReader(file, skipinitialspace=True)
             if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
                 raise SpaceError(f"{path}: lacks the column {missing[0]}; its first line must name {','.join(COLUMNS)}")

@@ -179,6 +179,7 @@ def fill_in[D: LensData](data: D, lens: LensFile) -> D:
     data = data.model_copy(update=changes)
     _check_use(data, lens)
     sampling = _sampling(data, lens, as_in_file, origins)
+    _check_window(sampling, lens)
     changes = sampling | {"lens_facts": _facts(lens, origins)}
     return check(type(data), data.model_copy(update=changes).model_dump(), where=f"lens {lens.name}")
 
@@ -192,14 +193,29 @@ def _sampling(data: LensData, lens: LensFile, as_in_file: bool, origins: dict[st
     if suits is not None and as_in_file and not any(given.values()) and suits[1] >= data.kernel_px:
         origins |= dict.fromkeys(names.values(), "the lens file")
         given = dict(zip(names, suits, strict=True))
-    if all(given.values()) and shipped:
+    window_um = math.prod(given.values())  # 0: not given
+    if all(given.values()) and shipped and data.sensor_mm is None:
+        if suits is not None and window_um < math.prod(suits):
+            origins["window"] += f"; {window_um:.4g} um, but the lens file has {math.prod(suits):.4g} um"
         return given
-    # The spots of a lens that nobody here has tried are looked at in any case: what cannot be traced is refused now.
+    # The spots of a lens or sensor that nobody here has tried are looked at in any case: what cannot be traced is refused now.
     from deeplens_workers.proposal import propose
 
-    proposed = dict(zip(names, propose(data, lens), strict=True))
+    *proposed, spot_um = propose(data, lens)
     origins |= {names[name]: "proposed from the lens' spots" for name, value in given.items() if not value}
-    return {name: value or proposed[name] for name, value in given.items()}
+    if 0 < window_um < spot_um:
+        origins["window"] += f"; {window_um:.4g} um, but the largest spot needs {spot_um:.4g} um"
+    return {name: value or found for (name, value), found in zip(given.items(), proposed, strict=True)}
+
+
+def _check_window(sampling: dict[str, Any], lens: LensFile) -> None:
+    pitch, pixels = sampling["pixel_pitch_um"], sampling["trace_px"]
+    width, height = lens.conditions.sensor_mm
+    if pitch * pixels > 1e3 * max(width, height):
+        raise SpaceError(
+            f"data.pixel_pitch_um: the window of a kernel, {pixels} pixels of {pitch:g} um, is {1e-3 * pitch * pixels:.4g} mm wide, but "
+            f"the sensor is {width:.4g} x {height:.4g} mm; lower it, or data.trace_px"
+        )
 
 
 def _facts(lens: LensFile, origins: dict[str, str]) -> LensFacts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,8 +28,16 @@ MOST_PX = 1024
 DIGITS = 2  # of a proposed pitch
 
 
-def propose(data: LensData, lens: LensFile) -> tuple[float, int]:
-    """Pixel pitch in um and side of the traced window in pixels, such that the window holds the largest spot.
+class Proposal(NamedTuple):
+    """Pixel pitch in um, side of the traced window in pixels, and of one that holds the largest spot in um."""
+
+    pixel_pitch_um: float
+    trace_px: int
+    spot_um: float
+
+
+def propose(data: LensData, lens: LensFile) -> Proposal:
+    """Pixels and window such that the window holds the largest spot.
 
     Args:
         data: `depths_mm` and `wavelengths_um` are given; a pitch or a side that is given is kept.
@@ -41,7 +50,7 @@ def propose(data: LensData, lens: LensFile) -> tuple[float, int]:
     except ValueError as error:
         raise SpaceError(str(error)) from None
     if data.pixel_pitch_um and data.trace_px:
-        return data.pixel_pitch_um, data.trace_px
+        return Proposal(data.pixel_pitch_um, data.trace_px, side_um)
     if data.pixel_pitch_um:
         side = max(math.ceil(side_um / data.pixel_pitch_um) + 1, data.kernel_px)
         if side > MOST_PX:
@@ -49,9 +58,9 @@ def propose(data: LensData, lens: LensFile) -> tuple[float, int]:
                 f"data.pixel_pitch_um: the largest spot of {lens.name} is {side_um:.4g} um wide, {side} pixels of "
                 f"{data.pixel_pitch_um:g} um; raise it, or set data.trace_px (at most {MOST_PX} is proposed)"
             )
-        return data.pixel_pitch_um, side
+        return Proposal(data.pixel_pitch_um, side, side_um)
     side = data.trace_px or max(TRACE_PX, data.kernel_px)
-    return _rounded_up(side_um / (side - 1)), side
+    return Proposal(_rounded_up(side_um / (side - 1)), side, side_um)
 
 
 def _rounded_up(value: float) -> float:

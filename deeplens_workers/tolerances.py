@@ -54,6 +54,12 @@ GRADES: dict[str, dict[str, float]] = {
     },
 }
 ELEMENT, SURFACE, SENSOR = "element", "surface", "sensor"
+REACH = {"normal": 3.0, "uniform": 3**0.5, "bounded": 2.0}
+"""Standard deviations that parts come to: a normal one to 3 in 997 of 1,000."""
+STEEP = 1800.0
+"""Arc minutes, 30 degrees: no part that is tilted so has been assembled."""
+MOST = {"tilt": STEEP, "wedge": STEEP, "radius_percent": 100.0, "abbe_percent": 100.0, "index": 0.3}
+"""What no part comes to, whatever the lens: with that much less a surface or a glass is none. All glasses' indices are above 1.3."""
 
 
 class ElementTolerances(Frozen):
@@ -154,7 +160,7 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
         surfaces: of its DeepLens JSON.
 
     Raises:
-        ValueError: an override is of what the lens does not have.
+        ValueError: an override is of what the lens does not have, or a part would be off by more than its own size.
     """
     parts = elements(surfaces)
     for name, given, count in (
@@ -190,7 +196,28 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
             add(key, SURFACE, number, key)
     add("sensor_focus_um", SENSOR, 0, "focus_um")
     add("sensor_tilt_arcmin", SENSOR, 0, "tilt_x_arcmin", "tilt_y_arcmin")
+    for one in found:
+        most = _most(one, surfaces, parts)
+        if not one.sigma * REACH[tolerances.distribution] < most:
+            raise ValueError(
+                f"tolerances: {one} of standard deviation {one.sigma:g} comes to {one.sigma * REACH[tolerances.distribution]:.4g} "
+                f"({tolerances.distribution}), but that part must be off by less than {most:.4g}"
+            )
     return tuple(found)
+
+
+def _most(one: Deviation, surfaces: list[dict[str, Any]], parts: list[range]) -> float:
+    """What a deviation must not come to: the radius of an element's smallest opening, the thickness of a glass, the length of a lens."""
+    if (most := next((most for name, most in MOST.items() if one.name.startswith(name)), None)) is not None:
+        return most
+    if one.name.startswith("decentre"):
+        radii = (
+            float(surfaces[i].get("r") or surfaces[i]["l"]) for i in parts[one.number - 1]
+        )  # a plane may have either
+        return 1e3 * min(radii)
+    if one.name == "thickness_um":
+        return 1e3 * float(surfaces[one.number - 1]["d_next"])
+    return 1e3 * float(sum(surface["d_next"] for surface in surfaces))
 
 
 def _of_surface(surface: dict[str, Any], last: bool) -> list[str]:

@@ -55,7 +55,7 @@ class Verdict:
     text: str
 
 
-def estimate(errors: Errors) -> Interval:
+def estimate(errors: Errors, least: float = -np.inf) -> Interval:
     """Mean error over seeds and positions, with its interval for other seeds and other positions.
 
     Seeds and positions are crossed random effects. The variance of the mean is that of the seeds' means over S plus that of
@@ -65,13 +65,15 @@ def estimate(errors: Errors) -> Interval:
 
     Args:
         errors: [S, P].
+        least: what no error is below. The interval ends there, which takes no true mean out of it.
 
     Raises:
         ValueError: fewer than two positions, or no seeds.
     """
     _check(errors)
     by_position = errors.mean(axis=0)
-    return _interval(float(by_position.mean()), [*_of_seeds(errors), _of_positions(by_position)])
+    found = _interval(float(by_position.mean()), [*_of_seeds(errors), _of_positions(by_position)])
+    return found.model_copy(update={"low": max(least, found.low)})
 
 
 def difference(a: Errors, b: Errors) -> Interval:

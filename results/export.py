@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from results.analysis import standings
-from results.final_tables import columns, costs_of, final_sentences, methods
+from results.final_tables import asking_titles, columns, costs_of, final_sentences, methods
 from results.formatting import decimals, interval, number
 from results.run_directory import MachineError, RunDirectory, RunError
 from results.summary import BaselineResult, FinalistResult, Summary
@@ -135,9 +135,11 @@ def _test_table(summary: Summary, system: System) -> list[str]:
     for method in (name for name in order if name in summary.test):
         values = summary.test[method]
         cells = [number(values[one.measure]) if one.measure in values else "-" for one in metrics]
-        cost = costs.get(method)
-        cells += costs_of(cost) if cost is not None else ["-"] * 4
-        lines.append(f"| {this if method == 'best' else named[method]} | {' | '.join(cells)} |")
+        cost, title = costs.get(method), this if method == "best" else named[method]
+        cells += costs_of(cost, keeps=title not in asking_titles(system)) if cost is not None else ["-"] * 4
+        if isinstance(cost, BaselineResult) and cost.items is not None:
+            title += f", of the first {cost.items} {system.item}s only"
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
 
 

@@ -47,7 +47,17 @@ def comparison_table(test: Mapping[str, Mapping[str, float]], final: Final, syst
             for one in shown
         ]
         table.add_row(titles.get(method, method), *cells, _against(test.get("reference", {}), values, metric))
+    table.caption = " ".join(_judged_in_part(final, system)) or None
     return table
+
+
+def _judged_in_part(final: Final, system: System) -> list[str]:
+    """Sentences on what was judged at few items, which its place in a table does not tell."""
+    return [
+        _sentence(f"{title}: judged at the first {one.items} {system.item}s only")
+        for title, one in _baselines(final, system)
+        if one.items is not None
+    ]
 
 
 def columns(system: System) -> list[Metric]:
@@ -96,13 +106,15 @@ def final_table(final: Final, system: System) -> Table:
     for name, baseline in baselines:
         table.add_row(name, interval(baseline.score, score_places), interval(baseline.behind, behind_places, "+"))
     seeds = "; below, the value of each seed" if any(len(one.trainings) > 1 for one in final.finalists) else ""
-    table.caption = f"[95 %]: for other training seeds and test items{seeds}."
+    table.caption = " ".join(
+        [f"[95 %]: for other training seeds and test items{seeds}.", *_judged_in_part(final, system)]
+    )
     return table
 
 
 def cost_table(final: Final, system: System) -> Table:
     """What each method of `final_table` costs: to keep, to call and to make."""
-    asking = _asking(system)
+    asking = asking_titles(system)
     judged: list[tuple[str, Cost, bool]] = [
         *((finalist_name(one), one, one.number == final.winner) for one in final.finalists),
         *((title, one, False) for title, one in _baselines(final, system)),
@@ -125,7 +137,7 @@ def costs_of(one: Cost, keeps: bool = True) -> list[str]:
     return [megabytes(one.bytes) if keeps else "-", microseconds(one.seconds), *times]
 
 
-def _asking(system: System) -> set[str]:
+def asking_titles(system: System) -> set[str]:
     """Titles of what needs at hand what the data is made of."""
     return {one.title for one in system.baselines if one.asks_the_source}
 
@@ -186,7 +198,7 @@ def _advice(final: Final, system: System) -> str:
         return alike or (metric.ratio and toward * one.score.mean <= 2 * toward * winner.score.mean)
 
     without: list[Named] = [(title, one) for title, one in _baselines(final, system) if good(one)]
-    asking = _asking(system)
+    asking = asking_titles(system)
     of_data = [named for named in without if named[0] not in asking]
     ours: Named = ("the winner", winner)
     alone, either = (f" without the {system.what}", f" or the {system.what}") if asking else ("", "")

@@ -33,13 +33,15 @@ from pydantic import BaseModel, ValidationError
 from results import older
 from results.summary import Summary
 from spaces.disk import full_disk
-from spaces.errors import SpaceError, first_problem, nearest
+from spaces.errors import SpaceError, first_problem, near, nearest
 from spaces.files import locked, replacing
 from spaces.frozen import Frozen
 from spaces.study import Budget, Study
 
 ROOT = Path("results/runs")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+LISTED = 5
+"""Runs that are named where one was not found."""
 
 
 class RunError(SpaceError):
@@ -276,7 +278,8 @@ def find(run: str, root: Path = ROOT) -> RunDirectory:
         if (path / "run.json").is_file():
             return RunDirectory(path)
     names = runs(root)
-    hint = nearest(run, names[-5:]) if names else f"there is no run under {root}"
+    latest = f"the latest of {len(names)} under {root}: {', '.join(names[-LISTED:])}"
+    hint = (near(run, names) or latest) if names else f"there is no run under {root}"
     if (Path(run)).is_dir() or (root / run).is_dir():
         hint = f"the directory has no run.json; {hint}"
     raise SpaceError(f"{run}: no such run; {hint}")

@@ -61,10 +61,14 @@ class FinalistResult(Cost):
 
 
 class BaselineResult(Cost):
-    """What a user would do without a model; `score` and `behind` as for finalists."""
+    """What a user would do without a model; `score` and `behind` as for finalists.
+
+    `items`: how many of the test set's first items it was judged at, where all would have taken too long; None: all.
+    """
 
     score: Interval
     behind: Interval
+    items: int | None = None
 
 
 class Final(Frozen):

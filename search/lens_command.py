@@ -14,7 +14,7 @@ from deeplens_workers.preparation import fill_in, optics, origins
 from deeplens_workers.psf_data import PsfData
 from results.narrow_table import WIDEST, NarrowTable
 from results.run_directory import RunError
-from search.options import ConfigurationOption, SensorOption, numbers
+from search.options import ConfigurationOption, SensorOption, check_out, numbers
 from spaces.disk import full_disk
 from spaces.errors import SpaceError, check
 from spaces.files import replacing
@@ -33,12 +33,12 @@ def lens(
     depth: Annotated[float | None, typer.Option(help="Object distance in mm, negative; default: the file's.")] = None,
 ) -> None:
     """Show what is read from a lens file: surfaces, optics, warnings; a drawing, spots, distortion, illumination."""
-    if to is not None and to.suffix.lower() != ".json":
-        raise SpaceError(f"--to: expected a file ending in .json, but got {to.name}")
+    if to is not None:
+        check_out(to, (".json",), [Path(file)], "--to")
     asked = {
         "lens": file,
         "configuration": configuration,
-        "sensor_mm": sensor and numbers("--sensor", sensor, "x"),
+        "sensor_mm": sensor and numbers("--sensor", sensor, "36x24"),
         "depths_mm": None if depth is None else [depth],
     }
     data = check(PsfData, {key: value for key, value in asked.items() if value is not None}, where="lens")

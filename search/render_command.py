@@ -19,7 +19,7 @@ from deeplens_workers.psf_data import PsfData
 from deeplens_workers.psf_file import FORMATS, PsfFile, write
 from deeplens_workers.telemetry import rates
 from results.run_directory import RunError
-from search.options import ConfigurationOption, SensorOption, check_out, numbers
+from search.options import ConfigurationOption, SensorOption, check_out, numbers, seed_option
 from search.process import start_ray
 from spaces.disk import full_disk
 from spaces.errors import SpaceError, check
@@ -62,11 +62,11 @@ def render(
     ] = None,
     model: Annotated[str, typer.Option(help="geometric, coherent or huygens.")] = "geometric",
     recenter: Annotated[bool, typer.Option(help="Centre on the chief ray; otherwise on the ideal image point.")] = True,
-    seed: Annotated[int, typer.Option(help="Of the pupil samples.")] = 0,
+    seed: Annotated[int, seed_option("Of the pupil samples.")] = 0,
     actors: Annotated[int, typer.Option(min=0, help="Ray actors; 0 renders in this process.")] = 0,
 ) -> None:
     """Render the PSFs of a lens to a file, with a contact sheet beside it."""
-    check_out(out, tuple(FORMATS))
+    check_out(out, tuple(FORMATS), [points])
     if grid is not None and points is not None:
         raise SpaceError("--grid: goes without --points, which are field points in place of a grid's")
     rows = None if points is None else _read_points(points)
@@ -75,12 +75,12 @@ def render(
     asked = {
         "lens": lens,
         "configuration": configuration,
-        "sensor_mm": sensor and numbers("--sensor", sensor, "x"),
+        "sensor_mm": sensor and numbers("--sensor", sensor, "36x24"),
         "pixel_pitch_um": pixel_pitch,
-        "grid": numbers("--grid", grid or "20x20", "x", int),
-        "depths_mm": _own_depths(rows) or (depths and numbers("--depths", depths)),
-        "focus_mm": focus and numbers("--focus", focus),
-        "wavelengths_um": wavelengths and numbers("--wavelengths", wavelengths),
+        "grid": numbers("--grid", grid or "20x20", "20x20", int),
+        "depths_mm": _own_depths(rows) or (depths and numbers("--depths", depths, "-1000,-5000")),
+        "focus_mm": focus and numbers("--focus", focus, "-1000,-5000"),
+        "wavelengths_um": wavelengths and numbers("--wavelengths", wavelengths, "0.486,0.587"),
         "trace_px": trace_px,
         "kernel_px": 1 if kernel_px is None else kernel_px,
         "rays": rays,

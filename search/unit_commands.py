@@ -13,11 +13,14 @@ from deeplens_workers import measured, pinholes
 from deeplens_workers.psf_file import FORMATS, write
 from deeplens_workers.unit_file import DrawnUnitsFile, UnitFile
 from results.narrow_table import WIDEST, NarrowTable
-from search.options import check_out, numbers, writing
+from search.options import check_out, numbers, seed_option, writing
 from search.unit_inputs import Point, agreed, asked_points, few, known_distances, model_directory, shown_channel
 from spaces.errors import SpaceError
 
 LEVEL = 0.9
+GRID, LARGEST_GRID = 9, 25
+"""Positions along a side; each position takes a tenth of a second."""
+MOST_UNITS = 10_000
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="Directory of an exported model, or a run by name or directory.")
@@ -52,7 +55,12 @@ def fit_unit(
         ),
     ],
     at: AtOption = None,
-    grid: Annotated[int, typer.Option(min=1, help="Positions along x and along y, in place of --at.")] = 9,
+    grid: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=LARGEST_GRID, help="Positions along x and along y, in place of --at.", show_default=str(GRID)
+        ),
+    ] = None,
     depth: DepthOption = None,
     focus: FocusOption = None,
     out: Annotated[Path | None, typer.Option(help=f"File of the unit's PSFs to write: {', '.join(FORMATS)}.")] = None,
@@ -79,15 +87,13 @@ def fit_unit(
     """Fit a unit to its measured PSFs, and print its PSFs elsewhere with their uncertainty."""
     directory = model_directory(model)
     if out is not None:
-        check_out(out, tuple(FORMATS))
-    points = asked_points(at, grid, known_distances(directory), depth, focus)
-    waves = None if wavelengths is None else numbers("--wavelengths", wavelengths)
-    picture = file.suffix.lower() in pinholes.SUFFIXES
-    if picture != (centres is not None):
-        raise SpaceError(
-            f"--centres: goes with a picture, but got {file.name}" if centres else f"{file}: needs --centres"
-        )
-    seen = measured.read(file, white) if centres is None else pinholes.Picture.read(file, centres)
+        check_out(out, tuple(FORMATS), [file, centres, directory / "model.safetensors"])
+    if at and grid is not None:
+        raise SpaceError("--grid: cannot be given with --at, which names the positions")
+    side = GRID if grid is None else grid
+    points = asked_points(at, side, known_distances(directory), depth, focus)
+    waves = None if wavelengths is None else numbers("--wavelengths", wavelengths, "0.486,0.587")
+    seen = _read(file, centres, white)
     network = _load(directory)
     config = network.config
     if isinstance(seen, pinholes.Picture):
@@ -101,33 +107,23 @@ def fit_unit(
     found = _found(unit, points)
     if out is not None:
         _write(out, UnitFile(unit.predict(points).numpy(), **_about(config, points, directory, found)))
-    rows = range(len(points)) if at else few(grid)
-    radius, mtf = (name for name in found if name.startswith(("rms_radius", "mtf50")))
-    table = NarrowTable(
-        "position",
-        f"RMS radius\n{_unit_of(radius)}",
-        f"MTF50\n{_unit_of(mtf)}",
-        "rel. L2\nexpected",
-        box=None,
-        pad_edge=False,
-    )
-    for row in rows:
-        ranges = (_range(found[name][row, shown]) for name in (radius, mtf))
-        table.add_row(_place(points[row]), *ranges, f"{found['spread'][row]:.3f}")
+    rows = range(len(points)) if at else few(side)
+    table = _table(found, {row: points[row] for row in rows}, shown)
     _print(table, f"{_colour(config, shown)}; medians, and the intervals that hold {LEVEL:.0%} of the draws")
+    _print_fit(unit)
     if out is not None:
         print(out)
 
 
 def sample_units(
     model: ModelArgument,
-    count: Annotated[int, typer.Option(min=2, help="Units to draw.")] = 500,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    count: Annotated[int, typer.Option(min=2, max=MOST_UNITS, help="Units to draw.")] = 500,
+    seed: Annotated[int, seed_option("Seed of the draws.")] = 0,
     at: AtOption = None,
     depth: DepthOption = None,
     focus: FocusOption = None,
     mtf50: Annotated[
-        float | None, typer.Option(metavar="LP_PER_MM", min=0, help="A good unit has at least this, at all positions.")
+        float | None, typer.Option(metavar="LP_PER_MM", help="A good unit has more than this, at all positions.")
     ] = None,
     channel: ChannelOption = None,
     out: Annotated[Path | None, typer.Option(help="File of the units' PSFs to write: .npz.")] = None,
@@ -140,12 +136,16 @@ def sample_units(
     network = _load(directory)
     import torch
 
+    from trainables.asbuilt.population import check_resolved
     from trainables.asbuilt.quantities import lp_per_mm
 
     config = network.config
     shown = shown_channel(config, channel)
-    if mtf50 is not None and not config.pixel_um:
-        raise SpaceError("--mtf50: this model does not know the size of its pixels, so it has no line pairs per mm")
+    if mtf50 is not None:
+        try:
+            check_resolved(config, mtf50)
+        except ValueError as error:
+            raise SpaceError(f"--mtf50: {error}") from None
     units = network.sample_units(count, torch.Generator().manual_seed(seed))
     values = units.mtf50(points)[..., shown]
     if config.pixel_um:
@@ -165,6 +165,15 @@ def sample_units(
     if out is not None:
         _write(out, DrawnUnitsFile(units.predict(points).numpy(), **_about(config, points, directory, {})))
         print(out)
+
+
+def _read(file: Path, centres: Path | None, white: float | None) -> measured.Measured | pinholes.Picture:
+    picture = file.suffix.lower() in pinholes.SUFFIXES
+    if picture and centres is None:
+        raise SpaceError(f"{file}: needs --centres, a CSV file of its pinholes")
+    if not picture and centres is not None:
+        raise SpaceError(f"--centres: goes with a picture ({', '.join(pinholes.SUFFIXES)}), but got {file.name}")
+    return measured.read(file, white) if centres is None else pinholes.Picture.read(file, centres)
 
 
 def _load(directory: Path) -> Any:
@@ -188,6 +197,31 @@ def _found(unit: Any, points: list[Point]) -> dict[str, Any]:
     )
     tensors = {"spread": unit.spread(points), **named}
     return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _table(found: dict[str, Any], points: dict[int, Point], channel: int) -> NarrowTable:
+    """Of the rows of `_found` that are at some points."""
+    radius, mtf = (name for name in found if name.startswith(("rms_radius", "mtf50")))
+    titles = (f"RMS radius\n{_unit_of(radius)}", f"MTF50\n{_unit_of(mtf)}", "rel. L2\nexpected")
+    table = NarrowTable("position", *titles, box=None, pad_edge=False)
+    for row, point in points.items():
+        ranges = (_range(found[name][row, channel]) for name in (radius, mtf))
+        table.add_row(_place(point), *ranges, f"{found['spread'][row]:.3f}")
+    return table
+
+
+def _print_fit(unit: Any) -> None:
+    """How well the measured kernels are explained, and which colours they are not of."""
+    config, misfit = unit.model.config, unit.misfit
+    print(f"measured PSFs: rel. L2 {misfit.error:.3f} from the fitted unit's, {misfit.expected:.3f} expected")
+    if filled := [one for one in range(config.channels) if one not in unit.channels]:
+        print(f"not measured: {', '.join(_colour(config, one) for one in filled)}; filled in by the likeliest unit")
+    if misfit.suspicious:
+        print(
+            "warning: the measured PSFs are hardly those of a unit of this model: another lens or focus, larger tolerances, "
+            "wrong positions, or something else than the lens blurs them; do not trust the intervals",
+            file=sys.stderr,
+        )
 
 
 def _unit_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Input of the commands for units: the model, field positions and colours, and checks that measured kernels suit the model."""
+"""Input of the commands for units: the model, field positions, colours, and checks that measured kernels suit the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 from deeplens_workers.kernels import middle_channel
 from deeplens_workers.measured import Measured
 from results.run_directory import find as find_run
-from search.options import numbers
 from spaces.errors import SpaceError
 
 Point = tuple[float, ...]
@@ -36,11 +35,15 @@ def model_directory(model: str) -> Path:
     """
     directory = Path(model)
     if not (directory / "config.json").is_file():
-        directory = find_run(model).model
+        try:
+            directory = find_run(model).model
+        except SpaceError as error:
+            raise SpaceError(f"{error}; nor is it the directory of an exported model") from None
         if not (directory / "config.json").is_file():
             raise SpaceError(f"{model}: this run has no exported model yet; its search ends with one")
     try:
-        name = json.loads((directory / "config.json").read_text())["system"]
+        found = json.loads((directory / "config.json").read_text())
+        name, _ = found["system"], dict(found.get("config", {}))
     except (OSError, ValueError, KeyError, TypeError):
         raise SpaceError(f"{directory / 'config.json'}: not that of an exported model") from None
     if name != SYSTEM:
@@ -83,7 +86,11 @@ def asked_points(
 
 
 def _point(text: str, known: Distances) -> Point:
-    values, ends = numbers("--at", text), [(-1, 1), (-1, 1), *known.values()]
+    ends = [(-1, 1), (-1, 1), *known.values()]
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
     if len(values) != len(ends) or not all(
         low <= value <= high for value, (low, high) in zip(values, ends, strict=True)
     ):

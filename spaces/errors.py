@@ -30,8 +30,13 @@ class Problem(Exception):
 
 def nearest(name: str, valid: list[str] | tuple[str, ...]) -> str:
     """A hint for a misspelt name: the nearest valid one, or all of them."""
+    return near(name, valid) or f"valid: {', '.join(valid)}"
+
+
+def near(name: str, valid: list[str] | tuple[str, ...]) -> str:
+    """A hint for a misspelt name: the nearest valid one; nothing if none is near."""
     close = get_close_matches(name, valid, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"valid: {', '.join(valid)}"
+    return f"did you mean '{close[0]}'?" if close else ""
 
 
 def check[M: BaseModel](model: type[M], values: dict[str, Any], where: str) -> M:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+LARGEST_SEED = 2**31 - 1
+"""Of a user's: every generator takes it."""
+
 
 def named_seed(seed: int, *names: str | int) -> int:
     """A 32-bit seed for one purpose, e.g. `named_seed(study.seed, "trial", 7)`; different names are independent.

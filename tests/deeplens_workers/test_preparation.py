@@ -70,6 +70,40 @@ def test_the_plan_says_what_will_be_rendered():
     assert lines["stream"] == "512 fresh kernels, each drawn 3 times on average"
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"pixel_pitch_um": 3.2, "trace_px": 64}, "as given)"),
+        ({"pixel_pitch_um": 3.2, "trace_px": 32}, "as given; 102.4 um, but the lens file has 204.8 um)"),
+        (
+            {"pixel_pitch_um": 0.1, "trace_px": 64, "sensor_mm": (20, 20)},
+            "as given; 6.4 um, but the largest spot needs ",
+        ),
+    ],
+)
+def test_the_plan_says_that_a_window_is_small(changes, said):
+    preparation, data = PsfPreparation(), small(**changes)
+    lens = preparation.find(data)
+    assert said in preparation.describe(preparation.resolved(data, lens), lens)["window"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"pixel_pitch_um": 1e9}, "`pixel_pitch_um` must lie between 0.01 and 1000 um"),
+        ({"pixel_pitch_um": 900, "trace_px": 64}, "is 57.6 mm wide, but the sensor is 25.74 x 25.74 mm"),
+        ({"sensor_mm": (1000, 1000)}, "no light of objects at -10000 mm reaches .* give a smaller data.sensor_mm"),
+    ],
+)
+def test_what_no_kernel_comes_of_is_refused_before_anything_is_made(changes, says):
+    def resolved() -> None:
+        data, preparation = small(**changes), PsfPreparation()
+        preparation.resolved(data, preparation.find(data))
+
+    with pytest.raises(ValueError, match=says):
+        resolved()
+
+
 def test_a_grid_needs_no_supply():
     preparation, data = PsfPreparation(), small()
     with preparation.supply(data, preparation.find(data), 0, actors=1) as supply:

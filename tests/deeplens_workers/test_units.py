@@ -272,6 +272,17 @@ def test_a_mistake_names_its_key(section, words):
         ({"surfaces": {1: {"space_um": 0}}}, "surfaces.1: .* index, abbe_percent, but got space_um"),
         ({"surfaces": {7: {"space_um": 1}}}, "surfaces.7: .* has radius_percent, but got space_um"),
         ({"surfaces": {5: {"radius_percent": 1}}}, "surfaces.5: .* has space_um, but got radius_percent"),
+        ({"decentre_um": 3200}, "element 1 decentre_x_um .* comes to 9600 .normal., .* less than 9500"),
+        ({"elements": {2: {"decentre_um": 2000}}}, "element 2 decentre_x_um .* less than 5000"),
+        ({"tilt_arcmin": 601}, "element 1 tilt_x_arcmin .* less than 1800"),
+        ({"sensor_tilt_arcmin": 601}, "sensor tilt_x_arcmin .* less than 1800"),
+        (
+            {"radius_percent": 50, "distribution": "bounded"},
+            "radius_percent .* comes to 100 .bounded., .* less than 100",
+        ),
+        ({"thickness_um": 400}, "surface 3 thickness_um .* less than 1000"),
+        ({"space_um": 1e5}, "space_um .* less than 6.018e.04"),
+        ({"index": 0.2}, "surface 1 index .* less than 0.3"),
     ],
 )
 def test_parts_that_the_lens_has_not_are_refused(section, words):

@@ -89,6 +89,13 @@ def test_without_variance_the_interval_is_the_mean():
     assert difference(np.full((3, 4), 0.25), np.full((1, 4), 0.5)) == Interval(mean=-0.25, low=-0.25, high=-0.25)
 
 
+def test_an_interval_ends_where_errors_do():
+    errors = np.array([[0.1, 0.9]])  # whose t interval is 0.5 +- 5.08
+    low, high = stats.ttest_1samp(errors[0], 0).confidence_interval()
+    assert_interval(estimate(errors), 0.5, (low, high))
+    assert_interval(estimate(errors, least=0.0), 0.5, (0.0, high))
+
+
 @pytest.mark.parametrize("scale", [1e-150, 1e100])
 def test_an_interval_scales_with_its_unit(scale):
     errors = crossed(np.random.default_rng(0), seed=0.1, position=0.3, noise=0.2)

@@ -77,6 +77,16 @@ def test_the_card_says_units_test_numbers_and_limits(make_run: RunMaker):
     assert ".predict(torch.tensor([[0.0, 0.5]]))" in card
 
 
+def test_the_card_tells_what_is_judged_at_few_items_and_what_keeps_nothing(make_run: RunMaker):
+    summary = summary_of("a-run")
+    traced = summary.final.baselines["nearest"].model_copy(update={"items": 2})
+    final = summary.final.model_copy(update={"baselines": {**summary.final.baselines, "renderer": traced}})
+    test = {**summary.test, "renderer": summary.test["nearest"]}
+    card = model_card(make_run(), summary.model_copy(update={"final": final, "test": test}), CARD)
+    assert "| ray tracing itself, of the first 2 PSFs only | 0.08 | 30 | - | 3.2 |" in card
+    assert "| nearest | 0.08 | 30 | 1.08 | 3.2 |" in card
+
+
 def test_the_card_of_a_model_that_the_search_itself_trained(make_run: RunMaker):
     summary = summary_of("a-run")
     winner = summary.final.finalists[0]

@@ -78,6 +78,13 @@ def test_one_training_is_not_listed_twice():
     assert "the value of" not in text
 
 
+def test_what_was_judged_at_few_items_is_said_to_be():
+    few = final_of().baselines["bicubic"].model_copy(update={"items": 2})
+    final = of(final_of(), baselines={**final_of().baselines, "bicubic": few})
+    for table in (comparison_table(summary_of("a-run").test, final, SYSTEM), final_table(final, SYSTEM)):
+        assert drawn(table).count("Bicubic: judged at the first 2 PSFs only.") == 1
+
+
 def against(metric: str, **behind: float) -> list[str]:
     baselines = {
         method: BaselineResult(score=around(1.0, 0.1), behind=around(mean, 0.5), bytes=1, seconds=1e-6)

@@ -45,6 +45,12 @@ def test_a_run_is_found_by_name_or_path_and_a_misspelt_one_is_hinted(make_run: R
         find("tripplet-1", tmp_path)
     with pytest.raises(SpaceError, match="there is no run under"):
         find("triplet-1", tmp_path / "elsewhere")
+    for number in range(7):
+        make_run(name=f"other-{number}")
+    with pytest.raises(SpaceError, match="did you mean 'triplet-1'"):  # the oldest of eight
+        find("tripplet-1", tmp_path)
+    with pytest.raises(SpaceError, match=r"the latest of 8 under .*: other-2, other-3, other-4, other-5, other-6$"):
+        find("quick", tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(SpaceError, match=r"the directory has no run\.json"):
         find("empty", tmp_path)

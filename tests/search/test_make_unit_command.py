@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deeplens_workers.lens_file import find_lens
+from deeplens_workers.lens_file import LENSES, find_lens
 from search.cli import main
 
 UNIT = ["make-unit", "--space", "cvae_asbuilt", "--unit", "train/17"]
@@ -26,6 +26,17 @@ def test_the_file_is_the_unit_that_its_name_says_whatever_the_presets_number_of_
     assert lens.conditions.sampling == (6.4, 32)
 
 
+def test_a_lens_is_not_written_over(tmp_path, capsys):
+    lens = tmp_path / "lens.json"
+    lens.write_text((LENSES / "cooke_triplet_50mm.json").read_text())
+    before = lens.read_text()
+    for command in ([*UNIT, "--lens", str(lens), "--out", str(lens)], ["lens", str(lens), "--to", str(lens)]):
+        with pytest.raises(SystemExit, match="2"):
+            main(command)
+        assert "is read by this command; name another file" in capsys.readouterr().err
+    assert lens.read_text() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -34,6 +45,8 @@ def test_the_file_is_the_unit_that_its_name_says_whatever_the_presets_number_of_
         (["--out", "unit.zmx"], "ending in .json"),
         (["--out", "/nonexistent/unit.json"], "no such directory"),
         (["--set", "data.tolerances.grade=best"], "data.tolerances.grade"),
+        (["--set", "data.tolerances.tilt_arcmin=3000"], "element 1 tilt_x_arcmin"),
+        (["--seed", str(2**64)], "--seed"),
     ],
 )
 def test_bad_input_is_told_in_a_line(tmp_path, capsys, arguments, says):

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from astropy.io import fits
 
@@ -62,13 +63,37 @@ def made(tmp_path_factory):
     np.savez(directory / "pixel.npz", kernels=kernels, points=points, pixel_um=6.5, wavelengths_um=WAVES)
     np.savez(directory / "waves.npz", kernels=kernels, points=points, pixel_um=PIXEL, wavelengths_um=(0.6, 0.486))
     np.savez(directory / "lacks.npz", kernels=kernels)
+    np.savez(directory / "none.npz", kernels=kernels[:0], points=points[:0])
+    np.savez(directory / "words.npz", kernels=np.array(["dark"]), points=points)
+    np.savez(
+        directory / "twice.npz", kernels=kernels, points=points[[0, 1, 2, 1]], pixel_um=PIXEL, wavelengths_um=WAVES
+    )
+    for name, changes in WRONG.items():
+        np.savez(directory / f"{name}.npz", **{"kernels": kernels, "points": points, **changes})
+    whole = (directory / "unit.npz").read_bytes()
+    (directory / "empty.npz").write_bytes(b"")
+    (directory / "short.npz").write_bytes(whole[: len(whole) // 2])
+    (directory / "torn.npz").write_bytes(whole[:100] + bytes(200) + whole[300:])
+    fits.PrimaryHDU(kernels).writeto(directory / "alone.fits")
+    safetensors.numpy.save_file({"kernels": kernels}, directory / "lacks.safetensors")
     np.savez(directory / "dark.npz", kernels=0 * kernels, points=points, pixel_um=PIXEL, wavelengths_um=WAVES)
     (directory / "damaged.npz").write_bytes(b"PK\x03\x04 no archive")
     (directory / "damaged.fits").write_bytes(b"no FITS")
     (directory / "damaged.safetensors").write_bytes(b"no tensors")
     (directory / "damaged.png").write_bytes(b"no picture")
+    (directory / "linked.npz").symlink_to(directory / "unit.npz")
     picture(directory, "grey16.png", kernels, points, np.uint16, channels=1)
     return directory
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "pixels": {"pixel_um": [5.0, 5.0]},
+    "negative": {"pixel_um": -5.0},
+    "named": {"pixel_um": "five"},
+    "wave": {"wavelengths_um": 0.486},
+    "focus": {"focus_mm": -1e4},
+}
+"""By file name."""
 
 
 def picture(directory, name, kernels, points, kind, channels, background=20):
@@ -152,6 +177,7 @@ def test_a_grey_picture_is_fitted_with_the_colour_it_was_taken_in(made, capsys):
         capsys, "fit-unit", made / "model", name, "--centres", f"{name}.csv", "--wavelengths", 0.49, "--at", "0.5,-0.5"
     )
     assert code == 0
+    assert "not measured: at 0.656 um; filled in" in out
     assert err == f"{name}: does not give its pixels, which must be 5 um (--pixel)\n"
     assert "(0.5, -0.5)" in out
 
@@ -192,13 +218,30 @@ FIT = [
     (["{made}/sets", "unit.npz"], "no such run"),
     (["{made}/other", "unit.npz"], "a model of cvae_psf knows no units; this takes one of cvae_asbuilt"),
     (["{model}", "unit.npz", "--at", "0,2"], "--at: expected x,y in [-1, 1] such as 0.5,-0.9, but got '0,2'"),
-    (["{model}", "unit.npz", "--at", "here"], "--at: "),
+    (["{model}", "unit.npz", "--at", "a,b"], "--at: expected x,y in [-1, 1] such as 0.5,-0.9, but got 'a,b'"),
+    (["{model}", "unit.npz", "--at", "0,0", "--grid", "5"], "--grid: cannot be given with --at"),
+    (["{model}", "unit.npz", "--grid", "300"], "--grid"),
+    (["{model}", "unit.npz", "--out", "unit.npz"], "--out: unit.npz is read by this command"),
+    (["{model}", "unit.npz", "--out", "linked.npz"], "--out: linked.npz is read by this command"),
+    (["{model}", "unit.npz", "--out", "model/model.safetensors"], "model.safetensors is read by this command"),
     (["{model}", "unit.npz", "--out", "x.csv"], "--out: expected a file ending in"),
     (["{model}", "unit.npz", "--out", "none/x.npz"], "--out: no such directory"),
     (["{model}", "unit.npz", "--wavelengths", "red"], "--wavelengths: expected numbers"),
-    (["{model}", "none.npz"], "none.npz: no such file"),
-    (["{model}", "unit.txt"], "expected a file ending in .npz, .fits, .safetensors"),
-    (["{model}", "lacks.npz"], "lacks.npz: lacks points"),
+    (["{model}", "missing.npz"], "missing.npz: no such file"),
+    (["{model}", "unit.csv"], "expected a file ending in .npz, .fits, .safetensors, or a picture (.png, .tif)"),
+    (["{model}", "lacks.npz"], "lacks.npz: lacks points;"),
+    (["{model}", "lacks.safetensors"], "lacks.safetensors: lacks points;"),
+    (["{model}", "alone.fits"], "alone.fits: lacks the table POINTS;"),
+    (["{model}", "none.npz"], "none.npz: cannot be read as .npz: it holds no kernels"),
+    (["{model}", "words.npz"], "kernels must be numbers, but got <U4"),
+    (["{model}", "pixels.npz"], "pixel_um must be one number, but got 2"),
+    (["{model}", "negative.npz"], "pixel_um must be positive, but got -5"),
+    (["{model}", "named.npz"], "pixel_um must be numbers, but got <U4"),
+    (["{model}", "wave.npz"], "wavelengths_um must be 2 numbers, but got one"),
+    (["{model}", "focus.npz"], "focus_mm must be 4 numbers, but got one"),
+    (["{model}", "empty.npz"], "empty.npz: cannot be read as .npz"),
+    (["{model}", "short.npz"], "short.npz: cannot be read as .npz"),
+    (["{model}", "torn.npz"], "torn.npz: cannot be read as .npz"),
     (["{model}", "damaged.npz"], "damaged.npz: cannot be read as .npz"),
     (["{model}", "damaged.fits"], "damaged.fits: cannot be read as .fits"),
     (["{model}", "damaged.safetensors"], "damaged.safetensors: cannot be read as .safetensors"),
@@ -227,6 +270,7 @@ FIT_WITH_MODEL = [
     (["near.npz"], "near.npz: its depth_mm is -10300, but this model was trained at -10000 alone"),
     (["clipped.npz"], "pixels are saturated; expose less, or leave it out"),
     (["white.npz", "--white", "4095"], "pixels are saturated; expose less, or leave it out"),
+    (["twice.npz"], "twice.npz: kernels[1] and kernels[3] are of the same point (0.45, -0.45)"),
     (["dark.npz"], "dark.npz: kernels[0, 0] at (-0.45, -0.45): no light"),
 ]
 CENTRES = [
@@ -303,12 +347,27 @@ def test_a_peak_that_is_clipped_in_one_pixel_is_refused(made, tmp_path, capsys, 
     [
         (["--out", "units.fits"], "--out: expected a file ending in .npz, but got units.fits"),
         (["--count", "1"], "--count"),
-        (["--mtf50=-1"], "--mtf50"),
+        (
+            ["--mtf50=-1"],
+            "--mtf50: an MTF50 must be at least 0 and below 100 lp/mm, as pixels of 5 um show no finer lines",
+        ),
+        (["--mtf50=100"], "--mtf50: "),
+        (["--mtf50=nan"], "--mtf50: "),
+        (["--seed", str(2**64)], "--seed"),
+        (["--seed=-1"], "--seed"),
+        (["--count", "1000000"], "--count"),
         (["--channel", "3"], "--channel: this model has channels 1 to 2, but got 3"),
     ],
 )
 def test_samples_that_cannot_be_drawn(made, capsys, arguments, says):
     refused(capsys, says, "sample-units", made / "model", *arguments)
+
+
+def test_centres_are_not_written_over(made, tmp_path, capsys):
+    centres = tmp_path / "centres.npz"
+    centres.write_bytes((made / "grey16.png.csv").read_bytes())
+    asked = ["fit-unit", made / "model", made / "grey16.png", "--centres", centres, "--out", centres]
+    refused(capsys, "is read by this command; name another file", *asked)
 
 
 def test_a_run_s_model_is_found_by_its_name_and_one_without_is_refused(made, tmp_path, monkeypatch, capsys):

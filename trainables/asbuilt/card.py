@@ -21,8 +21,8 @@ def asbuilt_card(data: AsBuiltData, lens: str) -> Card:
             "lenses = model.sample_units(100)",
         ),
         units=kernel_units(data),
-        test=f"Means over {data.test_units} sealed units at {data.held_out_positions} positions each, of which no PSF was observed, "
-        f"traced with {data.held_out_rays:,} rays per wavelength.",
+        test=f"Means over {data.test_units} sealed units, each judged at {data.held_out_positions} positions other than those at which "
+        f"its PSFs were observed; traced with {data.held_out_rays:,} rays per wavelength.",
         remark=f"rel. L2 is with 4 observed PSFs; the others name their number.{_observed(data)}",
         limits=(
             f"Units within the tolerances it was trained on: grade {tolerances.grade}, {tolerances.distribution} deviations, focused "

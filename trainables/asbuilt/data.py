@@ -1,11 +1,13 @@
 """Sets of manufactured lenses on a device.
 
-A set is a directory with `kernels.npy` [U P, C, K, K] float32, unit sum per channel, `points.npy` [U P, 3 or 4]: normalised x, y in
-[-1, 1], the object's depth and, if given, the focus distance in mm, and `units.npy` [U, V] float32, each unit's tolerances in standard deviations; all unit
-by unit. Of a held-out unit the first 25 positions are the grid on which it may be observed, at one depth and focus.
+A set is a directory with `kernels.npy` [U P, C, K, K] float32, unit sum per channel, `points.npy` [U P, 3 or 4]:
+normalised x, y in [-1, 1], the object's depth and, if given, the focus distance in mm, and `units.npy` [U, V] float32,
+each unit's tolerances in standard deviations; all unit by unit. Of a held-out unit the first 25 positions are the grid
+on which it may be observed, at one depth and focus.
 
-Shape legend: d = condition dimension: x, y, then depth and focus distance in mm where these vary; U = units, P = positions of a unit, H = held-out positions of a unit, V = tolerances, C = channel, K = kernel
-side in pixels, R = components.
+Shape legend: d = condition dimension: x, y, then depth and focus distance in mm where these vary; U = units, P =
+positions of a unit, H = held-out positions of a unit, V = tolerances, C = channel, K = kernel side in pixels, R =
+components.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from deeplens_workers.asbuilt_data import OBSERVED
@@ -32,6 +31,7 @@ DRAWN = 500
 TITLES = {"rms_radius": "RMS radius, pixels", "mtf50": "MTF50, cycles per pixel", "asymmetry": "left-right asymmetry"}
 TRACED, MODEL = "#1f2430", "#d1495b"
 LINES = (MODEL, "#e39c2a", "#3d6fb6", "#6b4fa0", "#8a90a0", "#7fb69a", "#b07d4f", "#2a9d8f")
+ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 NORMAL_95 = 1.96
 
 
@@ -127,8 +127,9 @@ def save_errors(path: Path, errors: Mapping[str, Mapping[str, NDArray[np.float64
     axis.set_xscale("log")
     axis.set_xticks([*OBSERVED], [str(count) for count in OBSERVED])
     axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
+    limits = axis.get_ylim()
+    axis.set_yticks(ERRORS, [f"{error:g}" for error in ERRORS])
+    axis.set_ylim(limits)
     axis.minorticks_off()
     axis.set_xlabel("PSFs of the unit that were observed", fontsize=9, color=INK)
     axis.set_ylabel("relative L2 at other positions", fontsize=9, color=INK)

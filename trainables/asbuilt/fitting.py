@@ -3,15 +3,18 @@
     unit = model.fit(kernels, points)             # [n, C, K, K], [n, d]: 1 to 25 measured PSFs
     unit.predict(elsewhere)                       # [M, C, K, K]
     unit.interval(elsewhere, "mtf50")             # low, median, high [M, C], which hold 90 % of the draws
+    unit.misfit                                   # how far the measured PSFs are from the fitted unit's
 
-Shape legend: n = measured kernels, c = measured channels, C = channels of the model, K = kernel side in pixels, M = positions,
-S = draws, G = mirror images, L = latent dimension, d = condition dimension: x, y, and depth and focus distance where the model has them.
+Shape legend: n = measured kernels, c = measured channels, C = channels of the model, K = kernel side in pixels,
+M = positions, S = draws, G = mirror images, L = latent dimension, d = condition dimension: x, y, and depth and focus
+distance where the model has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -31,11 +34,18 @@ if TYPE_CHECKING:
 DRAWS = 99
 """Of which the fifth from either end bound 90 %."""
 STEPS, RATE = 120, 0.1
-"""Steps and rate of Adam, which finds the z of a unit of which not all colours were measured, in 0.3 s. With green alone the error of a
-triplet's units is then 0.162 in relative L2, and 0.156 with all three colours."""
+"""Steps and rate of Adam, which finds the z of a unit of which not all colours were measured, in 0.3 s. With green
+alone the error of a triplet's units is then 0.162 in relative L2, and 0.156 with all three colours."""
 PRIOR_WEIGHT = 1e-4
-"""Weight of the population's -2 log density against the squared relative L2 of the measured kernels. 1e-5 to 3e-4 do as well, 1e-3 does not
-(0.165)."""
+"""Weight of the population's -2 log density against the squared relative L2 of the measured kernels. 1e-5 to 3e-4 do as
+well, 1e-3 does not (0.165)."""
+SUSPICIOUS = 2.0
+"""Times the expected error. Of two models of a triplet, no fit to a unit of their tolerances comes to it: 1.97 at most of
+1,152, some of them to kernels with noise of 10 % of their norm, or cut at fractions of a pixel. All to another lens do, 2.03
+at the least, and of 144 to units of three times the tolerances, with 4 PSFs or more, 121 (docs/as-built.md)."""
+FAMILIAR = 1.25
+"""Times the mean error of training units, RMS: the most that is expected of measured kernels. Of units that are like none, draws
+differ more, and would hide that they are not."""
 POSITIONS = 32
 """Positions whose draws are in memory at once."""
 
@@ -48,15 +58,47 @@ class Interval(NamedTuple):
     high: Tensor
 
 
+class Misfit(NamedTuple):
+    """How far measured kernels are from those of the unit that was fitted to them: mean ||K_hat - K|| / ||K|| at
+    their own points."""
+
+    error: float
+    expected: float
+    """Of the unit's draws, with the noise that the measured kernels have; but of the draws no more than `FAMILIAR` allows."""
+
+    @property
+    def suspicious(self) -> bool:
+        """The kernels are hardly those of a unit of this model."""
+        return self.error > SUSPICIOUS * self.expected
+
+
 @dataclass(frozen=True)
 class FittedUnit:
     """A unit with measured PSFs: the posterior of the z of each of its mirror images, mu and logvar [1, G, L].
 
-    Points are arrays [M, d] of any kind: x and y in [-1, 1], then depth and focus distance in mm, negative, if the model takes them.
+    Points are arrays [M, d] of any kind: x and y in [-1, 1], then depth and focus distance in mm, negative, if the model
+    takes them.
+
+    `measured` are the kernels [n, c, K, K] as they were used, centred and of unit sum, at points `measured_at` [n, d];
+    `channels` says which of the model's channels they have.
     """
 
     model: AsBuiltCVAE
     posterior: Gaussian
+    measured: Tensor
+    measured_at: Tensor
+    channels: tuple[int, ...]
+    noise: Tensor
+    """[n] of the measured kernels, relative L2."""
+
+    @cached_property
+    def misfit(self) -> Misfit:
+        """How far the measured kernels are from `predict` at their points, in the channels that were measured."""
+        predicted = self.predict(self.measured_at)[:, list(self.channels)]
+        error = relative_l2(predicted, self.measured).mean()
+        spread = self._spread(self.measured_at, DRAWS, self.channels).mean()
+        familiar = torch.minimum(spread, FAMILIAR * self.model.residual.sum().sqrt())
+        return Misfit(float(error), float(torch.hypot(familiar, self.noise.mean())))
 
     @torch.no_grad()
     def predict(self, points: ArrayLike | Tensor) -> Tensor:
@@ -66,18 +108,24 @@ class FittedUnit:
 
     @torch.no_grad()
     def draw(self, points: ArrayLike | Tensor, count: int = DRAWS, generator: torch.Generator | None = None) -> Tensor:
-        """Kernels [S, M, C, K, K] that the unit may have. A draw is a z from the posterior, decoded, plus the decoder's own error."""
+        """Kernels [S, M, C, K, K] that the unit may have. A draw is a z from the posterior, decoded, plus the decoder's
+        own error."""
         at = self._at(points)
         noise = torch.randn(count, self.posterior.mu.shape[-1], generator=generator).to(at)
         return self.model.sample(Gaussian(*(one[0] for one in self.posterior)), at, noise, generator)
 
     def spread(self, points: ArrayLike | Tensor, count: int = DRAWS) -> Tensor:
         """Expected ||K_hat - K|| / ||K|| of `predict` at points [M, d], if the unit is one of the draws: [M]."""
+        return self._spread(points, count, range(self.model.config.channels))
+
+    def _spread(self, points: ArrayLike | Tensor, count: int, channels: Sequence[int]) -> Tensor:
+        """The same over some channels."""
         parts = []
         for at, drawn in self._draws(points, count):
-            predicted = self.predict(at).expand_as(drawn)
-            errors = relative_l2(predicted.flatten(0, 1), drawn.flatten(0, 1))
-            parts.append(errors.view(drawn.shape[:2]).mean(dim=0))
+            some = drawn[:, :, list(channels)]
+            predicted = self.predict(at)[:, list(channels)].expand_as(some)
+            errors = relative_l2(predicted.flatten(0, 1), some.flatten(0, 1))
+            parts.append(errors.view(some.shape[:2]).mean(dim=0))
         return torch.cat(parts)
 
     def interval(
@@ -116,24 +164,25 @@ def fit(
 ) -> FittedUnit:
     """The unit whose kernels [n, c, K, K] were measured at points [n, d]; 1 to 25 of them, of any brightness.
 
-    The kernels are centred first, all colours of one together (trainables/asbuilt/recentring.py). Colours that were not measured are
-    filled in by the unit that fits the measured ones best. The posterior takes them for measured, so it is a little
-    narrower than it should be.
+    The kernels are centred first, all colours of one together (trainables/asbuilt/recentring.py). Colours that were not
+    measured are filled in by the unit that fits the measured ones best. The posterior takes them for measured, so it is
+    a little narrower than it should be.
 
     Args:
         channels: the model's channels that the c are; by default all of them, in their order.
 
     Raises:
-        ValueError: the kernels do not suit this model, or something went wrong with one. It names the kernel and channel.
+        ValueError: the kernels do not suit this model, or something went wrong with one. It names the kernel and
+            channel.
     """
-    given, chosen = checked_kernels(model.config, kernels, points, channels)
+    given, unordered, noise = checked_kernels(model.config, kernels, points, channels)
     at = checked_points(model.config, points).to(model.mean.device)[None]
-    seen = given.to(model.mean.device)[None]
-    if len(chosen) == model.config.channels:
-        return FittedUnit(model, model.known(seen[:, :, np.argsort(chosen)], at))
-    filled = model.decode(_nearest_unit(model, seen, at, chosen), at)
-    filled[:, :, chosen] = seen
-    return FittedUnit(model, model.known(filled, at))
+    seen, chosen = given.to(model.mean.device)[None, :, np.argsort(unordered)], sorted(unordered)
+    whole = seen
+    if len(chosen) < model.config.channels:
+        whole = model.decode(_nearest_unit(model, seen, at, chosen), at)
+        whole[:, :, chosen] = seen
+    return FittedUnit(model, model.known(whole, at), seen[0], at[0], tuple(chosen), noise.to(at))
 
 
 def _nearest_unit(model: AsBuiltCVAE, seen: Tensor, at: Tensor, chosen: list[int]) -> Tensor:

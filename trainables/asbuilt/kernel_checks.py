@@ -6,7 +6,7 @@ Shape legend: n = measured kernels, c = measured channels, K = kernel side in pi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,16 @@ OFF_CENTRE = 1 / 5
 """Largest distance of the centroid from the window's middle, over the window's side: 6 of 32 pixels. A shift by more cuts off too much."""
 
 
+class Checked(NamedTuple):
+    """Measured kernels [n, c, K, K], centred, of unit sum per channel, float32 on the CPU."""
+
+    kernels: Tensor
+    channels: list[int]
+    """Those of the model that theirs are."""
+    noise: Tensor
+    """[n] relative L2 of the noise in them, as the outermost pixels have it."""
+
+
 def checked_points(config: AsBuiltConfig, points: ArrayLike | Tensor) -> Tensor:
     """Points [M, d], float32 on the CPU.
 
@@ -42,7 +52,9 @@ def checked_points(config: AsBuiltConfig, points: ArrayLike | Tensor) -> Tensor:
         ValueError: they have another shape, are not finite, lie outside [-1, 1], or have distances that the model was not trained for.
     """
     at, names = _tensor(points), config.conditions
-    if at.ndim != 2 or at.shape[1] != len(names) or not len(at):
+    if at.ndim == 2 and not len(at):
+        raise ValueError("there are no points")
+    if at.ndim != 2 or at.shape[1] != len(names):
         each = f"{', '.join(names[:-1])} and {names[-1]}"
         raise ValueError(f"points must be [M, {len(names)}], {each} of each, but got {_shape(at)}")
     for index, (x, y, *distances) in enumerate(at.tolist()):
@@ -57,40 +69,56 @@ def checked_points(config: AsBuiltConfig, points: ArrayLike | Tensor) -> Tensor:
 
 def checked_kernels(
     config: AsBuiltConfig, kernels: ArrayLike | Tensor, points: ArrayLike | Tensor, channels: Sequence[int] | None
-) -> tuple[Tensor, list[int]]:
-    """Kernels [n, c, K, K], centred, of unit sum per channel, float32 on the CPU; and which channels of the model theirs are.
+) -> Checked:
+    """Kernels [n, c, K, K] as a unit is fitted to them.
 
     Raises:
         ValueError: they cannot be those of a unit of this model, or the channel by which kernels are centred is missing.
     """
     images, at = _tensor(kernels), checked_points(config, points)
     chosen = list(range(config.channels)) if channels is None else [int(one) for one in channels]
+    middle = middle_channel(config.channels)
+    _check_channels(config, chosen, middle)
+    _check_numbers(config, images, at, len(chosen))
+    for index, of_one in enumerate(images):
+        for channel, image in enumerate(of_one):
+            if (wrong := _wrong(image) or (_off_centre(image) if chosen[channel] == middle else None)) is not None:
+                raise ValueError(f"kernels[{index}, {channel}] at ({_listed(at[index].tolist())}): {wrong}")
+    noise = torch.tensor([[Border.of(image).noise for image in of_one] for of_one in images.double().numpy()])
+    noise = config.kernel_px * noise / images.sum(dim=(-2, -1))  # of kernels of unit sum
+    images = recentred(images, chosen.index(middle))
+    images = images / images.sum(dim=(-2, -1), keepdim=True)
+    return Checked(images, chosen, (noise.norm(dim=1) / images.flatten(1).norm(dim=1)).float())
+
+
+def _check_channels(config: AsBuiltConfig, chosen: list[int], middle: int) -> None:
     if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(config.channels)):
         raise ValueError(f"channels must be different ones of 0 to {config.channels - 1}, but got {chosen}")
-    if (middle := middle_channel(config.channels)) not in chosen:
+    if middle not in chosen:
         colour = f", {config.wavelengths[middle]:g} um" if config.wavelengths else ""
         raise ValueError(
             f"channel {middle}{colour} must be measured, because kernels are centred by it, but got channels {chosen}"
         )
+
+
+def _check_numbers(config: AsBuiltConfig, images: Tensor, at: Tensor, channels: int) -> None:
+    """As many kernels [n, c, K, K] as points [n, d], all of them different, and no more than a model is trained to take."""
     side = config.kernel_px
     pixels = f"{side} x {side} pixels" + (f" of {config.pixel_um:g} um" if config.pixel_um else "")
-    if images.ndim != 4 or images.shape[1] != len(chosen):
-        raise ValueError(
-            f"kernels must be [n, {len(chosen)}, {side}, {side}], of {pixels} each, but got {_shape(images)}"
-        )
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ValueError(f"kernels must be [n, {channels}, {side}, {side}], of {pixels} each, but got {_shape(images)}")
     if images.shape[2:] != (side, side):
         raise ValueError(f"kernels must have {pixels}, but got {images.shape[3]} x {images.shape[2]}")
     if not 1 <= len(images) <= GRID:
-        raise ValueError(f"a unit is fitted to 1 to {GRID} kernels, but got {len(images)}; leave some out")
+        raise ValueError(f"a unit is fitted to 1 to {GRID} kernels, but got {len(images)}")
     if len(images) != len(at):
         raise ValueError(f"each kernel needs a point, but got {len(images)} kernels and {len(at)} points")
-    for index, of_one in enumerate(images):
-        for channel, image in enumerate(of_one):
-            if (wrong := _wrong(image) or (_off_centre(image) if chosen[channel] == middle else None)) is not None:
-                place = ", ".join(f"{value:g}" for value in at[index].tolist())
-                raise ValueError(f"kernels[{index}, {channel}] at ({place}): {wrong}")
-    images = recentred(images, chosen.index(middle))
-    return images / images.sum(dim=(-2, -1), keepdim=True), chosen
+    first: dict[tuple[float, ...], int] = {}
+    for index, place in enumerate(map(tuple, at.tolist())):
+        if (before := first.setdefault(place, index)) != index:
+            raise ValueError(
+                f"kernels[{before}] and kernels[{index}] are of the same point ({_listed(place)}); keep one, or their mean"
+            )
 
 
 def _wrong(image: Tensor) -> str | None:
@@ -127,6 +155,10 @@ def _tensor(values: ArrayLike | Tensor) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().to("cpu", torch.float32)
     return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+def _listed(point: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in point)
 
 
 def _shape(array: Tensor) -> list[int]:

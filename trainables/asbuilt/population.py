@@ -6,8 +6,7 @@
 
 A unit's kernels are the decoder's. What the decoder does not explain is an error of the model, not a property of the unit.
 
-Shape legend: n = units, M = positions, C = channel, K = kernel side in pixels, L = latent dimension, d =
-condition dimension.
+Shape legend: n = units, M = positions, C = channel, K = kernel side in pixels, L = latent dimension, d = condition dimension.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from trainables.asbuilt import quantities
 from trainables.asbuilt.kernel_checks import checked_points
 
 if TYPE_CHECKING:
-    from trainables.asbuilt.network import AsBuiltCVAE
+    from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
 
 CHUNK = 32
 """Units decoded at once."""
@@ -83,11 +82,10 @@ class SampledUnits:
             channel: counted from 0; by default the middle one.
 
         Raises:
-            ValueError: the model does not know the size of its pixels.
+            ValueError: as `check_resolved`.
         """
         config = self.model.config
-        if not config.pixel_um:
-            raise ValueError("this model does not know the size of its pixels, so it has no line pairs per mm")
+        check_resolved(config, lp_per_mm)
         shown = middle_channel(config.channels) if channel is None else channel
         good = quantities.lp_per_mm(self.mtf50(points)[..., shown], config.pixel_um) > lp_per_mm
         return Share.of(int(good.all(dim=1).sum()), len(self))
@@ -100,7 +98,29 @@ class SampledUnits:
             yield kernels
 
 
+def check_resolved(config: AsBuiltConfig, lp_per_mm: float) -> None:
+    """Whether a model's pixels tell an MTF50 above a value from one below it.
+
+    Raises:
+        ValueError: the value is beyond Nyquist's frequency or no such number, or the model does not know the size of its pixels.
+    """
+    if not config.pixel_um:
+        raise ValueError("this model does not know the size of its pixels, so it has no line pairs per mm")
+    limit = quantities.NYQUIST * 1000 / config.pixel_um
+    if not 0 <= lp_per_mm < limit:
+        raise ValueError(
+            f"an MTF50 must be at least 0 and below {limit:.4g} lp/mm, as pixels of {config.pixel_um:g} um show no finer lines, "
+            f"but got {lp_per_mm:g}"
+        )
+
+
 def sample_units(model: AsBuiltCVAE, count: int, generator: torch.Generator | None = None) -> SampledUnits:
-    """`count` units as the factory makes them."""
+    """`count` units as the factory makes them.
+
+    Raises:
+        ValueError: fewer than two, which are no population.
+    """
+    if count < 2:
+        raise ValueError(f"`count >= 2` must hold, as one unit is no population, but got (count={count})")
     with torch.no_grad():
         return SampledUnits(model, model.draw_units(count, generator))

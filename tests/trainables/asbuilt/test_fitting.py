@@ -121,6 +121,24 @@ def test_colours_that_were_not_measured_are_filled_in(model, split):
     assert errors["one"] < 1.3 * errors["all"] < errors["mean"]
 
 
+def test_kernels_of_units_are_told_from_those_of_none(model, split):
+    """Units that the model has not seen, with noise and in one colour too; then exchanged colours, one far from all, no lens."""
+    rng, points = np.random.default_rng(0), split.points[0, INNER].numpy()
+    for index in range(len(split)):
+        seen = split.kernels[index, INNER].numpy()
+        noise = rng.normal(size=seen.shape) * 0.05 * np.sqrt(np.square(seen).mean(axis=(1, 2, 3), keepdims=True))
+        fits = model.fit(seen, points), model.fit(seen + noise, points), model.fit(seen[:, 1:], points, [1])
+        assert not any(unit.misfit.suspicious for unit in fits)
+        assert fits[0].misfit.error == pytest.approx(
+            float(relative_l2(fits[0].predict(points), fits[0].measured).mean()), rel=1e-5
+        )
+        assert model.fit(seen[:, ::-1], points).misfit.suspicious
+    far = kernels_of(np.array([0.0, 9.0, 0.0]), points)
+    spots = gaussians([0.7], side=SIDE).expand(len(points), CHANNELS, -1, -1)
+    assert model.fit(far, points).misfit.suspicious
+    assert model.fit(spots, points).misfit.suspicious
+
+
 def spoilt(kernels, **changes):
     """Kernels with numbers put into the second one's first channel, by place."""
     made = np.array(kernels, dtype=np.float32)
@@ -135,7 +153,8 @@ REFUSALS = [
     (lambda k, p: (k[..., 1:-1, 1:-1], p), "kernels must have 12 x 12 pixels of 5 um, but got 10 x 10"),
     (lambda k, p: (np.tile(k, (7, 1, 1, 1)), np.tile(p, (7, 1))), "1 to 25 kernels, but got 28"),
     (lambda k, p: (k, p[:3]), "4 kernels and 3 points"),
-    (lambda k, p: (k[:0], p[:0]), "points must be [M, 2]"),
+    (lambda k, p: (k, p[[0, 1, 2, 0]]), "kernels[0] and kernels[3] are of the same point (-0.45, -0.45)"),
+    (lambda k, p: (k[:0], p[:0]), "there are no points"),
     (lambda k, p: (k, np.hstack([p, p])), "points must be [M, 2], x and y of each, but got [4, 4]"),
     (lambda k, p: (k, 3 * p), "points[0]: x and y must lie in [-1, 1], but got (-1.35, -1.35)"),
     (lambda k, p: (k, p * np.nan), "points[0]: x and y must lie in [-1, 1]"),
@@ -186,6 +205,8 @@ def test_units_are_drawn_by_seed_and_measured(model):
     torch.testing.assert_close(units.measure(PLACES, quantities.asymmetry), asymmetry(kernels))
     with pytest.raises(ValueError, match="does not know the size of its pixels"):
         units.share_above(PLACES, lp_per_mm=40)
+    with pytest.raises(ValueError, match="one unit is no population"):
+        model.sample_units(1)
 
 
 def test_the_yield_is_the_share_that_is_good_everywhere(data):
@@ -198,6 +219,9 @@ def test_the_yield_is_the_share_that_is_good_everywhere(data):
     assert found.share == pytest.approx(29 / 40)
     assert found.low < found.share < found.high
     assert units.share_above(PLACES, lp_per_mm=limit) == found  # the middle channel
+    for beyond in (100.0, -1.0, math.nan):  # half a cycle per pixel of 5 um is 100 line pairs per mm
+        with pytest.raises(ValueError, match="below 100 lp/mm"):
+            units.share_above(PLACES, beyond)
 
 
 def test_an_interval_of_a_share_is_wilson_s():
