@@ -24,7 +24,7 @@ from search.cache_command import app as cache_app
 from search.home import find_caches
 from search.lens_command import lens
 from search.make_unit_command import make_unit
-from search.options import LensOption, OverridesOption
+from search.options import LensOption, OverridesOption, seed_option
 from search.render_command import render
 from search.unit_commands import fit_unit, sample_units
 from spaces.disk import full_disk
@@ -80,7 +80,7 @@ def run(
     warm_start: Annotated[
         str | None, typer.Option(metavar="RUN", help="Another run, whose trials the sampler learns from.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Annotated[int | None, seed_option("Seed of everything random.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
     out: RunsRoot = ROOT,

@@ -156,11 +156,13 @@ def _final(
     errors: dict[str, Errors],
     made: Mapping[str, float],
 ) -> Final:
-    metric = job.study.system.metrics[job.study.objective.metric].measure
+    declared = job.study.system.metrics[job.study.objective.metric]
+    metric, least = declared.measure, 0.0 if declared.ratio else -np.inf  # what has a quotient has a zero
 
     def behind(other: NDArray[np.float64]) -> Interval:
         return comparison.difference(other, winner.errors[metric][:, : other.shape[1]])
 
+    items = winner.errors[metric].shape[1]
     finalists = tuple(
         FinalistResult(
             number=one.number,
@@ -171,7 +173,7 @@ def _final(
                 Training(seed=seed, value=checkpoint.best, step=checkpoint.step, test=float(test.mean()))
                 for seed, checkpoint, test in zip(one.seeds, one.checkpoints, one.errors[metric], strict=True)
             ),
-            score=comparison.estimate(one.errors[metric]),
+            score=comparison.estimate(one.errors[metric], least),
             behind=None if one is winner else behind(one.errors[metric]),
             bytes=one.bytes,
             seconds=one.seconds,
@@ -180,16 +182,19 @@ def _final(
         )
         for one in judged
     )
+    # One that gives no such value, as an autoencoder gives no likelihood, is compared by the others that it gives.
     against = {
         name: BaselineResult(
-            score=comparison.estimate(errors[name][metric]),
+            score=comparison.estimate(errors[name][metric], least),
             behind=behind(errors[name][metric]),
+            items=None if errors[name][metric].shape[1] == items else errors[name][metric].shape[1],
             bytes=one.bytes,
             seconds=one.seconds,
             data_seconds=_of_data(one, made),
             training_seconds=one.training,
         )
         for name, one in baselines.items()
+        if metric in errors[name]
     }
     return Final(
         metric=metric, finalists=finalists, winner=said.winner, tied=said.tied, verdict=said.text, baselines=against
@@ -218,7 +223,7 @@ def _count_states(trials: list[TrialRecord]) -> dict[str, int]:
 def _draw_history(job: Job, trials: list[TrialRecord], test: dict[str, dict[str, float]]) -> None:
     objective, system = job.study.objective, job.study.system
     measure = system.metrics[objective.metric].measure
-    judged = [one for one in system.baselines if one.name in test]
+    judged = [one for one in system.baselines if measure in test.get(one.name, {})]
     yardsticks = {f"{one.title} (test)": test[one.name][measure] for one in judged[-1:]}
     figure = history_figure(
         trials, metric=objective.metric, mode=objective.mode, rungs=job.budget.rungs(), baselines=yardsticks

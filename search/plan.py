@@ -345,6 +345,7 @@ def describe(job: Job, shape: Shape | None) -> str:
         (
             text.getvalue(),
             *(f"{heading:10} {line}" for heading, line in made_of.items()),
+            *([f"preset     {job.preset} sets {values}"] if (values := _set(budget)) else []),
             f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, {stopping}",
             f"work       {f'{least:,} to ' if least < most else ''}{most:,} optimizer steps"
             f"{f' and up to {finals:,} of the finals' if finals else ''} on "
@@ -353,6 +354,11 @@ def describe(job: Job, shape: Shape | None) -> str:
             f"run        {job.directory.path}",
         )
     )
+
+
+def _set(budget: Budget) -> str:
+    """What a preset sets in its space, as `key.path=value`."""
+    return ", ".join(f"{key}={value}" for key, value in budget.set.items())
 
 
 def expected_steps(budget: Budget, scheduler: str) -> int:

@@ -100,10 +100,10 @@ def choose_preset(tree: dict[str, Any], preset: str, where: str) -> None:
         SpaceError: a key leads through a single value.
     """
     budgets = tree.get("budget")
-    for name, budget in budgets.items() if isinstance(budgets, dict) else ():
-        values = budget.pop("set", None) if isinstance(budget, dict) else None
-        for key, value in values.items() if name == preset and isinstance(values, dict) else ():
-            _assign(tree, key, value, f"{where}: budget.{name}.set.{key}")
+    budget = budgets.get(preset) if isinstance(budgets, dict) else None
+    values = budget.get("set") if isinstance(budget, dict) else None
+    for key, value in values.items() if isinstance(values, dict) else ():
+        _assign(tree, key, value, f"{where}: budget.{preset}.set.{key}")
 
 
 def override(tree: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> Study:
@@ -264,8 +264,8 @@ def _check_metrics(study: Study) -> None:
     if study.objective.metric in measured and study.objective.metric not in objectives:
         raise Problem(
             "objective.metric",
-            f"'{study.objective.metric}' has no value for each held-out item, which the finals' intervals need; "
-            f"valid: {', '.join(objectives)}",
+            f"'{study.objective.metric}' is a diagnostic, or has no value for each held-out item, which the finals' intervals "
+            f"need; valid: {', '.join(objectives)}",
         )
     named = [("objective.metric", study.objective.metric, objectives)]
     named += [
@@ -275,6 +275,9 @@ def _check_metrics(study: Study) -> None:
     for key, metric, valid in named:
         if metric not in valid:
             raise Problem(key, f"unknown metric '{metric}'; {nearest(metric, valid)}")
+        if not study.data.measures(metric):
+            fitting = ", ".join(one for one in valid if study.data.measures(one))
+            raise Problem(key, f"'{metric}' is not measured on such data; valid: {fitting}")
     for key, one in (
         ("objective", study.objective),
         *((f"further_objectives.{i}", one) for i, one in enumerate(study.further_objectives)),
@@ -288,7 +291,9 @@ def _check_value(model: type[BaseModel], name: str, value: Any, key: str) -> Non
     try:
         model.model_validate({name: value})
     except ValidationError as error:
-        raise Problem(key, first_problem(error, model).message) from None
+        # What does not go with the defaults of others may go with what the space fixes: given trials are checked as a whole.
+        if any(one["loc"] for one in error.errors()):
+            raise Problem(key, first_problem(error, model).message) from None
 
 
 def _check_budgets(study: Study) -> None:

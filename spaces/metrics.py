@@ -23,6 +23,7 @@ class Metric:
         per_item: each held-out item has a value of its own, whose mean this is. Such a metric is measured at the test set as well.
             If it has a direction it can be an objective, as the finals need the values for their intervals.
         ratio: a quotient of two of its values means something; of decibels or nats only a difference does.
+        diagnostic: it has a value per item, and yet no search may optimise it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Metric:
     title: str = ""
     per_item: bool = False
     ratio: bool = False
+    diagnostic: bool = False
 
     @property
     def measure(self) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, Validati
 
 from spaces.frozen import Frozen
 from spaces.metrics import Mode
+from spaces.seeding import LARGEST_SEED
 from spaces.system import DataSection, System, system
 from spaces.trial import Trial
 
@@ -212,7 +213,7 @@ class Study(Frozen):
     scheduler: Literal["asha", "median", "none"] = Field("asha", description="early stopping")
     budget: dict[Literal["quick", "standard", "full"], Budget]
     resources: Resources = Resources()
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
     @field_validator("model")
     @classmethod

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from spaces.frozen import Frozen
 from spaces.metrics import HELD_OUT, Metric
@@ -40,13 +40,19 @@ Progress = Callable[[int, int, str], None]
 class DataSection(Frozen):
     """Base of a system's `data` section."""
 
-    uses_actors: ClassVar[bool] = False
-    """Ray actors make the data, so CPUs are kept for them."""
+    @property
+    def uses_actors(self) -> bool:
+        """Ray actors or tasks make the data, so CPUs are kept for them."""
+        return False
 
     @property
     def streams(self) -> bool:
         """Actors go on making data while trials train."""
         return False
+
+    def measures(self, metric: str) -> bool:
+        """Whether trials on such data report a metric of their system."""
+        return True
 
     def check(self, trial: Any) -> None:
         """Whether a trial can train on this data.
@@ -121,7 +127,7 @@ class Preparation[D: DataSection](ABC):
         """Have the sets in the cache, making what is missing or damaged.
 
         Args:
-            actors: Ray actors to make them with; 0 works in this process.
+            actors: Ray actors or tasks at a time to make them with; 0 works in this process.
         """
 
     def supply(self, data: D, source: Source, seed: int, actors: int) -> AbstractContextManager[Supply]:
@@ -187,7 +193,9 @@ class System:
     def objectives(self) -> tuple[str, ...]:
         """What a search may optimise: a direction, a value for each held-out item, and no swept weight inside."""
         return tuple(
-            name for name, one in self.metrics.items() if one.per_item and one.mode and name.startswith(HELD_OUT)
+            name
+            for name, one in self.metrics.items()
+            if one.per_item and one.mode and not one.diagnostic and name.startswith(HELD_OUT)
         )
 
     @property

@@ -46,6 +46,19 @@ def test_a_notebook_searches_and_uses_the_winner(tmp_path):
     assert open_run(tmp_path / "runs" / "note").summary is not None
 
 
+@pytest.mark.slow
+def test_images_are_compared_with_what_gives_no_likelihood_too(tmp_path):
+    """A denoising autoencoder has no bits per dimension: it is in the table of the test set and not among the intervals."""
+    run = run_search("vae_cifar10", overrides=SMALL, out=tmp_path / "runs", cache=tmp_path / "cache")
+    assert run.summary is not None
+    test, final = run.summary.test, run.summary.final
+    assert set(final.baselines) == {"independent_pixels", "png", "webp", "ppca"}
+    assert set(test["denoiser"]) == {"psnr", "ssim"}
+    assert {"bpd", "psnr", "ssim"} <= set(test["ppca"])
+    assert set(test["best"]) == {"bpd", "bpd_own", "psnr", "ssim"}
+    assert "denoising autoencoder" in (run.directory.model / "card.md").read_text()
+
+
 def test_bad_input_is_told_before_anything_starts(tmp_path):
     with pytest.raises(SpaceError, match="unknown hyperparameter of cvae_psf; did you mean 'kl_weight'"):
         run_search("cvae_psf", overrides={"search.kl_wait.high": 1e-2}, out=tmp_path)

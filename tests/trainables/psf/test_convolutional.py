@@ -5,7 +5,9 @@ from typing import get_args
 import pytest
 import torch
 
-from trainables.psf.convolutional import ConvDecoder, ConvEncoder, Norm, Upsampling
+from trainables.networks.blocks import Upsampling
+from trainables.networks.norms import Norm
+from trainables.psf.convolutional import ConvDecoder, ConvEncoder
 
 
 def test_parameters_at_the_sizes_of_the_source_document():

@@ -18,7 +18,7 @@ from trainables.training.special import langevin, log_scaled_k1, log_sinh_ratio
 
 OPTIONS = LikelihoodOptions(variance=0.04, epsilon=0.01)
 RAWS = (-3.0, -0.2, 0.0, 0.1, 0.3, 4.0)
-NAMES = tuple(LIKELIHOODS)
+NAMES = tuple(name for name in LIKELIHOODS if name != "none")
 
 RANK = """
 import json

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainables.psf.synthetic import newest, state_of
+from tests.trainables.psf.synthetic import newest, state_of, tensors
 from tests.trainables.training.small import TIMING, task, trained
 from trainables.psf.data import Basis, PsfSplit, PsfTensors
 
@@ -36,6 +36,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "few": {"batch_size": 1, "smooth_pairs": 1, "accumulation": 2, "grad_clip": 0.0},  # nothing is left for one rank
     "basis": {"network": "basis", "components": 12, "recon_scale": 10.0, "batch_size": 15},
+    # Batch statistics are those of the whole batch, and of the moving average measured anew; biases before them have no gradient.
+    "conv": {"network": "conv", "base_width": 4, "norm": "batch", "optimizer": "sgd", "batch_size": 15},
     "sgd": {"optimizer": "sgd", "kl_reduction": "mean", "lr_schedule": "cosine_restarts", "smooth_term": "output"},
 }
 
@@ -54,8 +56,11 @@ rank, root = int(sys.argv[1]), Path(sys.argv[2])
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
 dist.init_process_group("gloo", init_method=f"file://{root}/rendezvous", rank=rank, world_size=2)
-data = in_double(PsfTensors.load(root / "data" / "train", root / "data" / "validation"))
+sets = {
+    name: in_double(PsfTensors.load(root / name / "train", root / name / "validation")) for name in ("data", "halvable")
+}
 for case, changes in CASES.items():
+    data = sets["halvable" if case == "conv" else "data"]
     reports = trained(task(root / "two" / case, **changes), data, rank=rank, world_size=2)
     assert reports.steps == [10, 20, 30, 40]
     assert bool(reports.metrics[40]) == (rank == 0)
@@ -81,13 +86,15 @@ def double_precision() -> Iterator[None]:
 
 @pytest.mark.usefixtures("double_precision")
 def test_two_workers_train_the_same_model_as_one_with_the_same_batch(tmp_path, data):
+    halvable = tensors(tmp_path / "halvable", kernel_px=16)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "GLOO_SOCKET_IFNAME": "lo"}
     ranks = [
         subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)], env=environment) for rank in range(2)
     ]
     assert [process.wait(timeout=400) for process in ranks] == [0, 0]
     for case, changes in CASES.items():
-        reports = trained(task(tmp_path / "one" / case, **changes), in_double(data))
+        known = in_double(halvable if case == "conv" else data)
+        reports = trained(task(tmp_path / "one" / case, **changes), known)
         one, two = state_of(tmp_path / "one" / case), state_of(tmp_path / "two" / case)
         for name in one:
             torch.testing.assert_close(two[name], one[name], atol=1e-9, rtol=1e-9)
