@@ -49,7 +49,7 @@ def test_a_notebook_searches_and_uses_the_winner(tmp_path):
 @pytest.mark.slow
 def test_images_are_compared_with_what_gives_no_likelihood_too(tmp_path):
     """A denoising autoencoder has no bits per dimension: it is in the table of the test set and not among the intervals."""
-    run = run_search("vae_cifar10", overrides=SMALL, out=tmp_path / "runs", cache=tmp_path / "cache")
+    run = run_search("vae_cifar10", preset="quick", overrides=SMALL, out=tmp_path / "runs", cache=tmp_path / "cache")
     assert run.summary is not None
     test, final = run.summary.test, run.summary.final
     assert set(final.baselines) == {"independent_pixels", "png", "webp", "ppca"}
