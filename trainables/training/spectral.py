@@ -49,8 +49,8 @@ def complex_l1(images: Tensor, true: Tensor) -> Tensor:
 def radial(images: Tensor, true: Tensor) -> Tensor:
     """`complex_l1`, each coefficient weighted by its spatial frequency over the mean one, [N]: fine detail counts more."""
     height, width = images.shape[-2:]
-    down, across = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
-    frequency = torch.hypot(down[:, None], across).to(images)
+    like = {"dtype": images.dtype, "device": images.device}
+    frequency = torch.hypot(torch.fft.fftfreq(height, **like)[:, None], torch.fft.rfftfreq(width, **like))
     mean = (frequency * shares(height, width, frequency)).sum()
     return mean_over_spectrum(coefficients(images - true).abs() * (frequency / mean), width)
 
