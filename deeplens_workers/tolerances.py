@@ -197,24 +197,22 @@ def deviations(tolerances: Tolerances, surfaces: list[dict[str, Any]]) -> tuple[
     add("sensor_focus_um", SENSOR, 0, "focus_um")
     add("sensor_tilt_arcmin", SENSOR, 0, "tilt_x_arcmin", "tilt_y_arcmin")
     for one in found:
-        most = _most(one, surfaces, parts)
-        if not one.sigma * REACH[tolerances.distribution] < most:
+        reach, most = one.sigma * REACH[tolerances.distribution], _most(one, surfaces, parts)
+        if reach >= most:
             raise ValueError(
-                f"tolerances: {one} of standard deviation {one.sigma:g} comes to {one.sigma * REACH[tolerances.distribution]:.4g} "
-                f"({tolerances.distribution}), but that part must be off by less than {most:.4g}"
+                f"tolerances: {one} of standard deviation {one.sigma:g} comes to {reach:.4g} ({tolerances.distribution}), but that part "
+                f"must be off by less than {most:.4g}"
             )
     return tuple(found)
 
 
 def _most(one: Deviation, surfaces: list[dict[str, Any]], parts: list[range]) -> float:
-    """What a deviation must not come to: the radius of an element's smallest opening, the thickness of a glass, the length of a lens."""
+    """What a deviation must not come to: for a decentre the radius of the element's smallest opening, for lengths the glass' or the lens'."""
     if (most := next((most for name, most in MOST.items() if one.name.startswith(name)), None)) is not None:
         return most
     if one.name.startswith("decentre"):
-        radii = (
-            float(surfaces[i].get("r") or surfaces[i]["l"]) for i in parts[one.number - 1]
-        )  # a plane may have either
-        return 1e3 * min(radii)
+        part = [surfaces[i] for i in parts[one.number - 1]]
+        return 1e3 * min(float(surface.get("r") or surface["l"]) for surface in part)  # a plane may have either
     if one.name == "thickness_um":
         return 1e3 * float(surfaces[one.number - 1]["d_next"])
     return 1e3 * float(sum(surface["d_next"] for surface in surfaces))

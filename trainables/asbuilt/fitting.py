@@ -40,9 +40,9 @@ PRIOR_WEIGHT = 1e-4
 """Weight of the population's -2 log density against the squared relative L2 of the measured kernels. 1e-5 to 3e-4 do as
 well, 1e-3 does not (0.165)."""
 SUSPICIOUS = 2.0
-"""Times the expected error. Of two models of a triplet, no fit to a unit of their tolerances comes to it: 1.97 at most of
-1,152, some of them to kernels with noise of 10 % of their norm, or cut at fractions of a pixel. All to another lens do, 2.03
-at the least, and of 144 to units of three times the tolerances, with 4 PSFs or more, 121 (docs/as-built.md)."""
+"""Times the expected error. Of three models of a triplet, none of 1,392 fits to units of their tolerances comes to it,
+some of them to kernels with noise of 10 % of their norm, or cut at fractions of a pixel: 1.97 at most. With 4 PSFs or more
+190 of 192 to units of another lens do, and 121 of 144 to units of three times the tolerances (docs/as-built.md)."""
 FAMILIAR = 1.25
 """Times the mean error of training units, RMS: the most that is expected of measured kernels. Of units that are like none, draws
 differ more, and would hide that they are not."""

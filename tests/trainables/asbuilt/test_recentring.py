@@ -79,8 +79,10 @@ def test_light_that_reaches_a_side_is_no_pedestal():
 def test_the_noise_that_a_model_is_trained_with_is_no_reason_to_refuse(lopsided, disturbed):
     kernels, points = lopsided
     for part in np.split(np.arange(len(kernels)), 2):
-        found = checked_kernels(CONFIG, disturbed(kernels[part]), points[part], None).kernels
-        assert float((found.sum(dim=(-2, -1)) - 1).abs().max()) < 1e-5
+        found = checked_kernels(CONFIG, disturbed(kernels[part]), points[part], None)
+        assert float((found.kernels.sum(dim=(-2, -1)) - 1).abs().max()) < 1e-5
+        if disturbed is noisy:
+            assert float(found.noise.mean()) == pytest.approx(NOISE, rel=0.2)
 
 
 @pytest.mark.parametrize(("share", "words"), [(-0.04, "too much background"), (0.2, "background was not subtracted")])
