@@ -77,7 +77,7 @@ METRICS = metric_table(
     Metric("train/distortion", "nats", None, "-log p(x|z) per image, a density's for continuous likelihoods"),
     # Of a trial that has a weight for them, before that weight.
     Metric("train/l1", "1", None, "mean absolute difference of pixels in [0, 1], the mean over scales"),
-    Metric("train/ssim", "1", None, "1 - SSIM, the mean over scales"),
+    Metric("train/dissimilarity", "1", None, "1 - SSIM, the mean over scales"),
     Metric("train/spectral", "1", None, "mean difference of Fourier coefficients, of the spectrum's kind"),
     Metric("train/perceptual", "1", None, "mean squared difference of VGG16's features, the sum over three layers"),
 )

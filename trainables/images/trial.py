@@ -40,7 +40,13 @@ SPACES: dict[str, Literal["binary", "unit", "levels"]] = {
 
 SPATIAL = ("residual",)
 """Networks whose latent is an image; the others' are vectors."""
-DISTANCES = ("l1", "ssim", "spectral", "perceptual")
+DISTANCES = {
+    "l1": "l1_weight",
+    "dissimilarity": "ssim_weight",
+    "spectral": "spectral_weight",
+    "perceptual": "perceptual_weight",
+}
+"""Distance between images -> the hyperparameter that is its weight."""
 
 
 class VaeImageTrial(Trial):
@@ -50,7 +56,7 @@ class VaeImageTrial(Trial):
 
         -log p(x|z)  +  D * distances  +  kl_weight(t) * KL_free
 
-    where `distances` is the weighted sum of l1, ssim, spectral and perceptual, each a mean over an image's values: a weight of 0.1
+    where `distances` is the weighted sum of l1, 1 - SSIM, spectral and perceptual, each a mean over an image's values: a weight of 0.1
     stands beside -log p(x|z) / D. Without a likelihood there are no nats, and the loss is distances + kl_weight(t) * KL_free.
     With `train_samples` k > 1 it is the importance-weighted bound -log 1/k sum_k exp(log p(x|z_k) + kl_weight(t) *
     (log p(z_k) - log q(z_k|x))) (Burda et al. 2016), which is theirs at kl_weight = 1.
@@ -99,13 +105,13 @@ class VaeImageTrial(Trial):
     @property
     def distances(self) -> dict[str, float]:
         """Weights of the distances that have one."""
-        weights: dict[str, float] = {name: getattr(self, f"{name}_weight") for name in DISTANCES}
+        weights: dict[str, float] = {name: getattr(self, field) for name, field in DISTANCES.items()}
         return {name: weight for name, weight in weights.items() if weight}
 
     @model_validator(mode="after")
     def _check_loss(self) -> Self:
         if self.likelihood == "none" and not self.distances:
-            names = ", ".join(f"`{name}_weight`" for name in DISTANCES)
+            names = ", ".join(f"`{field}`" for field in DISTANCES.values())
             raise ValueError(f"`likelihood: none` leaves distances alone: one of {names} must be above 0")
         if self.scales > 1 and not (self.l1_weight or self.ssim_weight):
             raise ValueError(

@@ -45,7 +45,7 @@ class Distances:
     """The distances that a training takes, unweighted.
 
     Args:
-        names: of `l1`, `ssim`, `spectral` and `perceptual`.
+        names: of `l1`, `dissimilarity`, `spectral` and `perceptual`.
         scales: of the first two.
         spectrum: of `SPECTRA`.
         vgg: for `perceptual`.
@@ -60,7 +60,7 @@ class Distances:
         """Of images [N, C, H, W] from true ones in [0, 1]: [N] each, 0 for equal images."""
         distances: dict[str, Distance] = {
             "l1": lambda a, b: at_scales(l1, a, b, self.scales),
-            "ssim": lambda a, b: at_scales(dissimilarity, a, b, self.scales),
+            "dissimilarity": lambda a, b: at_scales(dissimilarity, a, b, self.scales),
             "spectral": SPECTRA[self.spectrum],
             "perceptual": self._perceptual,
         }

@@ -238,19 +238,14 @@ def test_the_names_and_the_layout_are_part_of_the_key(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
 def test_ray_tasks_make_the_same_bytes(tmp_path):
-    import ray
-
     root = folder(tmp_path / "pictures", 300)
     (root / "broken.png").write_bytes(b"nothing")
     preparation, section = ImagePreparation(), data(root)
     source = preparation.find(section)
     here = preparation.prepare(section, source, 0, tmp_path / "here", 0)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        there = preparation.prepare(section, source, 0, tmp_path / "there", 2)
-    finally:
-        ray.shutdown()
+    there = preparation.prepare(section, source, 0, tmp_path / "there", 2)
     assert there.warnings == here.warnings
     for name in here.sets:
         assert (Path(here.sets[name]) / "images.npy").read_bytes() == (
