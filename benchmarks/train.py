@@ -35,9 +35,9 @@ from trainables.lanes.lane import MEMORY
 from trainables.lanes.lanes import Lanes
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.data import PsfTensors
-from trainables.psf.losses import cvae_loss
 from trainables.psf.trial import CvaePsfTrial
 from trainables.training.losses import Ranks
+from trainables.training.squared_error import squared_error_loss
 from trainables.training.state import AVERAGE_EVERY, BETAS, moving_average
 from trainables.training.step import multiplies_bfloat16
 from trainables.training.task import TrainingTask
@@ -73,7 +73,7 @@ def plain_loop(trial: CvaePsfTrial, sets: dict[str, str], steps: int) -> float:
         pairs = data.pairs[torch.randint(len(data.pairs), (trial.smooth_pairs,))].movedim(1, 0)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             terms = model(data.train.kernels[batch], data.train.points[batch], noise, pairs, trial.smooth_term)
-        loss = cvae_loss(trial, terms, trial.kl_weight, Ranks())["loss"]
+        loss = squared_error_loss(trial, terms, trial.smooth_pairs, trial.kl_weight, Ranks())["loss"]
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])

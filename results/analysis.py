@@ -1,4 +1,4 @@
-"""What a run found: states, early stopping, ranking, time, importance, edges, and how the winner compares. Numbers only."""
+"""What a run found: states, early stopping, ranking, time, sensitivity, edges, and how the winner compares. Numbers only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 
 from results.comparison import Interval
 from results.decisions import Failure, Stop, Survival, failures, stops, survival
-from results.importance import Importance, importance
 from results.records import STATES, State, TrialRecord, read_trials
 from results.run_directory import RunDirectory, RunRecord
+from results.sensitivity import Sensitivity, sensitivity
 from results.summary import Final, Summary
 from spaces.loading import available
 from spaces.metrics import SEALED, Metric, Mode, sign
@@ -97,7 +97,7 @@ class Analysis:
     efficiency: Efficiency | None
     survival: list[Survival]
     stops: list[Stop]
-    importance: Importance
+    sensitivity: Sensitivity
     edges: list[Edge]
     gain: Gain | None
     standings: list[Standing]
@@ -144,7 +144,7 @@ def analyze(run: RunDirectory) -> Analysis:
         if study.scheduler == "none"
         else survival(trials, [*budget.rungs(), budget.steps], study.objective.mode),
         stops=stops(trials),
-        importance=importance(trials, study, min([*budget.rungs(), budget.steps])),
+        sensitivity=sensitivity(trials, study, budget),
         edges=edges(study, ranking[0].params) if ranking else [],
         gain=_gain(study, trials, ranking, summary),
         standings=standings(summary.final, study.system) if summary is not None else [],

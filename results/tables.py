@@ -13,10 +13,10 @@ from rich.text import Text
 
 from results.analysis import Analysis, analyze
 from results.final_tables import comparison_table, cost_table, final_sentences, final_table
-from results.formatting import duration, new_table, number
-from results.importance import CLEAR, SHUFFLES, Importance
+from results.formatting import decimals, duration, interval, new_table, number
 from results.records import TrialRecord
 from results.run_directory import RunDirectory
+from results.sensitivity import LEVELS, Sensitivity
 from spaces.metrics import Mode
 
 SHOWN_TRIALS = 4
@@ -47,7 +47,7 @@ def analysis_tables(analysis: Analysis) -> RenderableType:
             cost_table(final, system),
         ]
         parts.append(Text("\n".join(final_sentences(final, analysis.standings, system))))
-    parts.append(importance_table(analysis.importance, analysis))
+    parts.append(sensitivity_table(analysis.sensitivity, analysis))
     if said := notes(analysis):
         parts.append(said)
     return Group(*(part for one in parts for part in (one, Text())))
@@ -232,28 +232,30 @@ def _numbers(trials: Sequence[int], most: int = 5) -> str:
     return listed if len(trials) <= most else f"{listed} and {len(trials) - most} more"
 
 
-def importance_table(found: Importance, analysis: Analysis) -> RenderableType:
-    """Importance of each parameter beside the source document's label, its value there and the best one."""
+def sensitivity_table(found: Sensitivity, analysis: Analysis) -> RenderableType:
+    """What it matters to choose each parameter well, beside the source document's label, its value there and the best one."""
     if found.reason:
-        return Text(f"Importance: {found.reason}.")
-    steps = analysis.record.budget().steps
-    table = new_table("Importance", "", "share", "", "p", "document's label", "reference value", "best value")
-    table.columns[2].justify = table.columns[4].justify = "left"
+        return Text(f"Sensitivity: {found.reason}.")
+    what = "worst / best" if found.ratio else "worst to best"
+    table = new_table("Sensitivity", "", what, "share", "effect", "document's label", "reference value", "best value")
+    table.columns[3].justify = table.columns[4].justify = "left"
     best = analysis.ranking[0].params if analysis.ranking else {}
-    for one in found.parameters:
+    places = min(2, decimals([one.effect for one in found.effects]))
+    for one in found.effects:
         table.add_row(
             one.name,
+            interval(one.effect, places),
             f"{one.share:.2f}",
-            "#" * round(10 * one.share),
-            f"{one.p:.2f}",
+            one.level or ("not told" if found.ratio else "-"),
             one.label or "-",
             number(analysis.study.search[one.name].recommended),
             number(best[one.name]) if one.name in best else "-",
-            style=None if one.clear else "dim",
         )
+    unit = "times as large" if found.ratio else "larger"
     table.caption = (
-        f"PED-ANOVA on the ranks of {found.trials} trials at step {found.step} of {steps}: the {found.top} best against all. "
-        f"p: chance of as much without any effect, {SHUFFLES} shuffles; above {CLEAR} it is not told apart from noise."
+        f"Within these ranges, at step {found.step} of {analysis.record.budget().steps}, on average over the others: {analysis.title} is so "
+        f"many {unit} at the worst value as at the best [95 %]. {LEVELS[0][0]:g} times and more are High, {LEVELS[1][0]:g} Medium, by the whole interval. "
+        f"share: total Sobol index. By a Gaussian process of {found.trials} trials' reports."
     )
     return table
 
@@ -267,9 +269,9 @@ def notes(analysis: Analysis) -> Text | None:
         lines.append(
             f"{gain.metric}: best {number(gain.best)}, reference {number(gain.reference)}{factor} ({gain.where})."
         )
-    clear = {one.name for one in analysis.importance.parameters if one.clear}
-    for told_apart, remark in ((True, ""), (False, " (importance not told apart from noise)")):
-        at_end = [edge for edge in analysis.edges if (edge.name in clear) is told_apart]
+    low = {one.name for one in analysis.sensitivity.effects if one.level == "Low"}
+    for matters, remark in ((True, ""), (False, " (of little effect)")):
+        at_end = [edge for edge in analysis.edges if (edge.name not in low) is matters]
         if at_end:
             listed = ", ".join(
                 f"{edge.name} {number(edge.value)} ({edge.end} end {number(edge.bound)})" for edge in at_end
@@ -308,7 +310,7 @@ def analysis_as_dict(run: RunDirectory) -> dict[str, Any]:
         "trials": [_trial_as_dict(trial, mode) for trial in analysis.trials],
         "ranking": [trial.number for trial in analysis.ranking],
         "front": [trial.number for trial in analysis.front] if study.further_objectives else None,
-        "importance": asdict(analysis.importance),
+        "sensitivity": _sensitivity_as_dict(analysis.sensitivity),
         "edges": [asdict(edge) for edge in analysis.edges],
         "gain": asdict(analysis.gain) if analysis.gain else None,
         "test": summary.test if summary else None,
@@ -318,6 +320,14 @@ def analysis_as_dict(run: RunDirectory) -> dict[str, Any]:
             {"method": one.method, "ahead": one.ahead.model_dump(), "better": one.better} for one in analysis.standings
         ],
     }
+
+
+def _sensitivity_as_dict(found: Sensitivity) -> dict[str, Any]:
+    effects = [
+        asdict(one) | {"effect": one.effect.model_dump(), "response": [point.model_dump() for point in one.response]}
+        for one in found.effects
+    ]
+    return asdict(found) | {"effects": effects}
 
 
 def _trial_as_dict(trial: TrialRecord, mode: Mode) -> dict[str, Any]:

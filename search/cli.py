@@ -139,7 +139,7 @@ def analyze(
     out: RunsRoot = ROOT,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
-    """What a run found: best trials, states, time spent, the comparison, parameter importance."""
+    """What a run found: best trials, states, time spent, the comparison, sensitivity."""
     from results import tables
 
     directory = find_run(run, out)

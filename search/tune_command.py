@@ -16,5 +16,5 @@ def main() -> None:
     from ray.tune.cli.scripts import cli
 
     # Only for `tune --help`: the call itself was taken care of above.
-    cli.add_command(click.Command("analyze", help="What a search found: best trials, comparison, importance."))
+    cli.add_command(click.Command("analyze", help="What a search found: best trials, comparison, sensitivity."))
     cli()

@@ -1,15 +1,13 @@
-"""Ranking, the Pareto front, time, importance, edges, gain and standings, on searches whose answer is known."""
+"""Ranking, the Pareto front, time, edges, gain and standings, on searches whose answer is known."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-import numpy as np
 import pytest
 
 from results.analysis import analyze, edges, efficiency, pareto_front, ranked, spent, standings
-from results.importance import importance
 from results.records import TrialRecord, read_trials
 from results.summary import BaselineResult
 from spaces.loading import load
@@ -153,47 +151,6 @@ def test_standing_follows_the_metrics_direction(metric, behind, better, ahead):
     (found,) = standings(final, load("cvae_psf").system)
     assert found.better == better
     assert found.ahead.low < found.ahead.mean == ahead < found.ahead.high
-
-
-def test_importance_finds_the_one_parameter_that_matters(trials):
-    """The objective depends on learning_rate alone; trials were stopped at three different steps."""
-    found = importance(trials, load("cvae_psf"), 200)
-    assert (found.step, found.trials, found.reason) == (200, 24, None)
-    assert found.parameters[0].name == "learning_rate"
-    assert found.parameters[0].share > 0.4
-    assert found.parameters[0].label == "High"
-    assert [one.name for one in found.parameters if one.p <= 0.01] == ["learning_rate"]
-    assert sum(one.share for one in found.parameters) == pytest.approx(1)
-
-
-def test_importance_of_noise_is_not_clear(trials):
-    rng = np.random.default_rng(3)
-    noise = [replace(trial, history=((200, float(rng.random())),)) for trial in trials]
-    clear = [one.name for one in importance(noise, load("cvae_psf"), 200).parameters if one.clear]
-    assert len(clear) <= 2  # of 11, at 5 % each
-
-
-def test_importance_depends_on_ranks_only_and_on_the_direction(trials):
-    space = load("cvae_psf")
-    found = importance(trials, space, 200)
-    cubed = [replace(t, history=tuple((s, v**3) for s, v in t.history)) for t in trials]
-    assert importance(cubed, space, 200) == found
-    negated = [replace(t, history=tuple((s, -v) for s, v in t.history)) for t in trials]
-    psnr = load("cvae_psf", ["objective={metric: val/prior_psnr, mode: max}"])
-    assert importance(negated, psnr, 200) == found
-
-
-def test_importance_leaves_out_trials_from_outside_edited_ranges(trials):
-    edited = load("cvae_psf", ["search.learning_rate.low=3e-5", "search.batch_size.choices=[64, 128]"])
-    inside = [t for t in trials if t.params["learning_rate"] >= 3e-5 and t.params["batch_size"] != 32]
-    assert 8 < len(inside) < len(trials)
-    assert importance(trials, edited, 200) == importance(inside, edited, 200)
-
-
-def test_importance_is_refused_for_too_few_trials(trials):
-    found = importance(trials[:7], load("cvae_psf"), 200)
-    assert not found.parameters
-    assert found.reason == "too few trials: 7 reported at step 200, at least 8 are needed"
 
 
 def test_a_best_value_at_the_end_of_its_range_is_said():

@@ -33,6 +33,7 @@ from trainables.asbuilt.simplex import nearest_kernels
 from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, at_least_float32, gaussian_kl
 from trainables.networks.mlp import MLP, FourierEncoding, LearnedVariance, constrain, scale_conditions
+from trainables.training import squared_error
 
 if TYPE_CHECKING:
     from trainables.asbuilt.fitting import FittedUnit
@@ -384,7 +385,10 @@ class AsBuiltCVAE(Network):
         if neighbours is not None:
             smooth = (values[:, 0] - values[:, wanted]).square().sum(dim=-1) / self.variance
         logvar = self.decoder_logvar() if self.config.learned_variance else None
-        return Terms(mse, gaussian_kl(posterior, self.prior), smooth, surprise, wanted * self.config.elements, logvar)
+        of_units = squared_error.Terms(
+            mse, gaussian_kl(posterior, self.prior), smooth, wanted * self.config.elements, logvar
+        )
+        return Terms(of_units, surprise)
 
     # Detached: how large errors are is learned beside what they are errors of, and changes nothing of it.
 

@@ -6,29 +6,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from spaces.trial import Trial
+from trainables.training.squared_error_trial import SquaredErrorTrial
 
 
-class AsBuiltTrial(Trial):
+class AsBuiltTrial(SquaredErrorTrial):
     """A CVAE whose latent z says which manufactured lens it is: q(z given observed PSFs), decode(z, x, y).
 
-    The loss of one step is, in this order of terms,
-
-        reconstruction  +  kl_weight(t) * KL_free  +  smooth_weight * smoothness
-
-    A sample is one unit, so `batch_size` counts units and the KL is in nats per unit. The reconstruction is recon_scale * MSE
-    or, if the decoder's variance is learned or optimal, its negative log-likelihood in nats per unit. The MSE is the squared
-    relative L2 error of a unit's target kernels in units of the variance of all kernels: 1 if each is taken for their mean.
+    A sample is one unit, so `batch_size` counts units and the KL is in nats per unit. The MSE is the squared relative L2 error of a
+    unit's target kernels in units of the variance of all kernels: 1 if each is taken for their mean. The smoothness is the same
+    between predictions at neighbouring positions.
     """
 
-    # Loss
-    recon_scale: float = Field(1.0, gt=0, description="multiplies the MSE; implies the fixed decoder's variance")
-    decoder_variance: Literal["fixed", "learned", "optimal"] = Field(
-        "fixed", description="of the Gaussian decoder; optimal: each batch's own mean squared error"
-    )
-    smooth_weight: float = Field(
-        0.0, ge=0, description="weight of the mean squared difference of predictions at neighbouring positions"
-    )
     # Batch
     targets: int = Field(8, ge=1, description="kernels of a unit that are predicted per step")
     mirrored: bool = Field(

@@ -35,11 +35,11 @@ from trainables.networks.mlp import (
 from trainables.networks.norms import Norm
 from trainables.networks.vae import standard_normal
 from trainables.psf.convolutional import ConvDecoder, ConvEncoder
-from trainables.psf.losses import Terms
 from trainables.psf.principal import Components, expand
 from trainables.psf.trial import CvaePsfTrial
 from trainables.psf.turning import Turned, Turning
 from trainables.training.losses import squared_distance
+from trainables.training.squared_error import Terms
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.data import Basis, PsfSplit, PsfTensors, diopter_ranges
 from trainables.psf.figures import save_psf_grid, save_through_focus
 from trainables.psf.interpolation import predict_baselines
-from trainables.psf.losses import Terms, cvae_loss
 from trainables.psf.metrics import evaluate, kernel_errors, predict
 from trainables.psf.pictures import psf_image
 from trainables.psf.stream import StreamReader
@@ -38,6 +37,7 @@ from trainables.psf.trial import CvaePsfTrial
 from trainables.psf.turning import Turned, at_random_azimuths
 from trainables.timing import fastest
 from trainables.training.losses import Ranks
+from trainables.training.squared_error import Terms, squared_error_loss
 
 
 class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
@@ -96,7 +96,7 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
         return values, points, noise, neighbours.movedim(1, 0), trial.smooth_term
 
     def loss(self, trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
-        return cvae_loss(trial, terms, kl_weight, ranks)
+        return squared_error_loss(trial, terms, trial.smooth_pairs, kl_weight, ranks)
 
     def evaluate(self, network: CVAE, data: PsfTensors) -> dict[str, float]:
         return evaluate(network, data)

@@ -6,30 +6,20 @@ from typing import Literal
 
 from pydantic import Field
 
-from spaces.trial import Trial
+from trainables.training.squared_error_trial import SquaredErrorTrial
 
 
-class CvaePsfTrial(Trial):
+class CvaePsfTrial(SquaredErrorTrial):
     """A conditional VAE of PSF kernels with a learned prior p(z given c), c = field position (and depth, and focus distance).
 
-    The loss of one step is, in this order of terms,
-
-        reconstruction  +  kl_weight(t) * KL_free  +  smooth_weight * smoothness
-
-    with the reconstruction recon_scale * MSE or, if the decoder's variance is learned or optimal, its negative
-    log-likelihood in nats per sample; MSE the mean over kernel elements, KL in nats per sample and the smoothness a mean
-    over pairs of grid neighbours. Defaults are the values of the CVAE-PSF implementation summary (docs/science.md) wherever
-    it names one.
+    The MSE is the mean over a kernel's elements, the smoothness the mean over pairs of grid neighbours. Defaults are the values of the
+    CVAE-PSF implementation summary (docs/science.md) wherever it names one.
     """
 
     # Loss
     smooth_weight: float = Field(1e-3, ge=0, description="weight of the smoothness term")
     smooth_term: Literal["mu", "kl", "output"] = "mu"
     smooth_pairs: int = Field(64, ge=1, description="neighbour pairs drawn per step, over all workers")
-    recon_scale: float = Field(1.0, gt=0, description="multiplies the MSE; implies the fixed decoder's variance")
-    decoder_variance: Literal["fixed", "learned", "optimal"] = Field(
-        "fixed", description="of the Gaussian decoder; optimal: each batch's own mean squared error"
-    )
     # Network
     network: Literal["mlp", "conv", "basis"] = Field(
         "mlp", description="of pixels by linear layers or by convolutions, or of principal components' scores"

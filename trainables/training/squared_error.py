@@ -1,12 +1,12 @@
-"""The loss of the CVAE of kernels.
+"""The loss of models whose decoder errs by a squared error.
 
     loss = recon_scale * MSE + kl_weight * KL_free + smooth_weight * smoothness
 
-With D = C K K elements, recon_scale * MSE is, up to a constant, the negative log-likelihood of a Gaussian decoder of
+With D elements in a sample, recon_scale * MSE is, up to a constant, the negative log-likelihood of a Gaussian decoder of
 variance D / (2 recon_scale); where that variance is learned, or the best for each batch, the likelihood itself takes its
 place.
 
-Shape legend: B = batch, L = latent dimension, P = neighbour pairs, D = elements of a kernel (all channels).
+Shape legend: B = batch, L = latent dimension, P = pairs of neighbours, D = elements of a sample.
 """
 
 from __future__ import annotations
@@ -15,38 +15,40 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from trainables.psf.trial import CvaePsfTrial
 from trainables.training.losses import Ranks, kl_loss
+from trainables.training.squared_error_trial import SquaredErrorTrial
 
 LEAST_VARIANCE = 1e-20
 """Below it the optimal variance's logarithm would run away; float32 rounds kernels to no better than 1e-16."""
 
 
 class Terms(NamedTuple):
-    """What the CVAE computes for a batch, before any weight or reduction."""
+    """What a network computes for a batch, before any weight or reduction."""
 
     mse: Tensor
     """[B] mean squared error over each sample's D elements."""
     kl: Tensor
-    """[B, L] nats, KL(q(z|K,c) || p(z|c)) per dimension."""
+    """[B, L] nats, KL of the posterior from the prior per dimension."""
     smooth: Tensor
-    """[P] squared distance or nats per neighbour pair."""
+    """[P] how far neighbours are apart, each pair."""
     elements: int
     """D."""
     logvar: Tensor | None = None
     """Scalar, log of the decoder's variance per element, if it is learned."""
 
 
-def cvae_loss(trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
+def squared_error_loss(
+    trial: SquaredErrorTrial, terms: Terms, pairs: int, kl_weight: float | Tensor, ranks: Ranks
+) -> dict[str, Tensor]:
     """The minimised sum, `loss`, and its unweighted terms by name; scalars with gradient.
 
     `decoder_variance` is that of the Gaussian decoder, per element; `effective_beta` that of trainables/training/losses.py.
 
     Args:
-        terms: this rank's part of a batch of `trial.batch_size` samples and `trial.smooth_pairs` pairs.
+        terms: this rank's part of a batch of `trial.batch_size` samples and so many `pairs`.
     """
     mse = ranks.mean(terms.mse, trial.batch_size)
-    smooth = ranks.mean(terms.smooth, trial.smooth_pairs)
+    smooth = ranks.mean(terms.smooth, pairs)
     penalty, values = kl_loss(trial, terms.kl, kl_weight, ranks)
     reconstruction, variance = gaussian_reconstruction(
         trial.decoder_variance, trial.recon_scale, mse, terms.elements, terms.logvar, ranks

@@ -1,4 +1,4 @@
-"""The loss of the CVAE of kernels against closed forms."""
+"""The loss of a squared error against closed forms."""
 
 import math
 from typing import Any
@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from trainables.psf.losses import Terms, cvae_loss, gaussian_nll
 from trainables.psf.trial import CvaePsfTrial
 from trainables.training.losses import Ranks
+from trainables.training.squared_error import Terms, gaussian_nll, squared_error_loss
 
 
 def loss(trial: CvaePsfTrial, terms: Terms, kl_weight: float) -> dict[str, torch.Tensor]:
     """Of one worker with the whole batch."""
-    return cvae_loss(trial, terms, kl_weight, Ranks())
+    return squared_error_loss(trial, terms, trial.smooth_pairs, kl_weight, Ranks())
 
 
 def test_the_loss_is_the_documented_sum():
