@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 LEAST_CALLS, LONG = 3, 0.3
@@ -31,3 +31,13 @@ def fastest[Result](call: Callable[[], Result], /) -> tuple[Result, float]:
         result = call()
         seconds.append(time.perf_counter() - began)
     return result, min(seconds)
+
+
+def shares(seconds: float, least: int) -> Iterator[float]:
+    """For each step of something that shall take so many wall-clock seconds, and so many steps at the least: the share that is done, from
+    0 to below 1."""
+    began, step, share = time.perf_counter(), 0, 0.0
+    while share < 1:
+        yield share
+        step += 1
+        share = min((time.perf_counter() - began) / seconds, step / least)

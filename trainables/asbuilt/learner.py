@@ -22,6 +22,7 @@ from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
 from spaces.system import Source
+from trainables.asbuilt import linear_gaussian
 from trainables.asbuilt.baselines import predict_baselines
 from trainables.asbuilt.basis import FLIPS, of_unit_norm
 from trainables.asbuilt.card import asbuilt_card
@@ -30,7 +31,7 @@ from trainables.asbuilt.evaluation import GIVEN, coverage, evaluate, model_error
 from trainables.asbuilt.figures import save_errors, save_population, save_samples, save_unit
 from trainables.asbuilt.losses import Terms, asbuilt_loss
 from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
-from trainables.asbuilt.oracle import MirroredTolerances, oracle, steps_in
+from trainables.asbuilt.oracle import MirroredTolerances, oracle
 from trainables.asbuilt.system import SYSTEM
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.learner import Judged, Learner
@@ -176,8 +177,8 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         winner: AsBuiltCVAE,
         seconds: float,
     ) -> dict[str, Judged]:
-        """The true tolerances given to the same decoder, and tolerances fitted through the ray tracer, each for half as long as
-        the winner trained, `ALTERNATIVE` seconds at most: fitted to as many of the units as that allows, two at the least."""
+        """The best linear model of the same units; the true tolerances given to the same decoder, and tolerances fitted through the ray
+        tracer, both for half as long as the winner trained, `ALTERNATIVE` seconds at most: fitted to as many of the units as that allows, two at the least."""
         from deeplens_workers.asbuilt_preparation import manufacture
         from deeplens_workers.preparation import lens_of
         from deeplens_workers.unit_fit import fitted_units
@@ -185,12 +186,17 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         assert isinstance(study.data, AsBuiltData)
         data, limit = self.open(sets), min(seconds / 2, ALTERNATIVE)
         mirrored = MirroredTolerances.of(manufacture(study.data, lens_of(source)).deviations, data.mirrors.turns)
-        told = oracle(data, test.units, winner, steps_in(limit, data, winner, mirrored), mirrored)
+        told = oracle(data, test.units, winner, limit, mirrored)
         points = np.load(Path(sets["test"]) / "points.npy").reshape(*test.units.kernels.shape[:2], -1)
         fits = fitted_units(study.data, source, points, test.units.kernels.numpy(), OBSERVED[GIVEN], GRID, limit)
         true = test.units.held_out.kernels[: len(fits.kernels)]
         errors = unit_errors(torch.from_numpy(fits.kernels), true)
-        return {"oracle": told, "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None)}
+        gaussian = linear_gaussian.judged(data, test.units, winner)
+        return {
+            "gaussian": gaussian,
+            "oracle": told,
+            "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None),
+        }
 
     def figures(self, network: AsBuiltCVAE, test: AsBuiltTest, directory: Path) -> None:
         save_unit(directory / "unit.png", network, test)

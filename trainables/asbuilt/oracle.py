@@ -21,14 +21,14 @@ from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors
 from trainables.asbuilt.evaluation import name_of, unit_errors
 from trainables.asbuilt.network import AsBuiltCVAE
 from trainables.learner import Judged
-from trainables.timing import fastest
+from trainables.timing import fastest, shares
 from trainables.training.schedules import learning_rate_factor
 from trainables.training.state import BETAS
 
 BATCH, TARGETS, RATE, WARMUP = 64, 16, 2e-3, 0.1
 """As the recommended trial has them."""
 CHUNK = 32
-TIMED_STEPS = 10
+LEAST_STEPS = 10
 SEED = 0
 
 
@@ -64,14 +64,15 @@ def oracle(
     data: AsBuiltTensors,
     test: AsBuiltSplit,
     like: AsBuiltCVAE,
-    steps: int,
+    seconds: float,
     mirrored: MirroredTolerances,
+    least_steps: int = LEAST_STEPS,
 ) -> Judged:
-    """Trained now, on the CPU, and judged at held-out units.
+    """Trained now, on the CPU, for about so many seconds, and judged at held-out units.
 
     Args:
         like: whose decoder it has, of principal components.
-        steps: of training.
+        seconds: of wall-clock time, above 0.
         mirrored: how tolerances are, for the mirror images of `data`.
     """
     began = time.perf_counter()
@@ -80,9 +81,9 @@ def oracle(
         model = AsBuiltCVAE(replace(like.config, latent_dim=data.tolerances.shape[1], network="basis"), data.basis)
     generator = torch.Generator().manual_seed(SEED)
     optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=RATE, betas=BETAS, weight_decay=0.0)
-    for step in range(steps):
+    for share in shares(seconds, least_steps):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * learning_rate_factor("one_cycle", step / steps, WARMUP, 1)
+            group["lr"] = RATE * learning_rate_factor("one_cycle", share, WARMUP, 1)
         optimizer.zero_grad(set_to_none=True)
         _loss(model, data, mirrored, generator).backward()
         torch.nn.utils.clip_grad_norm_(model.decoder.parameters(), 1.0)
@@ -104,13 +105,6 @@ def oracle(
         _, time_each = fastest(lambda: predict(away.units[:1], away.points[:1]))
     size = sum(one.numel() * one.element_size() for one in model.decoder.state_dict().values())
     return Judged({name_of(count): errors for count in OBSERVED}, size, time_each, training=trained)
-
-
-def steps_in(seconds: float, data: AsBuiltTensors, like: AsBuiltCVAE, mirrored: MirroredTolerances) -> int:
-    """How many steps of `oracle` take so long, by a few of them."""
-    few = data.validation.some(slice(2))
-    oracle(data, few, like, TIMED_STEPS, mirrored)
-    return max(TIMED_STEPS, int(seconds * TIMED_STEPS / oracle(data, few, like, TIMED_STEPS, mirrored).training))
 
 
 def _loss(model: AsBuiltCVAE, data: AsBuiltTensors, mirrored: MirroredTolerances, generator: torch.Generator) -> Tensor:

@@ -57,6 +57,7 @@ SYSTEM = System(
         Baseline("interpolated", "interpolation of the observed"),
         Baseline("corrected", "nominal corrected by the observed"),
         Baseline("linear", "linear effects, ridge"),
+        Baseline("gaussian", "linear-Gaussian model of units"),
     ),
     item="unit",
     what="lens",

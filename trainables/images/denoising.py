@@ -21,7 +21,7 @@ from trainables.images.sealed import ImageTest
 from trainables.images.similarity import psnr
 from trainables.learner import Judged
 from trainables.networks.vae import VAE
-from trainables.timing import fastest
+from trainables.timing import fastest, shares
 from trainables.training.ssim import ssim
 
 NOISE = 0.05
@@ -56,15 +56,12 @@ def _train(model: VAE, train: TrainingImages, seconds: float) -> float:
     began = time.perf_counter()
     generator = torch.Generator().manual_seed(named_seed(SEED, "denoising"))
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, betas=BETAS)
-    step, share = 0, 0.0
-    while share < 1:
+    for share in shares(seconds, LEAST_STEPS):
         for group in optimizer.param_groups:
             group["lr"] = RATE * (1 - share)
         optimizer.zero_grad(set_to_none=True)
         _loss(model, train, generator).backward()
         optimizer.step()
-        step += 1
-        share = (time.perf_counter() - began) / seconds if step >= LEAST_STEPS else 0.0
     return time.perf_counter() - began
 
 

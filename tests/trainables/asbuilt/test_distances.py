@@ -117,7 +117,7 @@ def test_finals_pictures_and_the_oracle_take_distances(data, model, at_distances
     test = LEARNER.open_test(at_distances)
     judged = LEARNER.judge(model, test)
     assert judged.errors["rel_l2"].shape == (len(test.units),)
-    told = oracle(data, test.units, model, 2, mirrored_tolerances(data.mirrors.turns))
+    told = oracle(data, test.units, model, 1e-9, mirrored_tolerances(data.mirrors.turns), least_steps=2)
     assert told.errors["rel_l2"].shape == (len(test.units),)
     save_unit(tmp_path / "unit.png", model, test)
     save_samples(tmp_path / "samples.png", model, test)

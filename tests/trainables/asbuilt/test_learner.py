@@ -207,7 +207,7 @@ def test_a_decoder_learns_units_from_their_tolerances(data, square):
     like = LEARNER.build(AsBuiltTrial(**SMALL), data)
     mirrored = mirrored_tolerances(data.mirrors.turns)
     few, many = (
-        float(oracle(data, data.validation, like, steps, mirrored).errors["rel_l2"].mean()) for steps in (5, 150)
+        float(oracle(data, data.validation, like, 1e-9, mirrored, steps).errors["rel_l2"].mean()) for steps in (5, 150)
     )
     assert many < 0.5 * few
 
