@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from deeplens_workers.threads import one_thread
-from spaces.seeding import named_seed
 from trainables.images.codecs import CODECS, file_bits
 from trainables.images.data import LEVELS, ImageSplit, Space, TrainingImages
 from trainables.images.evaluation import TEST_SAMPLES, VALIDATION_SAMPLES, errors, shown_as
 from trainables.images.objective import LatentModel, fitted_scale, fixed_noise, scores
-from trainables.images.ppca import Ppca, fit_bernoulli, fit_large_ppca, fit_ppca, in_float32
+from trainables.images.ppca import LARGE, Ppca, fit, fit_bernoulli, in_float32
 from trainables.images.sealed import ImageTest
 from trainables.images.similarity import psnr
 from trainables.learner import Judged
@@ -29,15 +28,12 @@ from trainables.training.ssim import ssim
 
 FITTED_IMAGES = 500
 """Training images by which the Bernoulli model's two numbers are chosen."""
-CHUNK = 4096
 MOST_CROPS = 20_000
 """Training crops that baselines are fitted to, where any can be cut out."""
-LARGE, MOST_VALUES = 1024, 2**27
-"""Values of an image above which principal components are found by random projections, and of all images for that: half a GB."""
+MOST_VALUES = 2**27
+"""Of all images that large ones' principal components are found from: half a GB."""
 TIMED_IMAGES = 32
 FLOAT32 = 4
-SEED = 0
-"""Of the chances with which training images are drawn here."""
 
 
 def predict_baselines(train: TrainingImages, test: ImageTest, latent_dim: int) -> dict[str, Judged]:
@@ -59,7 +55,7 @@ def independent_pixels(train: ImageSplit, test: ImageSplit) -> Judged:
     """The frequency of each value at each pixel of the training images."""
     space: Space = "binary" if test.of_bits else "levels"
     values = 2 if test.of_bits else LEVELS
-    log_chances = frequencies(_chunks(train, space), values).log().float()
+    log_chances = frequencies(train.chunks(space), values).log().float()
     x = _values(test.fixed_pixels(space).flatten(1), values)
     pixel = torch.arange(x.shape[1])
     numbers = log_chances.shape[0] * (values - 1)
@@ -94,11 +90,12 @@ def files_of(codec: str, test: ImageSplit) -> Judged:
 def ppca(train: ImageSplit, test: ImageTest, latent_dim: int) -> Judged:
     """Probabilistic PCA: its mean image and its exact posterior are scored as a VAE's are; of 0s and 1s as `BernoulliPpca`."""
     space: Space = "binary" if test.images.of_bits else "unit"
-    fitted = in_float32(_fitted(train, space, latent_dim))
+    few = train if train.elements <= LARGE else train.first(min(MOST_CROPS, MOST_VALUES // train.elements))
+    fitted = in_float32(fit(few.chunks(space), latent_dim))
     if not test.images.of_bits:
         return _linear(fitted, test)
     kept = fitted.eigenvalues.numel()
-    sample = next(_chunks(train, space))[:FITTED_IMAGES]
+    sample = next(train.chunks(space))[:FITTED_IMAGES]
     model = fit_bernoulli(fitted, sample, fixed_noise(len(sample), VALIDATION_SAMPLES, kept))
     x = test.images.fixed_pixels(space)
     noise = fixed_noise(len(x), TEST_SAMPLES, kept)
@@ -143,23 +140,6 @@ def linear_model(fitted: Ppca, shape: tuple[int, int, int]) -> LatentModel:
         lambda raw: raw.clamp(0, 1).unflatten(1, shape),
         None,
     )
-
-
-def _fitted(train: ImageSplit, space: Space, latent_dim: int) -> Ppca:
-    if train.elements <= LARGE:
-        return fit_ppca(_chunks(train, space), latent_dim)
-    few = train.first(min(MOST_CROPS, MOST_VALUES // train.elements))
-    return fit_large_ppca(torch.cat(list(_chunks(few, space))), latent_dim)
-
-
-def _chunks(train: ImageSplit, space: Space) -> Iterator[Tensor]:
-    """The training images in chunks [n, D], each drawn once."""
-    generator = torch.Generator().manual_seed(named_seed(SEED, "baselines"))
-    for index in torch.arange(len(train)).split(CHUNK):
-        chance = None
-        if train.needs_chance(space):
-            chance = torch.rand(len(index), *train.shape, generator=generator)
-        yield train.as_pixels(train.images[index], space, chance).flatten(1)
 
 
 def _values(x: Tensor, values: int) -> Tensor:

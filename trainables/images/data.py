@@ -6,8 +6,8 @@ Shape legend: N = images, B = batch, C = channel, H, W = pixels, R = rectangles.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deeplens_workers.threads import one_thread
 from spaces import store
 from spaces.seeding import named_seed
 from trainables.images import vgg
 from trainables.images.frechet import FITTED_IMAGES, Components, fit_components
 from trainables.images.photographs import COLOURED, GREY
+from trainables.images.ppca import Ppca, fit
 from trainables.training.perceptual import TENSORS, Vgg16
 
 Space = Literal["binary", "unit", "levels"]
@@ -36,6 +38,10 @@ HELD_OUT_SEED = 0
 """Of the noise that makes held-out levels continuous: every report and every run sees the same."""
 CALIBRATION_IMAGES = 512
 """Training images to which the variance of a score is fitted (trainables/images/objective.py)."""
+CHUNK = 4096
+"""Images that are made pixels at once."""
+PPCA_IMAGES, LEAST_FITTED = 8000, 256
+"""Training images that the linear part of a network is fitted to, and latents that it has at the least before it is cut: a few seconds."""
 SAMPLE_SEED = 0
 """Of the crops that stand for all training crops where one sample of them is looked at."""
 
@@ -128,6 +134,13 @@ class ImageSplit:
             generator = torch.Generator().manual_seed(named_seed(HELD_OUT_SEED, "chance"))
             chance = torch.rand(self.images.shape, generator=generator).to(self.images.device)
         return self.as_pixels(self.images, space, chance)
+
+    def chunks(self, space: Space) -> Iterator[Tensor]:
+        """All its images as `as_pixels` has them, [n, D] at a time on the CPU, each drawn once with chances that are always the same."""
+        generator = torch.Generator().manual_seed(named_seed(HELD_OUT_SEED, "chunks"))
+        for images in self.images.split(CHUNK):
+            chance = torch.rand(images.shape, generator=generator) if self.needs_chance(space) else None
+            yield self.as_pixels(images.cpu(), space, chance).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -263,6 +276,7 @@ class ImageTensors:
     train: TrainingImages
     validation: ImageSplit
     vgg: Vgg16 | None = None
+    _fitted: dict[tuple[Space, int], Ppca] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, sets: Mapping[str, str], device: str | torch.device = "cpu") -> Self:
@@ -287,6 +301,16 @@ class ImageTensors:
         """Principal components of training images."""
         sample = self.train.sample(FITTED_IMAGES)
         return fit_components(sample.fixed_pixels("binary" if sample.of_bits else "levels"))
+
+    def ppca(self, space: Space, latents: int) -> Ppca:
+        """Probabilistic PCA of training images as pixels of that space, with as many latents as a quarter of the images at the most: with
+        more it would leave no noise. Fitted once for all numbers of latents that are alike."""
+        most = max(LEAST_FITTED, 1 << (latents - 1).bit_length())
+        if (space, most) not in self._fitted:
+            sample = self.train.sample(PPCA_IMAGES)
+            with one_thread():
+                self._fitted[space, most] = fit(sample.chunks(space), min(most, len(sample) // 4))
+        return self._fitted[space, most].cut(latents)
 
 
 def nats_of_levels(space: Space, elements: int) -> float:

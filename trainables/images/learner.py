@@ -53,7 +53,10 @@ class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):
             raise ValueError(f"images must be square, but got {height} x {width} pixels")
         names = {one.name for one in fields(VaeConfig)} & set(VaeImageTrial.model_fields)
         given = {**trial.model_dump(include=names), "latent_dim": trial.latents}
-        return VAE(VaeConfig(channels=channels, px=width, **given))
+        network = VAE(VaeConfig(channels=channels, px=width, **given))
+        if network.linear is not None:
+            network.linear.set(*data.ppca(SPACES[trial.likelihood], trial.latents).parts)
+        return network
 
     def rebuild(self, config: dict[str, Any]) -> VAE:
         return VAE(VaeConfig(**config))
@@ -131,6 +134,8 @@ class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = self.rebuild(winner.config_dict)
+        if model.linear is not None and winner.linear is not None:
+            model.linear.load_state_dict(winner.linear.state_dict())
         return {"denoiser": denoiser(model, TrainingImages.load(sets["train"]), test, seconds)}
 
     def figures(self, network: VAE, test: ImageTest, directory: Path) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from trainables.training.bounds import iwae
 
+LARGE = 1024
+"""Values of an image above which principal components are found by random projections."""
 ROWS = 32
 """Images scored at once."""
 SPARE, PASSES, SEED = 32, 4, 0
@@ -45,6 +47,18 @@ class Ppca:
         return self.directions * (self.eigenvalues - self.variance).clamp_min(0).sqrt()
 
     @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean, directions, eigenvalues, variance."""
+        return self.mean, self.directions, self.eigenvalues, self.variance
+
+    def cut(self, latents: int) -> Ppca:
+        """With fewer latents: the others' variance is noise."""
+        others = len(self.mean) - len(self.eigenvalues)
+        rest = self.eigenvalues[latents:].sum() + others * self.variance
+        variance = rest / (len(self.mean) - min(latents, len(self.eigenvalues)))
+        return Ppca(self.mean, self.directions[:, :latents], self.eigenvalues[:latents], variance)
+
+    @property
     def numbers(self) -> int:
         """How many numbers must be kept for it."""
         return self.mean.numel() + self.directions.numel() + 1
@@ -63,6 +77,14 @@ class Ppca:
         log_determinant = self.eigenvalues.log().sum() + others * self.variance.log()
         distance = (along / self.eigenvalues).sum(dim=1) + rest / self.variance
         return 0.5 * (len(self.mean) * math.log(2 * math.pi) + log_determinant + distance)
+
+
+def fit(chunks: Iterable[Tensor], latent_dim: int) -> Ppca:
+    """Maximum likelihood for images that come as chunks [n, D]: exact of small ones, by random projections of those above `LARGE`."""
+    images = list(chunks)
+    return (
+        fit_ppca(images, latent_dim) if images[0].shape[1] <= LARGE else fit_large_ppca(torch.cat(images), latent_dim)
+    )
 
 
 def fit_ppca(chunks: Iterable[Tensor], latent_dim: int) -> Ppca:
@@ -139,4 +161,4 @@ def fit_bernoulli(ppca: Ppca, x: Tensor, noise: Tensor) -> BernoulliPpca:
 
 def in_float32(ppca: Ppca) -> Ppca:
     """The model as it would be kept."""
-    return Ppca(*(one.float() for one in (ppca.mean, ppca.directions, ppca.eigenvalues, ppca.variance)))
+    return Ppca(*(one.float() for one in ppca.parts))

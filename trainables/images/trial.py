@@ -96,6 +96,10 @@ class VaeImageTrial(Trial):
     blocks: int = Field(2, ge=0, description="of bottleneck: blocks of each level")
     se_ratio: int = Field(4, ge=1, description="of bottleneck: channels over hidden units of squeeze-and-excitation")
     layerscale: float = Field(1e-6, gt=0, description="of bottleneck: first factor of a block's branch")
+    ppca: bool = Field(
+        False,
+        description="the network says what it adds to probabilistic PCA of the training images, with as many latents",
+    )
 
     @property
     def latents(self) -> int:
@@ -113,6 +117,10 @@ class VaeImageTrial(Trial):
         if self.likelihood == "none" and not self.distances:
             names = ", ".join(f"`{field}`" for field in DISTANCES.values())
             raise ValueError(f"`likelihood: none` leaves distances alone: one of {names} must be above 0")
+        if self.ppca and self.likelihood == "continuous_bernoulli":
+            raise ValueError(
+                "`ppca` goes with every likelihood but continuous_bernoulli, whose mean has no inverse in closed form"
+            )
         if self.scales > 1 and not (self.l1_weight or self.ssim_weight):
             raise ValueError(
                 f"`scales` are those of `l1_weight` and `ssim_weight`, which are both 0, but got (scales={self.scales})"

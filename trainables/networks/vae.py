@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.learner import Network
 from trainables.networks.blocks import Upsampling
 from trainables.networks.decoders import DECODERS
 from trainables.networks.encoders import ENCODERS
-from trainables.networks.gaussian import Gaussian, gaussian_kl
+from trainables.networks.gaussian import LOGVAR_LIMIT, Gaussian, gaussian_kl, smooth_bound
+from trainables.networks.linear_path import LinearPath
 from trainables.networks.norms import Norm
 from trainables.training.likelihoods import LIKELIHOODS, LikelihoodOptions
 
@@ -37,6 +38,7 @@ class VaeConfig:
         levels: halvings of `conv`, `resnet` and `bottleneck`.
         norm, upsampling, convs, attention: of `residual`, whose `latent_dim` is a multiple of 64.
         blocks, se_ratio, layerscale: of `bottleneck`.
+        ppca: encoder and decoder say what they add to probabilistic PCA (`LinearPath`), whose numbers the builder sets.
     """
 
     network: str
@@ -56,6 +58,7 @@ class VaeConfig:
     blocks: int = 2
     se_ratio: int = 4
     layerscale: float = 1e-6
+    ppca: bool = False
 
     @property
     def widths(self) -> list[int]:
@@ -78,6 +81,9 @@ class VaeTerms(NamedTuple):
     elements: int
 
 
+OUTPUTS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+"""Layers, of which a decoder's last one gives its output."""
+
 Compare = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """Images and true ones, [N, C, H, W] each, to distances [N] by name."""
 
@@ -96,6 +102,11 @@ class VAE(Network):
         self.likelihood = LIKELIHOODS[config.likelihood](options)
         self.encoder = ENCODERS[config.network](config)
         self.decoder = DECODERS[config.network](config, self.likelihood.parameters_per_channel * config.channels)
+        self.linear = LinearPath(config.channels, config.px, config.latent_dim) if config.ppca else None
+        if self.linear is not None:
+            *_, last = (one for one in self.decoder.modules() if isinstance(one, OUTPUTS))
+            for parameter in last.parameters():  # the decoder begins with nothing to add
+                nn.init.zeros_(parameter)
         # Feature maps then have their channels side by side: steps of `residual` and `bottleneck` take 0.5 to 0.8 of the time on a
         # CPU, decoding half of it; those of the other networks the same.
         self.to(memory_format=torch.channels_last)
@@ -108,12 +119,19 @@ class VAE(Network):
     def encode(self, x: Tensor) -> Gaussian:
         """Posterior q(z|x) of images [B, C, H, W] in [0, 1]; mu and logvar [B, L]."""
         posterior: Gaussian = self.encoder(x)
-        return posterior
+        if self.linear is None:
+            return posterior
+        linear = self.linear.posterior(x)
+        # In standard deviations of the linear posterior, which are small where a latent says much.
+        return Gaussian(
+            linear.mu + (linear.logvar / 2).exp() * posterior.mu,
+            smooth_bound(linear.logvar + posterior.logvar, -LOGVAR_LIMIT, LOGVAR_LIMIT),
+        )
 
     def decode(self, z: Tensor) -> Tensor:
         """The likelihood's parameters of latents [N, L] -> [N, P C, H, W]."""
         raw: Tensor = self.decoder(z)
-        return raw
+        return raw if self.linear is None else self.likelihood.raw_of(self.linear.images(z)) + raw
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Mean images of decode(mu(x)), [B, C, H, W] -> the same shape, in [0, 1]."""

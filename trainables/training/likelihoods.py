@@ -25,6 +25,8 @@ Space = Literal["binary", "unit", "levels"]
 """Values of a pixel: 0 or 1; any of [0, 1]; one of the 256 levels 0, 1/255, ..., 1."""
 
 LEVELS = 256
+LEAST_CHANCE = 0.01
+"""Nearest to 0 and 1 that a mean image is taken for, whose logit is asked for."""
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -52,6 +54,15 @@ class Likelihood(nn.Module):
         have some outside [0, 1]."""
         raise NotImplementedError
 
+    def raw_of(self, mean: Tensor) -> Tensor:
+        """What a decoder says of mean images [N, C, H, W]: [N, P C, H, W], of further parameters a raw 0.
+
+        Raises:
+            NotImplementedError: the likelihood does not tell.
+        """
+        raw = mean - 0.5
+        return torch.cat([raw, raw.new_zeros(raw.shape).repeat(1, self.parameters_per_channel - 1, 1, 1)], dim=1)
+
     def mean(self, raw: Tensor) -> Tensor:
         """`expectation`, cut to [0, 1]."""
         return self.expectation(raw).clamp(0, 1)
@@ -72,6 +83,9 @@ class Bernoulli(Likelihood):
     def expectation(self, raw: Tensor) -> Tensor:
         return at_least_float32(raw).sigmoid()
 
+    def raw_of(self, mean: Tensor) -> Tensor:
+        return mean.clamp(LEAST_CHANCE, 1 - LEAST_CHANCE).logit()
+
     def sample(self, raw: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.bernoulli(self.expectation(raw), generator=generator)
 
@@ -84,6 +98,9 @@ class ContinuousBernoulli(Likelihood):
     def pixel_log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         # The normaliser (e^r - 1) / r is e^(r/2) sinh(r/2) / (r/2).
         return raw * (x - 0.5) - log_sinh_ratio(raw / 2)
+
+    def raw_of(self, mean: Tensor) -> Tensor:
+        raise NotImplementedError("the mean of a continuous Bernoulli has no inverse in closed form")
 
     def expectation(self, raw: Tensor) -> Tensor:
         return 0.5 + 0.5 * langevin(at_least_float32(raw) / 2)
@@ -245,6 +262,9 @@ class NoLikelihood(Likelihood):
 
     def expectation(self, raw: Tensor) -> Tensor:
         return at_least_float32(raw).sigmoid()
+
+    def raw_of(self, mean: Tensor) -> Tensor:
+        return mean.clamp(LEAST_CHANCE, 1 - LEAST_CHANCE).logit()
 
 
 def centre(raw: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ KNOBS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "blocks": (BOTTLENECK, [2]),
     "se_ratio": (BOTTLENECK, [2]),
     "layerscale": (BOTTLENECK, [1.0]),
+    "ppca": ({}, [True]),
     "optimizer": ({}, ["adam", "sgd"]),
     "learning_rate": ({}, [1e-3]),
     "lr_schedule": ({}, ["constant", "cosine", "cosine_restarts"]),
