@@ -32,8 +32,8 @@ search: $(INSTALLED) ## the main job: search the CVAE of the Cooke triplet's PSF
 search-standard: $(INSTALLED) ## the same with the standard preset
 	$(BIN)/python search/run.py --space cvae_psf --preset standard
 
-test: $(INSTALLED) ## the tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## the tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(INSTALLED) ## the tests that take half a minute or more each
 	$(BIN)/python -m pytest -m slow
