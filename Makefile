@@ -8,11 +8,16 @@ INSTALLED := $(VENV)/.installed
 IMPORTED := search.driver,search.finish,deeplens_workers.render,trainables.training.work,trainables.psf.learner,trainables.images.learner,torch._dynamo,ray.train.torch,ray.dashboard.agent,ray.dashboard.dashboard
 TREE := spaces deeplens_workers trainables results search tests benchmarks
 
+# The run that pictures and tables of images are of: the newest one that has exported a model of images, or RUN=NAME.
+NEWEST = $(firstword $(shell grep -ls '"vae_image"' results/runs/*/model/config.json | xargs -r ls -t))
+RUN ?= $(or $(patsubst results/runs/%/model/config.json,%,$(NEWEST)),$(error no finished run of images in results/runs: make train-mnist, or RUN=NAME))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-standard test test-slow lint format bench lock clean
+.PHONY: help setup search search-standard test test-slow lint format bench lock clean clean-all
+.PHONY: train-mnist train-cifar10 eval compare-dae sample viz-recon viz-traverse viz-scatter interpolate
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf length($$1) < 16 ? "  make %-16s%s\n" : "  make %s\n%23s%s\n", $$1, length($$1) < 16 ? $$2 : "", $$2}'
 
 setup: $(INSTALLED) ## create .venv with the hash-locked requirements and this project
 
@@ -31,6 +36,20 @@ search: $(INSTALLED) ## the main job: search the CVAE of the Cooke triplet's PSF
 
 search-standard: $(INSTALLED) ## the same with the standard preset
 	$(BIN)/python search/run.py --space cvae_psf --preset standard
+
+train-mnist train-cifar10: train-%: $(INSTALLED) ## search VAEs of digits, of colour images, quick preset
+	$(BIN)/psf-search run --space vae_$* --preset quick
+
+eval compare-dae: $(INSTALLED) ## what a run of images found, a denoising autoencoder beside it; RUN=NAME
+	$(BIN)/psf-search analyze $(RUN)
+
+sample viz-recon viz-traverse viz-scatter interpolate: $(INSTALLED) ## its pictures, drawn again; RUN=NAME
+	$(BIN)/psf-search figures $(RUN) --only $(FIGURE)
+sample: FIGURE := samples
+viz-recon: FIGURE := reconstructions
+viz-traverse: FIGURE := traversals
+viz-scatter: FIGURE := latents
+interpolate: FIGURE := interpolations
 
 test: $(INSTALLED) ## the tests, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -54,6 +73,9 @@ lock: ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet pyproject.toml --extra dev --universal --python-version 3.12 --generate-hashes \
 		--no-header --output-file requirements.lock
 
-clean: ## remove .venv, caches, runs and rendered data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info results/runs results/cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+clean: ## remove runs and what tools have cached or built
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info results/runs
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-all: clean ## remove .venv and the prepared data too
+	rm -rf $(VENV) results/cache

@@ -107,7 +107,7 @@ def plan_search(
         raise SpaceError(f"--space: missing; valid: {', '.join(available())}, or a YAML file")
     chosen = preset or PRESET
     tree, where = read(space)
-    choose_preset(tree, chosen, where)
+    by_preset = choose_preset(tree, chosen, where)
     if given := [one for one in settings if re.match(r"budget\.\w+\.set\b", one)]:
         raise SpaceError(
             f"--set {given[0]}: is what a space file sets for a preset; give the keys themselves, each with --set"
@@ -115,7 +115,7 @@ def plan_search(
     presets = tree.get("budget")
     if not isinstance(presets, dict) or chosen in presets:  # else it is told as such, not as an override of it
         settings += _of_budget(chosen, limits)
-    return plan.new(override(tree, settings, where), space, chosen, settings, name, out, warm_start)
+    return plan.new(override(tree, settings, where, by_preset), space, chosen, settings, name, out, warm_start)
 
 
 def refuse_with_resume(options: Iterable[str]) -> None:

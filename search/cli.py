@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -123,14 +124,18 @@ def run(
 
 
 def _time(job: plan.Job, shape: plan.Shape | None, cache: Path) -> str:
-    """How long a search would take, measured where its data is there already."""
+    """How long a search would take, measured where its data is there already or made without Ray."""
     if shape is None or job.study.resources.gpus_per_worker:
         return "estimated only for the CPUs of this machine"
-    if not plan.is_prepared(job, cache):
-        return "estimated once the data is there, after a first search or a part of it"
     from search.estimate import estimate
 
-    return str(estimate(job, shape, cache))
+    if plan.is_prepared(job, cache):
+        return str(estimate(job, shape, cache))
+    if job.study.data.uses_actors:
+        return "estimated once the data is there, after a first search or a part of it"
+    with tempfile.TemporaryDirectory() as aside:  # data of files that are there takes seconds
+        plan.prepare_here(job, Path(aside))
+        return str(estimate(job, shape, Path(aside)))
 
 
 @app.command()

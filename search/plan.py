@@ -318,6 +318,15 @@ def is_prepared(job: Job, cache: Path) -> bool:
     return all(place.is_dir() for place in places(job, cache).values())
 
 
+def prepare_here(job: Job, cache: Path) -> None:
+    """Make the data sets of a run in this process.
+
+    Raises:
+        SpaceError: a file is damaged.
+    """
+    job.study.system.make_preparation().prepare(job.study.data, job.source, job.study.seed, cache, actors=0)
+
+
 def describe(job: Job, shape: Shape | None) -> str:
     """The resolved configuration, what its data is and an estimate of the work, for `--dry-run`."""
     from io import StringIO
@@ -349,7 +358,7 @@ def describe(job: Job, shape: Shape | None) -> str:
             f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, {stopping}",
             f"work       {f'{least:,} to ' if least < most else ''}{most:,} optimizer steps"
             f"{f' and up to {finals:,} of the finals' if finals else ''} on "
-            f"{lanes} of {need.workers_per_trial} workers, each on {cpus} CPU{'s' * (cpus > 1)}{gpus}",
+            f"{lanes} of {need.workers_per_trial} worker{'s, each' * (need.workers_per_trial > 1)} on {cpus} CPU{'s' * (cpus > 1)}{gpus}",
             *([f"memory     {shape.note}"] if shape is not None and shape.note is not None else []),
             f"run        {job.directory.path}",
         )

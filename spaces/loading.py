@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,11 @@ def _over(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def choose_preset(tree: dict[str, Any], preset: str, where: str) -> None:
+def choose_preset(tree: dict[str, Any], preset: str, where: str) -> dict[str, str]:
     """Put what a space sets for a preset (`budget.PRESET.set`) in its place; changes the tree.
+
+    Returns:
+        Key -> what to call the place that it was set at, in errors.
 
     Raises:
         SpaceError: a key leads through a single value.
@@ -102,32 +106,46 @@ def choose_preset(tree: dict[str, Any], preset: str, where: str) -> None:
     budgets = tree.get("budget")
     budget = budgets.get(preset) if isinstance(budgets, dict) else None
     values = budget.get("set") if isinstance(budget, dict) else None
-    for key, value in values.items() if isinstance(values, dict) else ():
+    found = values if isinstance(values, dict) else {}
+    for key, value in found.items():
         _assign(tree, key, value, f"{where}: budget.{preset}.set.{key}")
+    return dict.fromkeys(found, f"{where}: budget.{preset}.set")
 
 
-def override(tree: dict[str, Any], overrides: list[str] | tuple[str, ...], where: str) -> Study:
+def override(
+    tree: dict[str, Any],
+    overrides: list[str] | tuple[str, ...],
+    where: str,
+    preset: Mapping[str, str] | None = None,
+) -> Study:
     """The study of a space's tree with `key.path=value` overrides; changes the tree.
+
+    Args:
+        preset: what `choose_preset` returned.
 
     Raises:
         SpaceError: one line naming the override or `where`, the key and the nearest valid name.
     """
-    origin: dict[str, str] = {}
+    given: dict[str, str] = {}
     for one in overrides:
         key, equals, text = one.partition("=")
         if not equals or not key:
             raise SpaceError(f"--set {one}: expected key.path=value")
         _assign(tree, key, parse(text, f"--set {one}", scalar=True), f"--set {one}")
-        origin[key] = f"--set {one}"
+        given[key] = f"--set {one}"
     try:
         study = _validate(tree)
         _check_names(study)
         _check_budgets(study)
         _check_data(study)
     except Problem as problem:
-        source = next((name for key, name in origin.items() if _related(key, problem.key)), where)
-        raise problem.at(source) from None
+        raise problem.at(_set_by(given, problem.key) or _set_by(preset or {}, problem.key) or where) from None
     return study
+
+
+def _set_by(origin: Mapping[str, str], key: str) -> str:
+    """Everything that may have set the faulty key, a part of it, or something around it."""
+    return " ".join(dict.fromkeys(name for other, name in origin.items() if _related(other, key)))
 
 
 def _shown(path: Path) -> str:

@@ -167,6 +167,26 @@ def test_named_files_exist(page):
         assert [*ROOT.glob(name)], f"{page.name}: {name}"
 
 
+def test_every_feature_of_the_documents_is_held_by_a_test_or_left_out_with_a_reason():
+    """A row has what there is and a link to what holds it, or a reason; a named test is in its file."""
+    page = (ROOT / "docs" / "features.md").read_text().split("## Commands of 004")[0]
+    rows = [row.strip("| ").split(" | ") for row in re.findall(r"^\| .*$", page, re.MULTILINE)]
+    features = [row for row in rows if row[0] != "document"]
+    assert len(features) > 100
+    for feature in features:
+        what, here, held = feature
+        if held == "-":
+            assert here.startswith("Left out: "), what
+            assert len(here.split()) > 6, what
+            continue
+        links = re.findall(r"\[([^]]+)\]\(([^)\s]+)\)", held)
+        assert links, what
+        for name, target in links:
+            assert name == Path(target).name or name.startswith("test_") or "#" in target, what
+            if name.startswith("test_"):
+                assert f"def {name}(" in (ROOT / "docs" / target).read_text(), f"{what}: {name}"
+
+
 def test_the_glossary_is_in_alphabetical_order():
     """Within each section terms are in alphabetical order, and none is explained twice."""
     sections = (ROOT / "docs" / "glossary.md").read_text().split("\n## ")[1:]

@@ -323,8 +323,8 @@ def test_the_plan_says_what_each_worker_gets(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "machine", lambda: Machine(8, 1))
     study = shaped(lanes=2, gpus_per_worker=0.25)
     said = plan.describe(new(tmp_path, study), plan.fit_machine(study, 18))
-    assert "on 2 lanes of 1 workers, each on 4 CPUs and 0.25 GPU" in said
-    assert "on the cluster's lanes of 1 workers, each on 1 CPU\n" in plan.describe(new(tmp_path, small()), None)
+    assert "on 2 lanes of 1 worker on 4 CPUs and 0.25 GPU" in said
+    assert "on the cluster's lanes of 1 worker on 1 CPU\n" in plan.describe(new(tmp_path, small()), None)
 
 
 def test_without_a_compiler_nothing_is_compiled(tmp_path, monkeypatch):

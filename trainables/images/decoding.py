@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from spaces.errors import SpaceError
-from trainables.images.source import Layout, Pictures
+from trainables.images.source import LEAST, Layout, Pictures
 
 CHUNK = 128
 """Files of a task: a second of work, long against what a task costs."""
@@ -115,7 +115,7 @@ def decode_into(
         done: told how many files more are through.
 
     Raises:
-        SpaceError: as `decode_files`, or no file can be read.
+        SpaceError: as `decode_files`, or too few files can be read.
     """
     layout, count, others = pictures.layout, 0, list[LeftOut]()
     for images, left_out in (_by_tasks if actors else _here)(pictures, actors):
@@ -123,10 +123,10 @@ def decode_into(
         count += len(images)
         others += left_out
         done(len(images) + len(left_out))
-    if not count:
+    if others and count < LEAST:
         raise SpaceError(
-            f"{pictures.files[0].parent}: none of {len(pictures.files):,} pictures can be used; the first, "
-            f"{others[0].name}: {others[0].why}"
+            f"{pictures.files[0].parent}: {count or 'none'} of {len(pictures.files):,} pictures can be used; the first that "
+            f"cannot, {others[0].name}: {others[0].why}"
         )
     file.flush()
     shape = (count, layout.channels, layout.px, layout.px)

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from spaces.errors import SpaceError
 from trainables.images.image_data import ImageData
-from trainables.images.source import ImageSource, Layout, Pictures
+from trainables.images.source import LEAST, ImageSource, Layout, Pictures
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SETS = ("train", "validation", "test")
 EVERY, TEST, VALIDATION = 10, 0, 1
 """Of ten pictures one is test and one validation, on average."""
-LEAST = 2
-"""Images of a set: an interval needs as many."""
 
 
 class Folder(ImageSource):

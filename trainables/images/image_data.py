@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from spaces.system import DataSection
 from spaces.trial import Trial
@@ -94,13 +95,21 @@ class ImageData(DataSection):
         0, ge=0, lt=2**31, description="of static binarisation; the run's seed has no part in it"
     )
 
+    @field_validator("root", "vgg16")
+    @classmethod
+    def _of_the_user(cls, path: str | None) -> str | None:
+        """A shell leaves `~` in `--set data.root=~/pictures` as it is."""
+        return None if path is None else os.path.expanduser(path)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         of, name = self.collection, f"`images: {self.images}`"
         if of.packaged and self.root is not None:
             raise ValueError(f"{name} comes with a package and takes no `root`, but got {self.root!r}")
         if not of.packaged and self.root is None:
-            raise ValueError(f"{name} needs `root`, a folder with its files; nothing is downloaded")
+            raise ValueError(
+                f"{name} needs `root`, a folder with its files, as with --set data.root=DIR; nothing is downloaded"
+            )
         if not of.pictures and self.px not in (None, of.px):
             raise ValueError(f"{name} has images of {of.px} pixels, which stay so: `px: {of.px}`, but got {self.px}")
         if not of.decoded and self.channels not in (None, of.channels):

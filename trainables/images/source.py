@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from spaces.errors import SpaceError
 from trainables.images.image_data import ImageData
 
+LEAST = 2
+"""Images of a set: an interval needs as many."""
+
 
 class Labelled(NamedTuple):
     """Images [N, C, H, W] of grey levels 0 to 255, and their classes [N].

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from deeplens_workers.kernels import Tracing, Units
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.render import load
 from deeplens_workers.tolerances import Tolerances, draw
-from spaces.trial import Trial
 from tests.trainables.asbuilt.synthetic import mirrored_tolerances
 from trainables.asbuilt.baselines import predict_baselines
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
@@ -222,39 +220,6 @@ def test_an_export_names_its_system_and_predicts_the_same(data, tmp_path):
         assert torch.equal(
             again.predict(seen.kernels, seen.points, away), model.eval().predict(seen.kernels, seen.points, away)
         )
-
-
-KNOBS: dict[str, Any] = {
-    "recon_scale": 10.0,
-    "decoder_variance": "learned",
-    "smooth_weight": 1.0,
-    "targets": 3,
-    "mirrored": False,
-    "observed_noise": 0.5,
-    "observed_shift_px": 0.5,
-    "network": "mlp",
-    "components": 24,
-    "pooling": "attention",
-    "prior": "learned",
-    "latent_dim": 3,
-    "hidden_dim": 32,
-    "num_layers": 1,
-    "encoder_layers": 1,
-    "fourier_bands": 1,
-}
-
-
-@pytest.mark.parametrize("name", KNOBS)
-def test_every_hyperparameter_of_its_own_changes_the_model(data, name):
-    seen, away = observed(data.validation, 4), data.validation.held_out.points
-    models = [trained(data, 3, **changed)[0].eval() for changed in ({}, {name: KNOBS[name]})]
-    with torch.no_grad():
-        before, after = (one.predict(seen.kernels, seen.points, away) for one in models)
-    assert not torch.equal(before, after)
-
-
-def test_all_of_them_are_tried():
-    assert set(KNOBS) == set(AsBuiltTrial.model_fields) - set(Trial.model_fields)
 
 
 def test_kernels_of_another_size_are_refused_in_a_line(data):

@@ -217,7 +217,9 @@ def test_a_folder_without_one_usable_picture_is_told(tmp_path, prepare):
             path = tmp_path / "sorted" / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"nothing")
-    with pytest.raises(SpaceError, match=r"none of 2 pictures can be used; the first, 1\.png: cannot be read"):
+    with pytest.raises(
+        SpaceError, match=r"none of 2 pictures can be used; the first that cannot, 1\.png: cannot be read"
+    ):
         prepare(data(tmp_path / "sorted"))
 
 

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.trainables.knobs import Knobs, Outcome, Trained, cases, differ
 from tests.trainables.psf.synthetic import newest
 from tests.trainables.training.test_perceptual import random_weights
 from trainables.images.data import ImageSplit, ImageTensors, TrainingImages
 from trainables.images.learner import ImageLearner
 from trainables.images.trial import SPACES, VaeImageTrial
+from trainables.sizes import NETWORKS
 from trainables.training.loop import train
 from trainables.training.perceptual import Vgg16
 from trainables.training.state import without_prefix
@@ -35,8 +37,9 @@ TRIAL: dict[str, Any] = {
 }
 RESIDUAL = {"network": "residual", "latent_channels": 1, "batch_size": 3}
 BOTTLENECK = {"network": "bottleneck", "blocks": 1, "layerscale": 0.1, "batch_size": 3}
-# Hyperparameter -> the values that it needs of others to act, and what it is changed to from TRIAL's value.
-KNOBS: dict[str, tuple[dict[str, Any], list[Any]]] = {
+# Without an average, whose statistics would be measured anew at every report.
+UNAVERAGED = {**RESIDUAL, "ema_width": 0.0}
+KNOBS: Knobs = {
     "kl_weight": ({}, [10.0]),
     "kl_schedule": ({}, ["constant", "cosine", "cyclical"]),
     "kl_warmup": ({}, [0.25]),
@@ -58,16 +61,16 @@ KNOBS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "spectral_weight": ({}, [1.0]),
     "spectrum": ({"spectral_weight": 1.0}, ["log_magnitude", "radial"]),
     "perceptual_weight": ({}, [1.0]),
-    "network": ({"batch_size": 3}, ["conv", "resnet", "residual", "bottleneck"]),
+    "network": ({"batch_size": 3, "ema_width": 0.0}, ["conv", "resnet", "residual", "bottleneck"]),
     "latent_dim": ({}, [3]),
-    "latent_channels": (RESIDUAL, [2]),
+    "latent_channels": (UNAVERAGED, [2]),
     "levels": ({"network": "conv"}, [3]),
     "base_width": ({"network": "conv"}, [5]),
     "hidden_dim": ({}, [9]),
-    "norm": (RESIDUAL, ["group", "none"]),
-    "upsampling": (RESIDUAL, ["transposed3", "transposed4"]),
-    "convs": (RESIDUAL, [1]),
-    "attention": (RESIDUAL, [False]),
+    "norm": (UNAVERAGED, ["group", "none"]),
+    "upsampling": (UNAVERAGED, ["transposed3", "transposed4"]),
+    "convs": (UNAVERAGED, [1]),
+    "attention": (UNAVERAGED, [False]),
     "blocks": (BOTTLENECK, [2]),
     "se_ratio": (BOTTLENECK, [2]),
     "layerscale": (BOTTLENECK, [1.0]),
@@ -87,6 +90,21 @@ KNOBS: dict[str, tuple[dict[str, Any], list[Any]]] = {
     # Of a trial that cannot improve: its second report is its last.
     "plateau": ({"learning_rate": 1e-30, "ema_width": 0.0}, [0.25]),
 }
+# Hyperparameter -> what it is changed to, and the networks that have it.
+OF_NETWORKS: dict[str, tuple[Any, set[str]]] = {
+    "latent_dim": (3, {"mlp", "conv", "resnet", "bottleneck"}),
+    "latent_channels": (2, {"residual"}),
+    "levels": (3, {"conv", "resnet", "bottleneck"}),
+    "base_width": (8, {"conv", "resnet", "residual", "bottleneck"}),
+    "hidden_dim": (9, {"mlp", "conv", "resnet"}),
+    "norm": ("group", {"residual"}),
+    "upsampling": ("transposed4", {"residual"}),
+    "convs": (1, {"residual"}),
+    "attention": (False, {"residual"}),
+    "blocks": (1, {"bottleneck"}),
+    "se_ratio": (2, {"bottleneck"}),
+    "layerscale": (0.5, {"bottleneck"}),
+}
 
 
 def images() -> ImageTensors:
@@ -97,39 +115,48 @@ def images() -> ImageTensors:
     return ImageTensors(TrainingImages(split, 32), split, Vgg16(random_weights()))
 
 
-@pytest.fixture(scope="module")
-def data() -> ImageTensors:
-    return images()
-
-
 class Learner(ImageLearner):
-    """Judges by the training's own numbers, which is all that this takes."""
+    """Judges by nothing, which is all that this takes."""
 
     def evaluate(self, network: Any, data: ImageTensors) -> dict[str, float]:
         return {"val/nll": 0.0}
 
 
-def outcome(directory: Path, data: ImageTensors, **changes: Any) -> tuple[int, dict[str, torch.Tensor]]:
-    """How many reports there were, and the evaluated weights of the first, which is the best."""
-    trial = VaeImageTrial.model_validate({**TRIAL, **changes})
-    task = TrainingTask("vae_image", trial, 3, REPORTS[-1], REPORTS, str(directory), "val/nll", "min")
-    with closing(train(task, Learner(), data)) as reports:
-        count = len(list(reports))
-    tensors = newest(directory / "checkpoints").tensors
-    evaluated = without_prefix("average.", tensors) or without_prefix("model.", tensors)
-    return count, {name.removeprefix("module."): value for name, value in evaluated.items()}
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    data = images()
+
+    def outcome(**changes: Any) -> Outcome:
+        directory: Path = tmp_path_factory.mktemp("trial")
+        trial = VaeImageTrial.model_validate({**TRIAL, **changes})
+        task = TrainingTask("vae_image", trial, 3, REPORTS[-1], REPORTS, str(directory), "val/nll", "min")
+        with closing(train(task, Learner(), data)) as reports:
+            count = len(list(reports))
+        tensors = newest(directory / "checkpoints").tensors
+        evaluated = without_prefix("average.module.", tensors) or without_prefix("model.", tensors)
+        return Outcome(count, evaluated)
+
+    return Trained(outcome)
 
 
-def test_every_hyperparameter_is_listed_here():
-    assert KNOBS.keys() == VaeImageTrial.model_fields.keys()
-
-
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in KNOBS.items() for value in values])
-def test_a_hyperparameter_changes_the_result(tmp_path, data, name, value):
+@pytest.mark.parametrize(("name", "value"), cases(KNOBS))
+def test_a_hyperparameter_changes_the_result(trained, name, value):
     others = KNOBS[name][0]
-    reports, before = outcome(tmp_path / "before", data, **others)
-    changed_reports, after = outcome(tmp_path / "after", data, **{**others, name: value})
-    shared = before.keys() & after.keys()
-    assert shared
-    alike = all(before[key].shape == after[key].shape and torch.equal(before[key], after[key]) for key in shared)
-    assert reports != changed_reports or not alike
+    assert differ(trained(**others), trained(**{**others, name: value}))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_has_just_the_hyperparameters_of_its_own(network):
+    data, fixed = images(), {**TRIAL, "network": network, "latent_channels": 1, "hidden_dim": 8}
+    plain = built(data, fixed)
+    has = {name for name, (value, _) in OF_NETWORKS.items() if not alike(plain, built(data, {**fixed, name: value}))}
+    assert has == {name for name, (_, networks) in OF_NETWORKS.items() if network in networks}
+
+
+def built(data: ImageTensors, values: dict[str, Any]) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return ImageLearner().build(VaeImageTrial.model_validate(values), data).state_dict()
+
+
+def alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

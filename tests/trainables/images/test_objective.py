@@ -20,6 +20,7 @@ from trainables.images.objective import (
 )
 from trainables.images.ppca import fit_ppca
 from trainables.networks.gaussian import Gaussian
+from trainables.training.likelihoods import LIKELIHOODS, LikelihoodOptions
 
 EVERY_LEVEL = torch.arange(256.0, dtype=torch.float64)
 
@@ -91,10 +92,15 @@ def test_a_gaussian_of_mid_grey_costs_its_entropy():
     assert float(bits.mean()) == pytest.approx(math.log2(12 * math.sqrt(2 * math.pi * math.e)), abs=0.01)
 
 
-def test_the_floor_of_a_unit_variance_is_9_3_bits():
-    """Dequantised, of values in [0, 1], at no error at all: what a fixed variance of 1 costs, more than the 8 raw bits."""
-    density = torch.distributions.Normal(0.0, 1.0).log_prob(torch.zeros(()))
-    assert float(8 - density / math.log(2)) == pytest.approx(9.326, abs=5e-4)
+@pytest.mark.parametrize(("name", "bits"), [("gaussian_fixed", 9.326), ("gaussian_half", 8.826)])
+def test_a_variance_has_a_floor_above_the_8_bits_of_a_level(name, bits):
+    """At no error at all: what a variance of 1, or of 1/2, costs of values in [0, 1]."""
+    likelihood, raw = LIKELIHOODS[name](LikelihoodOptions(variance=1.0)), torch.randn(1, 1, 4, 4)
+    density = likelihood.log_prob(raw, likelihood.expectation(raw))
+    assert float(8 - density / (16 * math.log(2))) == pytest.approx(bits, abs=5e-4)
+
+
+def test_the_floor_of_a_unit_variance_is_as_high_in_levels():
     # In levels that is a deviation of 256: so cut, it is cheaper, for the outer levels take what a density has outside.
     cut = -log_mass(torch.full((256,), 127.5), 256.0, EVERY_LEVEL.float())[128] / math.log(2)
     assert float(cut) == pytest.approx(9.326, abs=5e-4)

@@ -23,7 +23,14 @@ from trainables.training.task import TrainingTask
 WEIGHTS = {"l1_weight": 1.0, "ssim_weight": 0.5, "scales": 2, "spectral_weight": 0.1}
 # Batches that do not divide by two, and one of which nothing is left for one worker.
 CASES: dict[str, dict[str, Any]] = {
-    "residual": {"network": "residual", "latent_channels": 1, "likelihood": "none", "batch_size": 5, **WEIGHTS},
+    "residual": {
+        "network": "residual",
+        "latent_channels": 1,
+        "likelihood": "none",
+        "batch_size": 5,
+        "ema_width": 0.2,
+        **WEIGHTS,
+    },
     "accumulated": {
         "network": "residual",
         "latent_channels": 1,
@@ -92,7 +99,7 @@ def images() -> ImageTensors:
 
 def trained(directory: Path, case: str, **place: int) -> dict[str, float]:
     """The last report."""
-    trial = VaeImageTrial(base_width=4, learning_rate=1e-2, ema_width=0.2, precision="float32", **CASES[case])
+    trial = VaeImageTrial(base_width=4, learning_rate=1e-2, precision="float32", **CASES[case])
     task = TrainingTask("vae_image", trial, 3, STEPS, (2, STEPS), str(directory), "val/nll", "min")
     with closing(train(task, InDouble(), images(), **place)) as reports:
         return [report.metrics for report in reports][-1]

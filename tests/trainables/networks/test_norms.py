@@ -25,6 +25,13 @@ def test_in_one_process_it_is_pytorchs():
     assert all(torch.equal(a, b) for a, b in zip(ours.buffers(), theirs.buffers(), strict=True))
 
 
+def test_in_evaluation_a_sample_does_not_depend_on_its_batch():
+    model, x = network(), torch.randn(4, 2, 6, 6)
+    model(3 * x)
+    model.eval()
+    torch.testing.assert_close(model(x)[:1], model(x[:1]))
+
+
 def test_measured_statistics_are_those_of_the_batches_alone():
     """Whatever was gathered before, in whichever mode the network is, they are the mean over the passes."""
     model, x = network(), torch.randn(8, 2, 6, 6) * 3 + 5

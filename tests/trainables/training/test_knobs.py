@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.trainables.knobs import Knobs, Outcome, Trained, cases, differ
 from tests.trainables.psf.synthetic import newest, tensors
 from tests.trainables.training.small import METRIC, task, trained
 from trainables.psf.data import PsfTensors
-from trainables.psf.trial import CvaePsfTrial
 from trainables.training.state import without_prefix
 
-# Hyperparameter -> the values that it needs of others to act, and what it is changed to from TRIAL's value.
-KNOBS: dict[str, tuple[dict[str, Any], list[Any]]] = {
+STEPS = 40
+KNOBS: Knobs = {
     "kl_weight": ({}, [1e-1]),
     "kl_schedule": ({}, ["constant", "cosine", "cyclical"]),
     "kl_warmup": ({}, [0.25]),
@@ -62,41 +62,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PsfTensors:
 
 
 @pytest.fixture(scope="module")
-def halvable(tmp_path_factory: pytest.TempPathFactory) -> PsfTensors:
-    """For convolutions, which halve a kernel's side four times."""
-    return tensors(tmp_path_factory.mktemp("halvable"), kernel_px=16)
-
-
-@pytest.fixture(scope="module")
-def focused(tmp_path_factory: pytest.TempPathFactory) -> PsfTensors:
-    """Over depth and focus distance."""
+def outcome(tmp_path_factory: pytest.TempPathFactory, data: PsfTensors) -> Trained:
+    # Convolutions halve a kernel's side four times; of defocus there is some where depth and focus vary.
+    halvable = tensors(tmp_path_factory.mktemp("halvable"), kernel_px=16)
     distances = (-10000.0, -2000.0)
-    return tensors(tmp_path_factory.mktemp("focused"), depths=distances, focus=distances)
+    focused = tensors(tmp_path_factory.mktemp("focused"), depths=distances, focus=distances)
+    sets = {"plain": data, "halvable": halvable, "focused": focused}
+
+    def train(on: str, **changes: Any) -> Outcome:
+        directory: Path = tmp_path_factory.mktemp("trial")
+        reports = trained(task(directory, steps=STEPS, every=STEPS // 4, **changes), sets[on])
+        weights = without_prefix("model.", newest(directory / "checkpoints", "best").tensors)
+        return Outcome(len(reports.steps), weights)
+
+    return Trained(train)
 
 
-def outcome(directory: Path, data: PsfTensors, **changes: Any) -> tuple[list[int], dict[str, torch.Tensor]]:
-    """Steps reported, and the weights of the evaluated model of the last report that was the best."""
-    reports = trained(task(directory, **changes), data)
-    return reports.steps, without_prefix("model.", newest(directory / "checkpoints", "best").tensors)
-
-
-def test_every_hyperparameter_is_listed_here():
-    assert KNOBS.keys() == CvaePsfTrial.model_fields.keys()
-
-
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in KNOBS.items() for value in values])
-def test_a_hyperparameter_changes_the_result(tmp_path, data, halvable, focused, name, value):
+@pytest.mark.parametrize(("name", "value"), cases(KNOBS))
+def test_a_hyperparameter_changes_the_result(outcome, name, value):
     others = KNOBS[name][0]
-    if "conv" in (value, others.get("network")):
-        data = halvable
-    elif name == "defocus":
-        data = focused
-    steps, before = outcome(tmp_path / "before", data, **others)
-    changed_steps, after = outcome(tmp_path / "after", data, **others, **{name: value})
-    shared = before.keys() & after.keys()
-    assert shared
-    alike = all(before[key].shape == after[key].shape and torch.equal(before[key], after[key]) for key in shared)
-    assert steps != changed_steps or not alike
+    on = {"defocus": "focused"}.get(name, "halvable" if "conv" in (value, others.get("network")) else "plain")
+    assert differ(outcome(on=on, **others), outcome(on=on, **{**others, name: value}))
 
 
 def test_a_trial_on_a_plateau_ends_with_a_last_report(tmp_path, data):

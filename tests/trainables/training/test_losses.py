@@ -16,6 +16,7 @@ def test_kl_agrees_with_torch_distributions():
     q, p = (Gaussian(torch.randn(5, 3).double(), 2 * torch.randn(5, 3).double()) for _ in range(2))
     expected = kl_divergence(Normal(q.mu, (q.logvar / 2).exp()), Normal(p.mu, (p.logvar / 2).exp()))
     torch.testing.assert_close(gaussian_kl(q, p), expected)
+    torch.testing.assert_close(gaussian_kl(q, q), torch.zeros_like(expected))  # a learned prior that is the posterior
 
 
 @pytest.mark.parametrize(("mean", "nats"), [(0.0, 0.0), (1.0, 0.5), (2.0, 2.0)])

@@ -1,5 +1,7 @@
 """Schedules at known fractions of the budget."""
 
+import math
+
 import pytest
 
 from trainables.training.schedules import ONE_CYCLE_END, ONE_CYCLE_START, kl_factor, learning_rate_factor
@@ -71,6 +73,20 @@ def test_learning_rate(schedule, fraction, factor):
 )
 def test_cosine_with_restarts(fraction, factor):
     assert learning_rate_factor("cosine_restarts", fraction, warmup=0.1, cycles=3) == pytest.approx(factor, abs=1e-6)
+
+
+def test_restarts_are_those_of_the_source_document():
+    """Of 50,000 steps, 500 of warm-up, three cycles: the formula of transformers' cosine_with_restarts, which it names."""
+    total, warmup, cycles = 50_000, 500, 3
+    for step in {*range(0, total + 1, 9), total} - {
+        17_000,
+        33_500,
+    }:  # at a restart itself rounding tells the sides apart
+        progress = (step - warmup) / (total - warmup)
+        falling = 0.5 * (1 + math.cos(math.pi * (cycles * progress % 1.0)))
+        expected = step / warmup if step < warmup else falling if step < total else 0.0
+        found = learning_rate_factor("cosine_restarts", step / total, warmup / total, cycles)
+        assert found == pytest.approx(expected, abs=1e-9), step
 
 
 def test_one_cycle_without_warmup_starts_at_its_peak():
