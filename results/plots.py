@@ -1,10 +1,11 @@
-"""The course of a search as a figure. Drawn without a display."""
+"""The course of a search as a figure, and figures as PNG files. Drawn without a display."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +22,21 @@ Array = NDArray[np.float64]
 INK, GREY = "#1f2430", "#8a90a0"
 COLOURS = {"COMPLETE": "#3d6fb6", "PRUNED": "#b9c3d6", "RUNNING": "#7fb69a", "FAIL": "#c9a0a0"}
 BEST, REFERENCE = "#d1495b", "#e39c2a"
+DPI = 150
+
+
+def save(figures: Mapping[str, Callable[[], Figure]], directory: Path) -> dict[str, Figure]:
+    """Draw figures and write each as NAME.png to a directory, which is made if need be.
+
+    Raises:
+        OSError: it cannot be written, such as on a full disk.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for name, draw in figures.items():
+        drawn[name] = draw()
+        drawn[name].savefig(directory / f"{name}.png", dpi=DPI)
+    return drawn
 
 
 @dataclass(frozen=True)

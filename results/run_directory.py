@@ -7,7 +7,7 @@ results/runs/<name>/
     trials/00007/   checkpoints/ of one trial, of the best ones and of those that have not ended
     finalists/00007-seed-0/   the same of a finalist's training
     warm_start.json what another run's trials said, if it was asked for
-    tensorboard/    one folder of event files per trial
+    tensorboard/    one folder of event files per trial, and winner/ with its figures
     tune/, lanes/   Ray Tune's and Ray Train's own files
     logs/           lane-N.log of each lane, driver.log of the driver and what its libraries say
     model/          the exported winner
@@ -183,6 +183,11 @@ class RunDirectory:
     def events(self, number: int) -> Path:
         """TensorBoard event files of one trial."""
         return self.tensorboard / f"{number:05d}"
+
+    @property
+    def winner_events(self) -> Path:
+        """TensorBoard event files of the winner's figures."""
+        return self.tensorboard / "winner"
 
     def absolute(self) -> RunDirectory:
         """The same run for a process with another working directory."""

@@ -24,6 +24,7 @@ from search import plan
 from search.home import find_caches
 from search.observer import Observer
 from search.plan import Job
+from spaces import store
 from spaces.errors import SpaceError
 from spaces.loading import available, choose_preset, override, read
 
@@ -152,6 +153,31 @@ def execute(
     from search.driver import run  # which takes Ray, that planning does without
 
     run(job, cache=Path(cache), address=address, dashboard=dashboard, observer=observer or Observer())
+
+
+def open_test(run: Run, cache: str | Path | None = None, *, observer: Observer | None = None) -> Any:
+    """The sealed test set of a run, as its system's learner opens it, prepared again if it is not there any more.
+
+    Args:
+        cache: directory of prepared data; the run's own unless given.
+        observer: is told if the data is made again, which of PSFs takes a while in this one process.
+
+    Raises:
+        SpaceError: the data cannot be made again as it was.
+    """
+    record = run.directory.read_record()
+    places = {name: Path(place) for name, place in record.data.items()}
+    if cache is not None:  # entries have the same names there, of what determines them
+        places = {name: Path(cache).resolve() / place.name for name, place in places.items()}
+    for place in places.values():
+        store.drop_if_corrupt(place)
+    sets, system = {name: str(place) for name, place in places.items()}, record.resolved_study().system
+    if not all(place.is_dir() for place in places.values()):
+        job, there = plan.resumed(str(run.path), ROOT, []), places["test"].parent
+        plan.check_writable("--cache", there)
+        (observer or Observer()).note(f"preparing the data of run {run.name} again")
+        sets = plan.prepare_here(job, there).sets
+    return system.make_learner().open_test(sets)
 
 
 def _of_budget(preset: str, limits: Mapping[str, Any] | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Command line: `psf-search run|analyze|render|lens|make-unit|fit-unit|sample-units|cache`, `python search/run.py`, `tune analyze`.
+"""Command line: `psf-search run|analyze|figures|render|lens|make-unit|fit-unit|sample-units|cache`, `python search/run.py`, `tune analyze`.
 
 Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 130 and 143 interrupted by SIGINT and SIGTERM.
 Nothing heavy is imported before the input has been found good.
@@ -22,6 +22,7 @@ from results.run_directory import find as find_run
 from search import plan
 from search.api import CACHE, as_settings, check_places, plan_search, refuse_with_resume
 from search.cache_command import app as cache_app
+from search.figures_command import figures
 from search.home import find_caches
 from search.lens_command import lens
 from search.make_unit_command import make_unit
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cache_app, name="cache")
+app.command()(figures)
 app.command()(render)
 app.command()(lens)
 app.command()(make_unit)
@@ -127,12 +129,13 @@ def _time(job: plan.Job, shape: plan.Shape | None, cache: Path) -> str:
     """How long a search would take, measured where its data is there already or made without Ray."""
     if shape is None or job.study.resources.gpus_per_worker:
         return "estimated only for the CPUs of this machine"
+    there = plan.is_prepared(job, cache)
+    if job.study.data.uses_actors and not there:
+        return "estimated once the data is there, after a first search or a part of it"
     from search.estimate import estimate
 
-    if plan.is_prepared(job, cache):
+    if there:
         return str(estimate(job, shape, cache))
-    if job.study.data.uses_actors:
-        return "estimated once the data is there, after a first search or a part of it"
     with tempfile.TemporaryDirectory() as aside:  # data of files that are there takes seconds
         plan.prepare_here(job, Path(aside))
         return str(estimate(job, shape, Path(aside)))

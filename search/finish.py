@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
 
 from results import comparison
 from results.comparison import Interval, Verdict
 from results.export import export_model, model_card
-from results.plots import history_figure
+from results.plots import DPI, history_figure, save
 from results.records import TrialRecord, read_trials
 from results.summary import BaselineResult, Final, FinalistResult, Summary, Training, Winner
 from search.finalists import Candidate, candidates
@@ -106,9 +108,11 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
     )
     card = model_card(directory, summary, learner.card(job.study, job.source.name))
     export_model(directory, lambda path: export(model, job.study.model, path), card)
-    directory.figures.mkdir(parents=True, exist_ok=True)
-    learner.figures(model, test, directory.figures)
-    learner.comparison_figures(everything, directory.figures)
+    figures = save({**learner.figures(model, test), **learner.comparison_figures(everything)}, directory.figures)
+    rmtree(directory.winner_events, ignore_errors=True)  # of a run that has been extended
+    with SummaryWriter(str(directory.winner_events)) as events:
+        for name, figure in figures.items():
+            events.add_figure(name, figure, checkpoint.step)
     _draw_history(job, trials, means)
     directory.write_summary(summary)  # last: its presence says that the run has ended
 
@@ -228,4 +232,4 @@ def _draw_history(job: Job, trials: list[TrialRecord], test: dict[str, dict[str,
     figure = history_figure(
         trials, metric=objective.metric, mode=objective.mode, rungs=job.budget.rungs(), baselines=yardsticks
     )
-    figure.savefig(job.directory.figures / "history.png", dpi=150, bbox_inches="tight")
+    figure.savefig(job.directory.figures / "history.png", dpi=DPI, bbox_inches="tight")

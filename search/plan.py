@@ -19,7 +19,7 @@ from search.machine import machine
 from spaces.errors import SpaceError, nearest
 from spaces.loading import override
 from spaces.study import Budget, Study
-from spaces.system import Source
+from spaces.system import Prepared, Source
 
 if TYPE_CHECKING:
     from search.warm_start import WarmStart
@@ -318,13 +318,13 @@ def is_prepared(job: Job, cache: Path) -> bool:
     return all(place.is_dir() for place in places(job, cache).values())
 
 
-def prepare_here(job: Job, cache: Path) -> None:
+def prepare_here(job: Job, cache: Path) -> Prepared:
     """Make the data sets of a run in this process.
 
     Raises:
         SpaceError: a file is damaged.
     """
-    job.study.system.make_preparation().prepare(job.study.data, job.source, job.study.seed, cache, actors=0)
+    return job.study.system.make_preparation().prepare(job.study.data, job.source, job.study.seed, cache, actors=0)
 
 
 def describe(job: Job, shape: Shape | None) -> str:

@@ -161,8 +161,8 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_named_files_exist(page):
     """Those in one of this project's folders; a run's own are made by it."""
-    folders = "|".join((*PACKAGES, "tests", "benchmarks", "docs"))
-    ours = re.findall(rf"[\s`(]((?:{folders})/[\w./*-]+\.(?:py|md|yaml|png))", page.read_text())
+    folders = "|".join((*PACKAGES, "tests", "benchmarks", "docs", "examples"))
+    ours = re.findall(rf"[\s`(]((?:{folders})/[\w./*-]+\.(?:py|md|yaml|png|ipynb))", page.read_text())
     for name in {name for name in ours if not name.startswith("results/runs/")} - TOY.keys():
         assert [*ROOT.glob(name)], f"{page.name}: {name}"
 

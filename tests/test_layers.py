@@ -28,6 +28,7 @@ HOMES = {
         "results/plots.py",
         "trainables/psf/figures.py",
         "trainables/psf/lens_figures.py",
+        "trainables/asbuilt/figures.py",
         "trainables/images/figures.py",
     },
     "pickle": set(),

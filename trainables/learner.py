@@ -10,10 +10,9 @@ The training loop (trainables/training/) calls these and knows nothing else of w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,9 @@ from spaces.study import Study
 from spaces.system import Source
 from spaces.trial import Trial
 from trainables.training.losses import Ranks
+
+Figures = Mapping[str, Callable[[], Any]]
+"""Pictures by their names; a call draws one, a `matplotlib.figure.Figure`."""
 
 
 class Network(nn.Module):
@@ -135,16 +137,18 @@ class Learner[T: Trial, D, N: Network, H](ABC):
         """
         return {}
 
-    def figures(self, network: N, test: H, directory: Path) -> None:  # noqa: B027
-        """Write PNG pictures of a run's winner to an existing directory; none unless a system has some."""
+    def figures(self, network: N, test: H) -> Figures:
+        """Of a run's winner; they can be drawn again at any time. None unless a system has some."""
+        return {}
 
-    def comparison_figures(self, errors: Mapping[str, Mapping[str, NDArray[np.float64]]], directory: Path) -> None:  # noqa: B027
-        """Write PNG pictures of how the winner compares with what else was judged; none unless a system has some.
+    def comparison_figures(self, errors: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Figures:
+        """Of how the winner compares with what else was judged, drawn in the finals alone; none unless a system has some.
 
         Args:
             errors: [S, P] of S trainings at P items of the test set, by metric, of "best", "reference" (if it was judged) and each
                 baseline by its name.
         """
+        return {}
 
     @abstractmethod
     def card(self, study: Study, source: str) -> Card:

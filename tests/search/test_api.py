@@ -1,13 +1,15 @@
-"""Searches from Python: in a notebook, with what it gives afterwards, and that nothing is printed."""
+"""Searches from Python: in a notebook, with what it gives afterwards, and that nothing is printed; the notebook in examples/."""
 
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from results import open_run
 from search import run_search
+from search.cli import main
 from spaces.errors import SpaceError
 
 ROOT = Path(__file__).parents[2]
@@ -24,26 +26,69 @@ SMALL = {
 }
 
 
-@pytest.mark.slow
-def test_a_notebook_searches_and_uses_the_winner(tmp_path):
-    """The cells print only what they are asked to: the core is silent, and leaves signals and files alone."""
+NOTEBOOK = ROOT / "examples" / "latent_space.ipynb"
+PICTURES = {"reconstructions", "posteriors", "samples", "interpolations", "traversals", "latents", "arithmetic"}
+
+
+def execute(notebook, folder):
+    NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(folder)}}).execute()
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def note(tmp_path_factory):
+    """What each cell of a notebook printed that searched VAEs of digits, and the run's directory."""
+    root = tmp_path_factory.mktemp("notebook")
     cells = [
         "import signal, sys\nbefore = signal.getsignal(signal.SIGINT), sys.stdout",
         "from search import run_search\n"
-        f"run = run_search('vae_mnist', preset='quick', overrides={SMALL!r}, name='note', out={str(tmp_path / 'runs')!r}, "
-        f"cache={str(tmp_path / 'cache')!r})",
+        f"run = run_search('vae_mnist', preset='quick', overrides={SMALL!r}, name='note', out={str(root / 'runs')!r}, "
+        f"cache={str(root / 'cache')!r})",
         "assert (signal.getsignal(signal.SIGINT), sys.stdout) == before",
         "frame = run.trials_dataframe()\n"
         "print(len(frame), set(frame.state) <= {'COMPLETE', 'PRUNED'}, frame.loc[0, 'params_network'])",
         "print(run.summary.best.number == run.best.number, run.model().config.px)",
     ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(ROOT)}}).execute()
+    notebook = execute(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), folder=ROOT)
     printed = [
         "".join(output.text for output in cell.outputs if output.get("name") == "stdout") for cell in notebook.cells
     ]
+    return printed, root / "runs" / "note"
+
+
+@pytest.mark.slow
+def test_a_notebook_searches_and_uses_the_winner(note):
+    """The cells print only what they are asked to: the core is silent, and leaves signals and files alone."""
+    printed, run = note
     assert printed == ["", "", "", "3 True conv\n", "True 28\n"]
-    assert open_run(tmp_path / "runs" / "note").summary is not None
+    assert open_run(run).summary is not None
+
+
+@pytest.mark.slow
+def test_pictures_of_images_are_files_and_in_tensorboard_and_drawn_again(note, tmp_path, capsys):
+    _, run = note
+    assert {path.stem for path in (run / "figures").iterdir()} == PICTURES | {"history"}
+    assert set(EventAccumulator(str(run / "tensorboard" / "winner")).Reload().Tags()["images"]) == PICTURES
+    with pytest.raises(SystemExit) as ended:
+        main(["figures", str(run), "--only", "arithmetic", "--only", "samples", "--out", str(tmp_path)])
+    assert ended.value.code == 0
+    assert {path.stem for path in tmp_path.iterdir()} == {"arithmetic", "samples"}
+
+
+@pytest.mark.slow
+def test_the_walk_through_a_latent_space_draws_a_picture_at_each_step(note):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code[0].source == 'RUN = "../results/runs/digits"'
+    code[0].source = f"RUN = {str(note[1])!r}"
+    execute(notebook, folder=NOTEBOOK.parent)
+    drawn = [sum("image/png" in output.get("data", {}) for output in cell.outputs) for cell in code]
+    assert drawn == [0, 0, *[1] * (len(code) - 2)]
+
+
+def test_the_notebook_is_kept_without_what_it_printed():
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
 
 
 @pytest.mark.slow

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from matplotlib.image import imread
 
+from search.cli import main
 from tests.processes import ray_processes, wait_for_the_end
+from tests.search.small import run_of, small
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +110,9 @@ def test_tensorboard_has_hparams_scalars_and_images(first):
     shown = events.Images("psfs")
     assert [image.step for image in shown] == [10, 40, STEPS]  # the rungs and the end
     assert all(image.height > 4 * 8 * 15 and image.width > 6 * 8 * 15 for image in shown)
+    winner = EventAccumulator(str(run / "tensorboard" / "winner"), size_guidance={"images": 0}).Reload()
+    best = json.loads((run / "summary.json").read_text())["best"]
+    assert [image.step for image in winner.Images("psfs")] == [best["step"]]
 
 
 def test_the_terminal_shows_the_search_and_nothing_of_the_libraries(first):
@@ -130,6 +136,37 @@ def test_analyze_reads_the_run(first, root):
     analysis = json.loads(done.stdout)
     assert len(analysis["trials"]) == TRIALS
     assert analysis["finished"] is True
+
+
+def figures(capsys, *arguments):
+    """Exit code, what is printed and what is said of `psf-search figures`."""
+    with pytest.raises(SystemExit) as ended:
+        main(["figures", *map(str, arguments)])
+    return ended.value.code, *capsys.readouterr()
+
+
+def test_figures_are_drawn_again_also_of_data_that_is_gone(first, tmp_path, capsys):
+    _, run = first
+    before = imread(run / "figures" / "psfs.png")
+    for more, says in (([], False), (["--cache", tmp_path / "cache"], True)):
+        code, printed, said = figures(capsys, run, "--only", "psfs", "--out", tmp_path / "again", *more)
+        assert (code, printed) == (0, f"{tmp_path / 'again' / 'psfs.png'}\n"), said
+        assert ("preparing" in said) == says
+        assert np.allclose(imread(tmp_path / "again" / "psfs.png"), before, atol=0.02)
+
+
+def test_figures_that_cannot_be_drawn(first, tmp_path, capsys):
+    run_of(tmp_path / "going", small())
+    for arguments, expected, says in (
+        ((first[1], "--only", "psf"), 2, "--only psf: run first has no such figure; did you mean 'psfs'"),
+        ((first[1], "--only", "samples"), 2, "--only samples: run first has no such figure; valid: psfs"),
+        ((tmp_path / "going",), 1, "run going: there is no model yet"),
+        ((tmp_path / "none",), 2, "none: no such run"),
+        ((first[1], "--out", "/dev/null/figures"), 2, "--out /dev/null/figures: cannot be written to"),
+    ):
+        code, printed, said = figures(capsys, *arguments)
+        assert (code, printed, said.count("\n")) == (expected, "", 1), said
+        assert says in said
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ U = units, P = positions, C = channel (wavelength, red first), K = kernel pixel,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deeplens_workers.asbuilt_data import OBSERVED
@@ -30,13 +30,13 @@ DRAWN = 500
 """Units that are drawn to compare their distributions with traced ones'."""
 TITLES = {"rms_radius": "RMS radius, pixels", "mtf50": "MTF50, cycles per pixel", "asymmetry": "left-right asymmetry"}
 TRACED, MODEL = "#1f2430", "#d1495b"
-LINES = (MODEL, "#e39c2a", "#3d6fb6", "#6b4fa0", "#8a90a0", "#7fb69a", "#b07d4f", "#2a9d8f")
+LINES = (MODEL, "#e39c2a", "#3d6fb6", "#6b4fa0", "#8a90a0", "#7fb69a", "#b07d4f", "#2a9d8f", "#c77dba")
 ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 NORMAL_95 = 1.96
 
 
-def save_unit(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
-    """Write true, fitted and nominal kernels of the first test unit, from the field's centre to its corner."""
+def unit_figure(model: AsBuiltCVAE, test: AsBuiltTest) -> Figure:
+    """True, fitted and nominal kernels of the first test unit, from the field's centre to its corner."""
     unit = test.units.some(slice(1))
     seen, away = observed(unit, GIVEN), unit.held_out
     with evaluating(model):
@@ -50,11 +50,11 @@ def save_unit(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
     }
     above = [_label(point, "\n") for point in points[shown]]
     title = f"One as-built lens, of which {GIVEN} PSFs were observed, at other places of its field"
-    _sheet(path, title, rows, above, true="this unit", note="Below: relative L2 error.")
+    return _sheet(title, rows, above, true="this unit", note="Below: relative L2 error.")
 
 
-def save_samples(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
-    """Write traced units and units that the model draws, at the held-out position nearest to the corner."""
+def sample_figure(model: AsBuiltCVAE, test: AsBuiltTest) -> Figure:
+    """Traced units and units that the model draws, at the held-out position nearest to the corner."""
     away = test.units.held_out
     count = min(SHOWN, len(away))
     place = int(away.points[0, :, :2].square().sum(dim=1).argmax())
@@ -65,11 +65,11 @@ def save_samples(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
         )
     rows = {"traced units": away.kernels[:count, place].numpy(), "drawn units": drawn[:, 0].numpy()}
     title = f"Units of the factory and units of the model, at {_label(away.points[0, place].tolist())}"
-    _sheet(path, title, rows, [""] * count, note="Columns of the two rows are different units.")
+    return _sheet(title, rows, [""] * count, note="Columns of the two rows are different units.")
 
 
-def save_population(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
-    """Write the distributions of what a user asks of a kernel, over traced and over drawn units, nearest to the centre and the corner."""
+def population_figure(model: AsBuiltCVAE, test: AsBuiltTest) -> Figure:
+    """The distributions of what a user asks of a kernel, over traced and over drawn units, nearest to the centre and the corner."""
     away = test.units.held_out
     distance = away.points[0, :, :2].square().sum(dim=1)
     places = [int(distance.argmin()), int(distance.argmax())]
@@ -94,17 +94,18 @@ def save_population(path: Path, model: AsBuiltCVAE, test: AsBuiltTest) -> None:
     grid[0, 0].set_ylabel("share of units below", fontsize=8, color=INK)
     grid[0, 0].legend(fontsize=7, frameon=False, loc="lower right")
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    return figure
 
 
-def save_errors(path: Path, errors: Mapping[str, Mapping[str, NDArray[np.float64]]], titles: Mapping[str, str]) -> None:
-    """Write errors over the number of observed PSFs: means over trainings and units, with 95 % of the means of as many units.
+def error_figure(errors: Mapping[str, Mapping[str, NDArray[np.float64]]], titles: Mapping[str, str]) -> Figure:
+    """Errors over the number of observed PSFs: means over trainings and units, with 95 % of the means of as many units.
 
     Args:
         errors: [S, U] by metric, of each method.
         titles: what is shown, by method; the first is drawn strongest.
     """
-    figure = new_figure(6.4, 4.0)
+    figure = new_figure(8.6, 4.0)
+    figure.set_layout_engine("constrained")
     axis = figure.subplots()
     for index, (method, title) in enumerate(titles.items()):
         of_units = {
@@ -135,8 +136,8 @@ def save_errors(path: Path, errors: Mapping[str, Mapping[str, NDArray[np.float64
     axis.set_ylabel("relative L2 at other positions", fontsize=9, color=INK)
     axis.tick_params(labelsize=8, colors=GREY)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    figure.legend(fontsize=7.5, frameon=False, loc="outside right upper")
+    return figure
 
 
 def _label(point: Sequence[float], between: str = ", ") -> str:
@@ -147,13 +148,12 @@ def _label(point: Sequence[float], between: str = ", ") -> str:
 
 
 def _sheet(
-    path: Path,
     title: str,
     rows: dict[str, NDArray[np.floating]],
     above: Sequence[str],
     note: str,
     true: str | None = None,
-) -> None:
+) -> Figure:
     """Kernels [P, C, K, K] of each row; all of a column on the scale of its first, with the error from it where it is true."""
     first = next(iter(rows.values()))
     peak = first.max(axis=(2, 3), keepdims=True)
@@ -177,4 +177,4 @@ def _sheet(
         axis.set_title(words, fontsize=9, color=INK, pad=4)
     figure.text(0.1 / width, 1 - 0.3 / height, title, fontsize=11, color=INK, va="center")
     figure.text(0.1 / width, 0.08 / height, note, fontsize=7.5, color=GREY, va="bottom")
-    figure.savefig(path, dpi=150)
+    return figure

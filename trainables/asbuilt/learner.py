@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ from trainables.asbuilt.basis import FLIPS, of_unit_norm
 from trainables.asbuilt.card import asbuilt_card
 from trainables.asbuilt.data import GRID, AsBuiltSplit, AsBuiltTensors, AsBuiltTest, diopter_ranges, observed
 from trainables.asbuilt.evaluation import GIVEN, coverage, evaluate, model_errors, name_of, unit_errors
-from trainables.asbuilt.figures import save_errors, save_population, save_samples, save_unit
+from trainables.asbuilt.figures import error_figure, population_figure, sample_figure, unit_figure
 from trainables.asbuilt.losses import Terms, asbuilt_loss
 from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
 from trainables.asbuilt.oracle import MirroredTolerances, oracle
 from trainables.asbuilt.system import SYSTEM
 from trainables.asbuilt.trial import AsBuiltTrial
-from trainables.learner import Judged, Learner
+from trainables.learner import Figures, Judged, Learner
 from trainables.timing import fastest
 from trainables.training.losses import Ranks
 
@@ -198,15 +199,15 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
             "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None),
         }
 
-    def figures(self, network: AsBuiltCVAE, test: AsBuiltTest, directory: Path) -> None:
-        save_unit(directory / "unit.png", network, test)
-        save_samples(directory / "samples.png", network, test)
-        save_population(directory / "population.png", network, test)
+    def figures(self, network: AsBuiltCVAE, test: AsBuiltTest) -> Figures:
+        drawn = {"unit": unit_figure, "samples": sample_figure, "population": population_figure}
+        return {name: partial(draw, network, test) for name, draw in drawn.items()}
 
-    def comparison_figures(self, errors: Mapping[str, Mapping[str, NDArray[np.float64]]], directory: Path) -> None:
+    def comparison_figures(self, errors: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Figures:
         titles = {"best": "the winner", "reference": "the document's values"}
         titles |= {one.name: one.title for one in SYSTEM.baselines}
-        save_errors(directory / "errors.png", errors, {name: title for name, title in titles.items() if name in errors})
+        shown = {name: title for name, title in titles.items() if name in errors}
+        return {"errors": partial(error_figure, errors, shown)}
 
     def card(self, study: Study, source: str) -> Card:
         assert isinstance(study.data, AsBuiltData)

@@ -5,8 +5,8 @@ Shape legend: N = images, R = rows, M = columns, C = channel, H, W = pixels. Til
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,39 +18,47 @@ from torch import Tensor
 from trainables.images.data import ImageSplit
 from trainables.images.evaluation import active_units, encode
 from trainables.images.pictures import (
+    ADDED,
+    DRAWS,
     FARTHEST,
     PAIRS,
     STEPS,
     TEMPERATURES,
+    arithmetic,
     interpolations,
     plane,
+    posterior_samples,
     prior_samples,
     reconstructions,
+    shared_classes,
     traversals,
 )
 from trainables.networks.vae import VAE
 
 INK, GREY = "#1f2430", "#8a90a0"
-DPI = 150
 TILE = 0.58
 """Side of a tile in inches."""
+LETTER = 0.066
+"""Width in inches of a letter of a row's name, on average."""
 GAP = 0.07
 """Between tiles, as a fraction of their side."""
 ROWS_PER_TEMPERATURE = 2
 RECONSTRUCTED = 20
 
 
-def save_figures(network: VAE, split: ImageSplit, directory: Path) -> None:
-    """Write every picture of a model on held-out images to an existing directory."""
-    figures = {
-        "reconstructions": reconstruction_figure(network, split),
-        "samples": sample_figure(network),
-        "interpolations": interpolation_figure(network, split),
-        "traversals": traversal_figure(network, split),
-        "latents": latent_figure(network, split),
+def image_figures(network: VAE, split: ImageSplit) -> dict[str, Callable[[], Figure]]:
+    """What draws each picture of a model on held-out images, by name; arithmetic needs two classes."""
+    figures: dict[str, Callable[[], Figure]] = {
+        "reconstructions": partial(reconstruction_figure, network, split),
+        "posteriors": partial(posterior_figure, network, split),
+        "samples": partial(sample_figure, network),
+        "interpolations": partial(interpolation_figure, network, split),
+        "traversals": partial(traversal_figure, network, split),
+        "latents": partial(latent_figure, network, split),
     }
-    for name, figure in figures.items():
-        figure.savefig(directory / f"{name}.png", dpi=DPI)
+    if len(shared_classes(split)) > 1:
+        figures["arithmetic"] = partial(arithmetic_figure, network, split)
+    return figures
 
 
 def reconstruction_figure(network: VAE, split: ImageSplit) -> Figure:
@@ -64,6 +72,19 @@ def reconstruction_figure(network: VAE, split: ImageSplit) -> Figure:
         ["image", "decoded"] * 2,
         note="decoded: the mean image of the posterior's mean",
         breaks=[2],
+    )
+
+
+def posterior_figure(network: VAE, split: ImageSplit) -> Figure:
+    """Draws of the posteriors of some test images, beside the images and their means."""
+    tiles = posterior_samples(network, split)
+    return tile_figure(
+        tiles,
+        "What the model takes a test image for: draws of its posterior",
+        [""] * len(tiles),
+        columns=["image", "mean", *(f"{draw + 1}" for draw in range(DRAWS))],
+        note=f"mean: decoded from the posterior's mean; 1 to {DRAWS}: mean images of z ~ q(z|x)",
+        walls=[1, 2],
     )
 
 
@@ -110,6 +131,20 @@ def traversal_figure(network: VAE, split: ImageSplit) -> Figure:
     )
 
 
+def arithmetic_figure(network: VAE, split: ImageSplit) -> Figure:
+    """Differences of classes' mean latents, added to images."""
+    tiles, pairs = arithmetic(network, split)
+    return tile_figure(
+        tiles,
+        "Latent arithmetic: from one class to the nearest other one",
+        [f"{_class_name(split, own)} → {_class_name(split, other)}" for own, other in pairs],
+        columns=["image", "A", "B", *(f"{share:g}" for share in ADDED)],
+        note="A, B: decoded mean latents of the two classes; then z(image) + t (B - A), t above, decoded",
+        breaks=range(2, len(tiles), 2),
+        walls=[1, 3],
+    )
+
+
 def latent_figure(network: VAE, split: ImageSplit) -> Figure:
     """Posterior means of the test images in two dimensions, a colour for each class."""
     mu = encode(network, split.fixed_pixels(network.likelihood.space)).mu.cpu()
@@ -122,10 +157,9 @@ def latent_figure(network: VAE, split: ImageSplit) -> Figure:
         x, y = points[split.labels == label].T.numpy()
         colour = colours[label % len(colours)]
         axes.scatter(x, y, s=11, color=colour, alpha=0.65, linewidths=0)
-        name = split.classes[label] if label < len(split.classes) else str(label)
         centre = (float(np.median(x)), float(np.median(y)))
         axes.annotate(
-            name,
+            _class_name(split, label),
             centre,
             ha="center",
             va="center",
@@ -152,6 +186,10 @@ def latent_figure(network: VAE, split: ImageSplit) -> Figure:
     return figure
 
 
+def _class_name(split: ImageSplit, label: int) -> str:
+    return split.classes[label] if label < len(split.classes) else str(label)
+
+
 def tile_figure(
     tiles: Tensor,
     title: str,
@@ -169,7 +207,8 @@ def tile_figure(
     """
     count, width = tiles.shape[:2]
     step = TILE * (1 + GAP)
-    left, right, top, bottom = 0.8, 0.15, 0.62 if columns else 0.45, 0.35
+    left = max(0.8, 0.2 + LETTER * max(map(len, rows)))
+    right, top, bottom = 0.15, 0.62 if columns else 0.45, 0.35
     down = [step * row + 0.1 * sum(row >= one for one in breaks) for row in range(count)]
     along = [step * column + 0.1 * sum(column >= one for one in walls) for column in range(width)]
     size = (left + along[-1] + TILE + right, top + down[-1] + TILE + bottom)

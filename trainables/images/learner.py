@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,14 +21,14 @@ from trainables.images.card import image_card
 from trainables.images.data import ImageTensors, TrainingImages
 from trainables.images.denoising import denoiser
 from trainables.images.evaluation import TEST_SAMPLES, encode, errors, evaluate, shown_images
-from trainables.images.figures import save_figures
+from trainables.images.figures import image_figures
 from trainables.images.image_data import ImageData
 from trainables.images.objective import fitted_scale, of_network, scores
 from trainables.images.pictures import reconstruction_image, sample_image
 from trainables.images.sealed import ImageTest
 from trainables.images.similarity import psnr
 from trainables.images.trial import SPACES, VaeImageTrial
-from trainables.learner import Judged, Learner, evaluating
+from trainables.learner import Figures, Judged, Learner, evaluating
 from trainables.networks.vae import VAE, VaeConfig, VaeTerms
 from trainables.timing import fastest
 from trainables.training.bounds import iwae
@@ -138,8 +137,8 @@ class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):
             model.linear.load_state_dict(winner.linear.state_dict())
         return {"denoiser": denoiser(model, TrainingImages.load(sets["train"]), test, seconds)}
 
-    def figures(self, network: VAE, test: ImageTest, directory: Path) -> None:
-        save_figures(network, test.images, directory)
+    def figures(self, network: VAE, test: ImageTest) -> Figures:
+        return image_figures(network, test.images)
 
     def card(self, study: Study, source: str) -> Card:
         assert isinstance(study.data, ImageData)

@@ -7,6 +7,8 @@ Shape legend: N = images, R = rows, M = columns, C = channel, H, W = pixels, L =
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -14,6 +16,8 @@ from torch.nn.functional import pad
 from spaces.seeding import named_seed
 from trainables.images.data import ImageSplit
 from trainables.images.evaluation import encode
+from trainables.images.objective import fixed_noise
+from trainables.networks.gaussian import Gaussian
 from trainables.networks.vae import VAE
 
 TEMPERATURES = (0.5, 0.75, 1.0)
@@ -22,6 +26,10 @@ COLUMNS = 10
 PAIRS, STEPS = 4, 9
 TRAVERSED, FARTHEST = 8, 3.0
 """Dimensions that are moved, and how far from 0 in standard deviations of the prior."""
+POSTERIORS, DRAWS = 6, 8
+"""Images whose posteriors are drawn from, and how often."""
+ADDED = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+"""How much of the difference of two classes is added to an image."""
 SEED = 0
 # Of the image for TensorBoard: pixels are repeated so that a tile is about so large on a screen.
 TILE_PX = 84
@@ -53,6 +61,17 @@ def prior_samples(network: VAE, columns: int = COLUMNS, rows: int = 1) -> Tensor
     draws = torch.randn(rows, columns, network.config.latent_dim, generator=generator).to(device)
     z = torch.cat([temperature * draws for temperature in TEMPERATURES])
     return _decoded(network, z)
+
+
+@torch.no_grad()
+def posterior_samples(network: VAE, split: ImageSplit, rows: int = POSTERIORS, draws: int = DRAWS) -> Tensor:
+    """Images of each class, each beside decode(mu) and what becomes of draws of its posterior, [R, 2 + draws, C, H, W]."""
+    x = split.fixed_pixels(network.likelihood.space)[one_of_each(split, rows).to(split.images.device)]
+    posterior = network.encode(x)
+    noise = fixed_noise(len(x), draws, posterior.mu.shape[1]).to(x.device)
+    drawn = Gaussian(*(one[:, None] for one in posterior)).sample(noise)
+    z = torch.cat([posterior.mu[:, None], drawn], dim=1)
+    return torch.cat([x[:, None], _decoded(network, z)], dim=1)
 
 
 @torch.no_grad()
@@ -110,6 +129,54 @@ def moved(z: Tensor, dimensions: Tensor, at: Tensor) -> Tensor:
     copies = z.repeat(len(dimensions), len(at), 1)
     copies[torch.arange(len(dimensions)), :, dimensions] = at
     return copies
+
+
+def shared_classes(split: ImageSplit) -> list[int]:
+    """Labels of the classes that have two images or more: the mean of one image is that image."""
+    labels, counts = split.labels.unique(return_counts=True)
+    found: list[int] = labels[counts > 1].tolist()
+    return found
+
+
+@torch.no_grad()
+def arithmetic(network: VAE, split: ImageSplit, pairs: int = PAIRS) -> tuple[Tensor, list[tuple[int, int]]]:
+    """The mean latent of a class, less that of another, added to an image of the other (White 2016; Radford et al. 2016).
+
+    The classes of a pair are those nearest to each other, as the ends of a short way look most alike. Each pair has a row
+    for each direction.
+
+    Returns:
+        Tiles [R, 3 + len(ADDED), C, H, W]: the image, decoded means of its class and of the other one, then the sums,
+        of which `ADDED` says how much is added. The labels of image and other class of each row.
+
+    Raises:
+        ValueError: there are no two `shared_classes`.
+    """
+    classes = shared_classes(split)
+    if len(classes) < 2:
+        raise ValueError(f"two classes of two images or more are needed, but there are {len(classes)}")
+    x = split.fixed_pixels(network.likelihood.space)
+    mu = encode(network, x).mu
+    means = {label: mu[split.labels == label].mean(dim=0) for label in classes}
+    near = nearest_pairs(torch.stack([*means.values()]), pairs)
+    shown = [(classes[a], classes[b]) for pair in near for a, b in (pair, pair[::-1])]
+    share, rows = torch.tensor(ADDED, device=mu.device), []
+    for own, other in shown:
+        first = int((split.labels == own).nonzero()[0])
+        sums = mu[first] + share[:, None] * (means[other] - means[own])
+        z = torch.cat([means[own][None], means[other][None], sums])
+        rows.append(torch.cat([x[first : first + 1], network.generate(z)]))
+    return torch.stack(rows), shown
+
+
+def nearest_pairs(points: Tensor, count: int) -> list[tuple[int, int]]:
+    """Indices of `count` pairs of points [N, L] at most, the nearest first; no point is in two of them."""
+    distance = torch.cdist(points, points)
+    found: list[tuple[int, int]] = []
+    for a, b in sorted(combinations(range(len(points)), 2), key=lambda pair: float(distance[pair])):
+        if not {a, b} & {one for pair in found for one in pair}:
+            found.append((a, b))
+    return found[:count]
 
 
 def plane(mu: Tensor) -> tuple[Tensor, float]:

@@ -125,8 +125,8 @@ def psf_grid_figure(
     return figure
 
 
-def save_psf_grid(path: Path, model: CVAE, held_out: PsfSplit) -> None:
-    """Write `psf_grid_figure` of held-out positions from the field's centre to its corner."""
+def field_figure(model: CVAE, held_out: PsfSplit) -> Figure:
+    """`psf_grid_figure` of held-out positions from the field's centre to its corner."""
     points = held_out.points.numpy()
     shown = centre_to_corner(points)
     title = "PSFs from the centre of the field to its corner, at positions the model was not trained on"
@@ -135,11 +135,11 @@ def save_psf_grid(path: Path, model: CVAE, held_out: PsfSplit) -> None:
     # With other distances a kernel is another one, whatever its place.
     names = _distance_names(model)
     below, note = (_distances(points[shown]), f"relative L2 error; {names}") if names else (None, "relative L2 error")
-    psf_grid_figure(true, generated, title, above, below, note).savefig(path, dpi=150)
+    return psf_grid_figure(true, generated, title, above, below, note)
 
 
-def save_through_focus(path: Path, model: CVAE, held_out: PsfSplit) -> None:
-    """Write `psf_grid_figure` of held-out positions through focus, of a model that knows depth or focus distance."""
+def focus_figure(model: CVAE, held_out: PsfSplit) -> Figure:
+    """`psf_grid_figure` of held-out positions through focus, of a model that knows depth or focus distance."""
     turned = model.config.turned
     points = held_out.points.numpy()
     radius = np.hypot(points[:, 0], (1 if turned is None else turned.aspect) * points[:, 1])
@@ -147,7 +147,7 @@ def save_through_focus(path: Path, model: CVAE, held_out: PsfSplit) -> None:
     shown = through_focus(defocus, radius)
     names = [name.removesuffix("_mm") for name in model.config.conditions[2:]]
     true, generated = _pair(model, held_out, shown)
-    figure = psf_grid_figure(
+    return psf_grid_figure(
         true,
         generated,
         f"PSFs through focus, at positions the model was not trained on ({_distance_names(model)} above)",
@@ -156,7 +156,6 @@ def save_through_focus(path: Path, model: CVAE, held_out: PsfSplit) -> None:
         f"relative L2 error; {'-' * (names[0] == 'focus')}{' - '.join(f'1/{name}' for name in names)}, of distances "
         f"as positive numbers; r, {'distance from the centre in half widths' if turned else 'sqrt(x^2 + y^2)'}",
     )
-    figure.savefig(path, dpi=150)
 
 
 def _distance_names(model: CVAE) -> str:

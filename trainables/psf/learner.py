@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from deeplens_workers.threads import one_thread
 from spaces.card import Card
 from spaces.study import Study
 from spaces.system import Source
-from trainables.learner import Judged, Learner
+from trainables.learner import Figures, Judged, Learner
 from trainables.psf.card import psf_card
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.data import Basis, PsfSplit, PsfTensors, diopter_ranges
-from trainables.psf.figures import save_psf_grid, save_through_focus
+from trainables.psf.figures import field_figure, focus_figure
 from trainables.psf.interpolation import predict_baselines
 from trainables.psf.metrics import evaluate, kernel_errors, predict
 from trainables.psf.pictures import psf_image
@@ -156,10 +157,10 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
             for name, one in answers(study.data, source, points, seconds).items()
         }
 
-    def figures(self, network: CVAE, test: PsfSplit, directory: Path) -> None:
-        save_psf_grid(directory / "psfs.png", network, test)
-        if len(network.config.conditions) > 2:
-            save_through_focus(directory / "through_focus.png", network, test)
+    def figures(self, network: CVAE, test: PsfSplit) -> Figures:
+        field = {"psfs": partial(field_figure, network, test)}
+        several = len(network.config.conditions) > 2
+        return field | ({"through_focus": partial(focus_figure, network, test)} if several else {})
 
     def card(self, study: Study, source: str) -> Card:
         assert isinstance(study.data, PsfData)

@@ -19,7 +19,7 @@ from tests.trainables.asbuilt.test_learner import LEARNER, SMALL, VARIANTS, trai
 from trainables.asbuilt.baselines import predict_baselines
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
 from trainables.asbuilt.evaluation import unit_errors
-from trainables.asbuilt.figures import save_samples, save_unit
+from trainables.asbuilt.figures import sample_figure, unit_figure
 from trainables.asbuilt.oracle import oracle
 from trainables.asbuilt.system import SYSTEM
 from trainables.asbuilt.trial import AsBuiltTrial
@@ -113,14 +113,14 @@ def test_baselines_judge_at_the_same_distances_or_not_at_all(data, at_distances)
 
 
 @pytest.mark.slow
-def test_finals_pictures_and_the_oracle_take_distances(data, model, at_distances, tmp_path):
+def test_finals_pictures_and_the_oracle_take_distances(data, model, at_distances):
     test = LEARNER.open_test(at_distances)
     judged = LEARNER.judge(model, test)
     assert judged.errors["rel_l2"].shape == (len(test.units),)
     told = oracle(data, test.units, model, 1e-9, mirrored_tolerances(data.mirrors.turns), least_steps=2)
     assert told.errors["rel_l2"].shape == (len(test.units),)
-    save_unit(tmp_path / "unit.png", model, test)
-    save_samples(tmp_path / "samples.png", model, test)
+    unit_figure(model, test)
+    sample_figure(model, test)
 
 
 def test_an_export_keeps_its_ranges_and_one_without_them_is_read(data, model, tmp_path):

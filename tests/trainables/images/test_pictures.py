@@ -2,21 +2,30 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from results.plots import save
 from tests.trainables.images.test_evaluation import images, network
-from trainables.images.figures import save_figures
+from tests.trainables.networks.test_linear_vae import D, linear_vae
+from trainables.images.data import ImageSplit
+from trainables.images.figures import image_figures
+from trainables.images.objective import fixed_noise
 from trainables.images.pictures import (
+    ADDED,
     GAP_PX,
     STEPS,
     TEMPERATURES,
+    arithmetic,
     interpolations,
     linear,
     moved,
+    nearest_pairs,
     one_of_each,
     plane,
+    posterior_samples,
     prior_samples,
     reconstruction_image,
     reconstructions,
     sample_image,
+    shared_classes,
     spherical,
     tiled,
     traversals,
@@ -81,6 +90,67 @@ def test_interpolations_begin_and_end_with_the_images():
     torch.testing.assert_close(rows[[1, 3], -1], shown[1::2])
 
 
+@pytest.fixture
+def by_hand():
+    """A linear VAE whose decoded images lie in [0, 1], images of three classes, of the last of which there is one, and their posteriors."""
+    torch.manual_seed(0)
+    model = linear_vae()
+    with torch.no_grad():
+        for weight in model.decoder.parameters():
+            weight.mul_(0.1)
+        levels = torch.randint(0, 256, (9, D, 1, 1), dtype=torch.uint8)
+        split = ImageSplit(levels, torch.tensor([0, 1, 1, 0, 2, 1, 0, 0, 1]), binary=False, dynamic=False)
+        return model, split, model.encode(split.fixed_pixels("unit"))
+
+
+def decoded(model, z):
+    """What a linear decoder makes of latents [N, L]: [N, D]."""
+    weight, bias = (model.decoder.get_parameter(f"0.{name}").detach() for name in ("weight", "bias"))
+    return 0.5 + z @ weight.T + bias
+
+
+def test_arithmetic_adds_the_difference_of_two_classes(by_hand):
+    model, split, posterior = by_hand
+    tiles, pairs = arithmetic(model, split)
+    assert pairs == [(0, 1), (1, 0)]  # class 2 has no mean of its own
+    means = [posterior.mu[split.labels == label].mean(dim=0) for label in (0, 1)]
+    for row, (own, other) in zip(tiles[..., 0, 0], pairs, strict=True):
+        image = own  # the first of class 0 is image 0, that of class 1 image 1
+        sums = [posterior.mu[image] + share * (means[other] - means[own]) for share in ADDED]
+        torch.testing.assert_close(row[0], split.fixed_pixels("unit")[image, :, 0, 0])
+        torch.testing.assert_close(row[1:], decoded(model, torch.stack([means[own], means[other], *sums])))
+        # Through a linear decoder, image - own + other is the same in pixels.
+        whole = 3 + ADDED.index(1)
+        torch.testing.assert_close(row[whole], row[3] - row[1] + row[2])
+
+
+def test_arithmetic_needs_two_classes():
+    split = images(12)
+    alone = ImageSplit(split.images, torch.zeros(12, dtype=torch.long), binary=True, dynamic=False)
+    assert shared_classes(images(12)) == [0, 1]  # of ten; the others have one image each
+    assert "arithmetic" not in image_figures(network(), alone)
+    with pytest.raises(ValueError, match="two classes"):
+        arithmetic(network(), alone)
+
+
+def test_pairs_are_of_the_nearest():
+    points = torch.tensor([[0.0], [10.0], [1.0], [12.0], [30.0]])
+    assert nearest_pairs(points, 5) == [(0, 2), (1, 3)]
+    assert nearest_pairs(points, 1) == [(0, 2)]
+
+
+def test_draws_of_a_posterior_lie_around_its_mean(by_hand):
+    model, split, posterior = by_hand
+    rows = posterior_samples(model, split, rows=3, draws=5)[..., 0, 0]
+    assert rows.shape == (3, 7, D)
+    noise = fixed_noise(3, 5, posterior.mu.shape[1])
+    for row, image, own in zip(rows, (0, 1, 4), noise, strict=True):
+        torch.testing.assert_close(row[0], split.fixed_pixels("unit")[image, :, 0, 0])
+        torch.testing.assert_close(row[1:2], decoded(model, posterior.mu[image][None]))
+        z = posterior.mu[image] + (posterior.logvar[image] / 2).exp() * own
+        torch.testing.assert_close(row[2:], decoded(model, z))
+
+
 def test_samples_are_the_same_draws_at_every_temperature():
     model = network()
     tiles = prior_samples(model, columns=3)
@@ -107,10 +177,12 @@ def test_images_for_tensorboard_are_in_range():
 
 
 def test_every_figure_is_written(tmp_path):
-    save_figures(network(), images(), tmp_path)
+    save(image_figures(network(), images()), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "arithmetic.png",
         "interpolations.png",
         "latents.png",
+        "posteriors.png",
         "reconstructions.png",
         "samples.png",
         "traversals.png",
