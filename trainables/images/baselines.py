@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deeplens_workers.threads import one_thread
 from trainables.images.codecs import CODECS, file_bits
-from trainables.images.data import LEVELS, ImageSplit, Space, TrainingImages
+from trainables.images.data import LEVELS, MOST_CROPS, ImageSplit, Space, TrainingImages
 from trainables.images.evaluation import TEST_SAMPLES, VALIDATION_SAMPLES, errors, shown_as
 from trainables.images.objective import LatentModel, fitted_scale, fixed_noise, scores
 from trainables.images.ppca import LARGE, Ppca, fit, fit_bernoulli, in_float32
@@ -28,8 +28,6 @@ from trainables.training.ssim import ssim
 
 FITTED_IMAGES = 500
 """Training images by which the Bernoulli model's two numbers are chosen."""
-MOST_CROPS = 20_000
-"""Training crops that baselines are fitted to, where any can be cut out."""
 MOST_VALUES = 2**27
 """Of all images that large ones' principal components are found from: half a GB."""
 TIMED_IMAGES = 32

@@ -40,8 +40,10 @@ CALIBRATION_IMAGES = 512
 """Training images to which the variance of a score is fitted (trainables/images/objective.py)."""
 CHUNK = 4096
 """Images that are made pixels at once."""
-PPCA_IMAGES, LEAST_FITTED = 8000, 256
-"""Training images that the linear part of a network is fitted to, and latents that it has at the least before it is cut: a few seconds."""
+MOST_CROPS = 20_000
+"""Training crops, where any can be cut out, that stand for all in what is fitted in closed form."""
+LEAST_FITTED = 256
+"""Latents that the linear part of a network has at the least before it is cut to those asked for."""
 SAMPLE_SEED = 0
 """Of the crops that stand for all training crops where one sample of them is looked at."""
 
@@ -307,7 +309,7 @@ class ImageTensors:
         more it would leave no noise. Fitted once for all numbers of latents that are alike."""
         most = max(LEAST_FITTED, 1 << (latents - 1).bit_length())
         if (space, most) not in self._fitted:
-            sample = self.train.sample(PPCA_IMAGES)
+            sample = self.train.sample(MOST_CROPS)
             with one_thread():
                 self._fitted[space, most] = fit(sample.chunks(space), min(most, len(sample) // 4))
         return self._fitted[space, most].cut(latents)
