@@ -46,7 +46,7 @@ METRICS = metric_table(
 
 SYSTEM = System(
     name="cvae_asbuilt",
-    version=1,
+    version=2,
     trial=AsBuiltTrial,
     data=AsBuiltData,
     metrics=METRICS,
