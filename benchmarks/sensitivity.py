@@ -127,7 +127,7 @@ def main() -> None:
         assert last is not None
         shares = ", ".join(f"{name} {number / arguments.seeds:.2f}" for name, number in hits.items())
         print(
-            f"{count} trials, {arguments.seeds} replays: both found by {shares}; curves' intervals hold {np.mean(inside):.3f}; "
+            f"{count} trials, {arguments.seeds} replays: both found by {shares}; curves' intervals hold covered={np.mean(inside):.3f} of the true values; "
             f"what does nothing called High {high} times"
         )
         show("the last replay", last)

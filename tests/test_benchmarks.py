@@ -19,6 +19,7 @@ FIGURES = {
     "psfnet": ("psfnet_error", "psfnet_ms", "psfnet_ratio"),
     "render": ("units_per_core", "noise_equivalent_speedup", "equal_rays_speedup", "efficiency"),
     "search": ("driver_ms_per_trial", "ours_to_random", "ours_to_stock"),
+    "sensitivity": ("covered",),
     "startup": ("cpu_seconds",),
     "stream": ("stream_to_grid", "kernels_per_second", "turned_to_independent"),
     "train": ("busy", "lane_to_raw"),
