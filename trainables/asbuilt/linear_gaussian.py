@@ -40,6 +40,10 @@ ITERATIONS = 4
 MOST_UNITS = 8000
 """Mirror images included: their sums take 1 GB at the most."""
 RIDGE = 0.1
+KERNELS_PER_TERM = 10
+"""At the least, of the mean over units."""
+LEAST_NOISE = 1e-4
+"""Of a score's variance about the mean: fewer units than latents would leave none."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,14 @@ class LinearGaussian:
 
     def posterior(self, scores: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [U, L] and covariance [U, L, L] of z given scores [U, n, R] at points [U, n, d]."""
-        apart = scores - legendre(points, max(TERMS), self.ranges) @ self.mean
+        apart = scores - legendre(points, len(self.mean), self.ranges) @ self.mean
         return _posterior(Sums.of(apart, legendre(points, self.terms, self.ranges)), self.loadings, self.noise)
 
     def predict(self, z: Tensor, points: Tensor) -> Tensor:
         """Scores [U, M, R] at points [U, M, d]."""
         terms = legendre(points, self.terms, self.ranges)
         of_unit = torch.einsum("umt,uq,tqr->umr", terms, z, self.loadings)
-        return legendre(points, max(TERMS), self.ranges) @ self.mean + of_unit
+        return legendre(points, len(self.mean), self.ranges) @ self.mean + of_unit
 
 
 class Sums(NamedTuple):
@@ -106,12 +110,14 @@ def fit(
     iterations: int = ITERATIONS,
 ) -> LinearGaussian:
     """By expectation maximisation from scores [U, P, R] at points [U, P, d]."""
-    of_mean = legendre(points, max(TERMS), ranges)
+    kernels = scores.shape[0] * scores.shape[1]
+    of_mean = legendre(points, max(1, min(max(TERMS), kernels // KERNELS_PER_TERM)), ranges)
     gram = torch.einsum("upt,ups->ts", of_mean, of_mean).double()
     mean = _solve(gram, torch.einsum("upt,upr->tr", of_mean, scores)).float()
     apart = scores - of_mean @ mean
     sums = Sums.of(apart, legendre(points, terms, ranges))
-    square, kernels = apart.square().sum(dim=(0, 1)), scores.shape[0] * scores.shape[1]
+    square = apart.square().sum(dim=(0, 1))
+    least = LEAST_NOISE * square / kernels
     loadings, noise = _start(sums, latents), square / kernels / 2
     for _ in range(iterations):
         z, covariance = _posterior(sums, loadings, noise)
@@ -121,7 +127,7 @@ def fit(
         target = torch.einsum("utr,uq->tqr", sums.scores, z).reshape(size, -1)
         found = _solve(design.double(), target).float()
         loadings = found.view(loadings.shape)
-        noise = ((square - (target * found).sum(dim=0)) / kernels).clamp_min(1e-12)
+        noise = ((square - (target * found).sum(dim=0)) / kernels).maximum(least)
     return LinearGaussian(terms, ranges, mean, loadings, noise)
 
 
@@ -142,9 +148,10 @@ def _posterior(sums: Sums, loadings: Tensor, noise: Tensor) -> tuple[Tensor, Ten
     pairs = torch.einsum("tqr,skr->tsqk", weighted, loadings).flatten(0, 1)
     latents = loadings.shape[1]
     precision = (sums.terms.flatten(1) @ pairs.flatten(1)).view(-1, latents, latents) + torch.eye(latents)
-    factor = torch.linalg.cholesky(precision)
+    factor = torch.linalg.cholesky(precision.double())
     right = sums.scores.flatten(1) @ weighted.transpose(1, 2).flatten(0, 1)
-    return torch.cholesky_solve(right[..., None], factor).squeeze(-1), torch.cholesky_inverse(factor)
+    mean = torch.cholesky_solve(right[..., None].double(), factor).squeeze(-1)
+    return mean.float(), torch.cholesky_inverse(factor).float()
 
 
 def _solve(gram: Tensor, right: Tensor) -> Tensor:

@@ -88,3 +88,12 @@ def test_the_model_is_found_from_units_of_it():
     nothing = float((truth - scores)[:, 2:].square().mean())
     assert learned < 1.3 * known < 0.2 * nothing  # its mean is learned too
     assert torch.allclose(found.noise, model.noise, rtol=0.2, atol=0.01)
+
+
+def test_fewer_units_than_latents_leave_some_noise():
+    model = some_model()
+    _, points, scores = units_of(model, 3, 6)
+    found = fit(scores, points, (), 50, latents=8)
+    z, _ = found.posterior(scores[:, :2], points[:, :2])
+    assert found.predict(z, points).isfinite().all()
+    assert (found.noise > 0).all()
