@@ -7,6 +7,7 @@ components, V = values of a kernel, C = channel, K = kernel side in pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -192,9 +193,10 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         fits = fitted_units(study.data, source, points, test.units.kernels.numpy(), OBSERVED[GIVEN], GRID, limit)
         true = test.units.held_out.kernels[: len(fits.kernels)]
         errors = unit_errors(torch.from_numpy(fits.kernels), true)
-        gaussian = linear_gaussian.judged(data, test.units, winner)
-        return {
-            "gaussian": gaussian,
+        found = {}
+        with suppress(torch.linalg.LinAlgError):  # type: ignore[attr-defined]  # of too few units there is none
+            found["gaussian"] = linear_gaussian.judged(data, test.units, winner)
+        return found | {
             "oracle": told,
             "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None),
         }

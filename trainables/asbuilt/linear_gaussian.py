@@ -40,6 +40,8 @@ ITERATIONS = 4
 MOST_UNITS = 8000
 """Mirror images included: their sums take 1 GB at the most."""
 RIDGE = 0.1
+SOLVABLE = 1e-6
+"""Of the mean sum of squares of a normal equation: float32 sums are exact to a tenth of it."""
 KERNELS_PER_TERM = 10
 """At the least, of the mean over units."""
 LEAST_NOISE = 1e-4
@@ -157,7 +159,7 @@ def _posterior(sums: Sums, loadings: Tensor, noise: Tensor) -> tuple[Tensor, Ten
 def _solve(gram: Tensor, right: Tensor) -> Tensor:
     """Least squares by normal equations, with what keeps them solvable."""
     found: Tensor = torch.linalg.solve(
-        gram + 1e-9 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype), right.to(gram.dtype)
+        gram + SOLVABLE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype), right.to(gram.dtype)
     )
     return found
 
