@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from spaces.trial import Trial
+from tests.trainables.psf.synthetic import newest
+from trainables.learner import Learner
+from trainables.training.loop import train
+from trainables.training.state import without_prefix
+from trainables.training.task import TrainingTask
+
+REPORTS = (2, 4, 8)
+"""Steps of a small training at which it reports."""
 
 Knobs = dict[str, tuple[dict[str, Any], list[Any]]]
 """Hyperparameter -> the values that it needs of others to act, and what it is changed to."""
@@ -16,6 +28,17 @@ class Outcome(NamedTuple):
 
     reports: int
     weights: dict[str, torch.Tensor]
+
+
+def outcome_of(
+    directory: Path, system: str, trial: Trial, learner: Learner[Any, Any, Any, Any], data: Any, metric: str
+) -> Outcome:
+    """Of a training of `REPORTS[-1]` steps, whose learner reports the metric."""
+    task = TrainingTask(system, trial, 3, REPORTS[-1], REPORTS, str(directory), metric, "min")
+    with closing(train(task, learner, data)) as reports:
+        count = len(list(reports))
+    tensors = newest(directory / "checkpoints").tensors
+    return Outcome(count, without_prefix("average.module.", tensors) or without_prefix("model.", tensors))
 
 
 def cases(knobs: Knobs) -> list[tuple[str, Any]]:

@@ -1,22 +1,15 @@
 """No dead options: every hyperparameter of a trial of units changes what comes out of its training."""
 
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.trainables.knobs import Knobs, Outcome, Trained, cases, differ
-from tests.trainables.psf.synthetic import newest
+from tests.trainables.knobs import Knobs, Outcome, Trained, cases, differ, outcome_of
 from trainables.asbuilt.data import AsBuiltTensors
 from trainables.asbuilt.learner import AsBuiltLearner
 from trainables.asbuilt.network import AsBuiltCVAE
 from trainables.asbuilt.trial import AsBuiltTrial
-from trainables.training.loop import train
-from trainables.training.state import without_prefix
-from trainables.training.task import TrainingTask
 
-REPORTS = (2, 4, 8)
 TRIAL: dict[str, Any] = {
     "hidden_dim": 16,
     "components": 48,
@@ -87,14 +80,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, square: dict[str, str]) ->
     data = AsBuiltTensors.load(square)
 
     def outcome(**changes: Any) -> Outcome:
-        directory: Path = tmp_path_factory.mktemp("trial")
         trial = AsBuiltTrial.model_validate({**TRIAL, **changes})
-        task = TrainingTask("cvae_asbuilt", trial, 3, REPORTS[-1], REPORTS, str(directory), "val/error", "min")
-        with closing(train(task, Learner(), data)) as reports:
-            count = len(list(reports))
-        tensors = newest(directory / "checkpoints").tensors
-        evaluated = without_prefix("average.module.", tensors) or without_prefix("model.", tensors)
-        return Outcome(count, evaluated)
+        return outcome_of(tmp_path_factory.mktemp("trial"), "cvae_asbuilt", trial, Learner(), data, "val/error")
 
     return Trained(outcome)
 

@@ -1,25 +1,18 @@
 """No dead options: every hyperparameter of an image trial changes what comes out of its training."""
 
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.trainables.knobs import Knobs, Outcome, Trained, cases, differ
-from tests.trainables.psf.synthetic import newest
+from tests.trainables.knobs import Knobs, Outcome, Trained, cases, differ, outcome_of
 from tests.trainables.training.test_perceptual import random_weights
 from trainables.images.data import ImageSplit, ImageTensors, TrainingImages
 from trainables.images.learner import ImageLearner
 from trainables.images.trial import SPACES, VaeImageTrial
 from trainables.sizes import NETWORKS
-from trainables.training.loop import train
 from trainables.training.perceptual import Vgg16
-from trainables.training.state import without_prefix
-from trainables.training.task import TrainingTask
 
-REPORTS = (2, 4, 8)
 TRIAL: dict[str, Any] = {
     "network": "mlp",
     "latent_dim": 4,
@@ -127,14 +120,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     data = images()
 
     def outcome(**changes: Any) -> Outcome:
-        directory: Path = tmp_path_factory.mktemp("trial")
         trial = VaeImageTrial.model_validate({**TRIAL, **changes})
-        task = TrainingTask("vae_image", trial, 3, REPORTS[-1], REPORTS, str(directory), "val/nll", "min")
-        with closing(train(task, Learner(), data)) as reports:
-            count = len(list(reports))
-        tensors = newest(directory / "checkpoints").tensors
-        evaluated = without_prefix("average.module.", tensors) or without_prefix("model.", tensors)
-        return Outcome(count, evaluated)
+        return outcome_of(tmp_path_factory.mktemp("trial"), "vae_image", trial, Learner(), data, "val/nll")
 
     return Trained(outcome)
 
