@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Literal
 
 from results.comparison import Interval
@@ -97,11 +98,15 @@ class Analysis:
     efficiency: Efficiency | None
     survival: list[Survival]
     stops: list[Stop]
-    sensitivity: Sensitivity
     edges: list[Edge]
     gain: Gain | None
     standings: list[Standing]
     summary: Summary | None
+
+    @cached_property
+    def sensitivity(self) -> Sensitivity:
+        """Worked out when it is asked for: it takes a second or more."""
+        return sensitivity(self.trials, self.study, self.record.budget())
 
     @property
     def mode(self) -> Mode:
@@ -144,7 +149,6 @@ def analyze(run: RunDirectory) -> Analysis:
         if study.scheduler == "none"
         else survival(trials, [*budget.rungs(), budget.steps], study.objective.mode),
         stops=stops(trials),
-        sensitivity=sensitivity(trials, study, budget),
         edges=edges(study, ranking[0].params) if ranking else [],
         gain=_gain(study, trials, ranking, summary),
         standings=standings(summary.final, study.system) if summary is not None else [],
