@@ -25,7 +25,7 @@ from deeplens_workers.threads import one_thread
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
 from trainables.asbuilt.evaluation import GIVEN, name_of, unit_errors
 from trainables.asbuilt.network import AsBuiltCVAE
-from trainables.asbuilt.simplex import nearest_kernels
+from trainables.asbuilt.simplex import clean_kernels
 from trainables.learner import Judged
 from trainables.networks.mlp import scale_conditions
 from trainables.timing import fastest, once
@@ -188,7 +188,7 @@ def predict(model: LinearGaussian, winner: AsBuiltCVAE, seen: AsBuiltSplit, at: 
     scores = winner.scores(seen.kernels.flatten(0, 1)).unflatten(0, seen.kernels.shape[:2])
     z, _ = model.posterior(scores, seen.points)
     light = winner.mean.float() + model.predict(z, at) @ winner.components.float()
-    return nearest_kernels(light.unflatten(2, seen.kernels.shape[2:]))
+    return clean_kernels(light.unflatten(2, seen.kernels.shape[2:]))
 
 
 def errors(model: LinearGaussian, winner: AsBuiltCVAE, split: AsBuiltSplit, count: int) -> Tensor:

@@ -29,7 +29,7 @@ from deeplens_workers.lens_data import COORDINATES
 from trainables.asbuilt.basis import FLIPS, MirrorBasis, flipped, of_unit_norm
 from trainables.asbuilt.encoder import SetEncoder
 from trainables.asbuilt.losses import Terms, misfit
-from trainables.asbuilt.simplex import nearest_kernels
+from trainables.asbuilt.simplex import clean_kernels
 from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, at_least_float32, gaussian_kl
 from trainables.networks.mlp import MLP, FourierEncoding, LearnedVariance, constrain, scale_conditions
@@ -336,7 +336,7 @@ class AsBuiltCVAE(Network):
         """[B, M, V] -> [B, M, C, K, K], not negative, unit sum per channel."""
         if self.config.network == "basis":
             values = self.mean.to(values) + values @ self.components.to(values)
-        return nearest_kernels(values.unflatten(2, self._shape))
+        return clean_kernels(values.unflatten(2, self._shape))
 
     @property
     def _shape(self) -> tuple[int, int, int]:

@@ -85,7 +85,9 @@ class ImagePreparation(Preparation[ImageData]):
                 made += _make(parts[name], _parameters(data, source, seed)[name], source, cache, actors, told.more)
         store.evict(cache, keep=places.values())
         warnings += _left_out(places)
-        return Prepared({name: str(entry) for name, entry in places.items()}, {IMAGES: made}, tuple(warnings))
+        sets = {name: str(entry) for name, entry in places.items()}
+        # Images are there. Cutting them out takes seconds, and is not what a set of them costs.
+        return Prepared(sets, {IMAGES: made}, tuple(warnings), dict.fromkeys(sets, 0.0))
 
     def describe(self, data: ImageData, source: Source) -> dict[str, str]:
         pixels = "256 levels" if data.binarise == "none" else f"{data.binarise} binarisation"

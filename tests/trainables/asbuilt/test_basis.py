@@ -15,8 +15,9 @@ from deeplens_workers.tolerances import Tolerances
 from tests.trainables.asbuilt.synthetic import kernels_of
 from trainables.asbuilt.basis import MirrorBasis, of_unit_norm
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors
+from trainables.asbuilt.quantities import rms_radius
 from trainables.asbuilt.set_facts import SetFacts
-from trainables.asbuilt.simplex import nearest_kernels
+from trainables.asbuilt.simplex import clean_kernels, nearest_kernels
 
 UNITS = 3
 
@@ -143,3 +144,17 @@ def test_the_nearest_kernel_is_nearest():
     wanted = (images - levels.gather(-1, last)[..., None]).clamp_min(0)
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
     torch.testing.assert_close(nearest_kernels(found), found)
+
+
+def test_errors_in_the_dark_do_not_widen_a_clean_kernel():
+    """A disk of light in an image with errors of 0.3 % of the peak."""
+    axis = torch.arange(32) - 15.5
+    radius = torch.hypot(axis, axis[:, None])
+    disk = (5 - radius).clamp(0, 1)[None]
+    disk = disk / disk.sum()
+    noise = torch.randn(disk.shape, generator=torch.Generator().manual_seed(0)) * 0.003 * disk.amax()
+    wide, clean = (float(rms_radius(kernels(disk + noise))) for kernels in (nearest_kernels, clean_kernels))
+    true = float(rms_radius(disk))
+    assert wide > true * 1.02
+    assert abs(clean - true) < (wide - true) / 3
+    assert float(clean_kernels(disk + noise).sum()) == pytest.approx(1)
