@@ -12,6 +12,7 @@ from results.comparison import Interval
 from results.decisions import Failure, Stop, Survival, failures, stops, survival
 from results.records import STATES, State, TrialRecord, read_trials
 from results.run_directory import RunDirectory, RunRecord
+from results.second_opinions import second_opinions
 from results.sensitivity import Sensitivity, sensitivity
 from results.summary import Final, Summary
 from spaces.loading import available
@@ -107,6 +108,12 @@ class Analysis:
     def sensitivity(self) -> Sensitivity:
         """Worked out when it is asked for: it takes a second or more."""
         return sensitivity(self.trials, self.study, self.record.budget())
+
+    @cached_property
+    def second_opinions(self) -> dict[str, dict[str, float]]:
+        """Shares by other methods, by their names, at the step of `sensitivity`; none where it has a reason to say nothing."""
+        found = self.sensitivity
+        return {} if found.reason else second_opinions(self.trials, self.study, found.step)
 
     @property
     def mode(self) -> Mode:

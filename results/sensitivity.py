@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from results.comparison import Interval
+from results.formatting import decimals, interval
 from results.records import TrialRecord
 from results.surrogate import Surrogate
 from spaces.metrics import sign
@@ -67,6 +68,25 @@ class Sensitivity:
     ratio: bool
     effects: list[Effect]
     reason: str | None = None
+
+
+def sentences(found: Sensitivity, title: str) -> list[str]:
+    """What each effect says, in words.
+
+    Args:
+        title: of the objective, with its unit.
+    """
+    if found.reason:
+        return [f"Sensitivity: {found.reason}."]
+    places = decimals([one.effect for one in found.effects])
+    said = [f"Within these ranges, at step {found.step}, on average over the other hyperparameters:"]
+    for one in found.effects:
+        how = "by a factor of" if found.ratio else "by"
+        words = f"choosing {one.name} well changes {title} {how} {interval(one.effect, min(2, places))}"
+        label = f"the document says {one.label}" if one.label else "the document does not say"
+        ours = f": {one.level or 'not told whether High, Medium or Low'}" if found.ratio else ""
+        said.append(f"  {words}{ours}; {label}.")
+    return said
 
 
 def sensitivity(trials: Sequence[TrialRecord], study: Study, budget: Budget) -> Sensitivity:
@@ -128,7 +148,8 @@ class _Design:
         for name, place in zip(self.names, places, strict=True):
             parameter = self.study.search[name]
             if self.study.exists(parameter, found):
-                found[name] = given.get(name, _value(parameter, float(place)))
+                # Not rounded: of whole numbers the process knows what lies between, too.
+                found[name] = given.get(name, parameter.at(float(place), whole=False))
         return found
 
     def draws(self, count: int, sets: int = 1) -> list[Array]:
@@ -150,17 +171,6 @@ def _place(parameter: Parameter, value: Scalar) -> float:
         return 0.5
     scale = math.log if parameter.log else float
     return (scale(value) - scale(parameter.low)) / (scale(parameter.high) - scale(parameter.low))
-
-
-def _value(parameter: Parameter, place: float) -> Scalar:
-    """A value of the range, not rounded: of whole numbers the process knows what lies between, too."""
-    if parameter.choices is not None:
-        return parameter.choices[min(int(place * len(parameter.choices)), len(parameter.choices) - 1)]
-    assert parameter.low is not None
-    assert parameter.high is not None
-    if parameter.log:
-        return float(parameter.low * (parameter.high / parameter.low) ** place)
-    return float(parameter.low + place * (parameter.high - parameter.low))
 
 
 def _effect(

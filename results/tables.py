@@ -237,8 +237,12 @@ def sensitivity_table(found: Sensitivity, analysis: Analysis) -> RenderableType:
     if found.reason:
         return Text(f"Sensitivity: {found.reason}.")
     what = "worst / best" if found.ratio else "worst to best"
-    table = new_table("Sensitivity", "", what, "share", "effect", "document's label", "reference value", "best value")
-    table.columns[3].justify = table.columns[4].justify = "left"
+    others = analysis.second_opinions
+    table = new_table(
+        "Sensitivity", "", what, "share", *others, "effect", "document's label", "reference value", "best value"
+    )
+    for column in table.columns[3 + len(others) : 5 + len(others)]:
+        column.justify = "left"
     best = analysis.ranking[0].params if analysis.ranking else {}
     places = min(2, decimals([one.effect for one in found.effects]))
     for one in found.effects:
@@ -246,6 +250,7 @@ def sensitivity_table(found: Sensitivity, analysis: Analysis) -> RenderableType:
             one.name,
             interval(one.effect, places),
             f"{one.share:.2f}",
+            *(f"{shares[one.name]:.2f}" if one.name in shares else "-" for shares in others.values()),
             one.level or ("not told" if found.ratio else "-"),
             one.label or "-",
             number(analysis.study.search[one.name].recommended),
@@ -256,6 +261,8 @@ def sensitivity_table(found: Sensitivity, analysis: Analysis) -> RenderableType:
         f"Within these ranges, at step {found.step} of {analysis.record.budget().steps}, on average over the others: {analysis.title} is so "
         f"many {unit} at the worst value as at the best [95 %]. {LEVELS[0][0]:g} times and more are High, {LEVELS[1][0]:g} Medium, by the whole interval. "
         f"share: total Sobol index. By a Gaussian process of {found.trials} trials' reports."
+        + f" {' and '.join(others)}: shares by other methods, of the trials that came so far."
+        * bool(others)
     )
     return table
 
@@ -310,7 +317,7 @@ def analysis_as_dict(run: RunDirectory) -> dict[str, Any]:
         "trials": [_trial_as_dict(trial, mode) for trial in analysis.trials],
         "ranking": [trial.number for trial in analysis.ranking],
         "front": [trial.number for trial in analysis.front] if study.further_objectives else None,
-        "sensitivity": _sensitivity_as_dict(analysis.sensitivity),
+        "sensitivity": _sensitivity_as_dict(analysis.sensitivity) | {"second_opinions": analysis.second_opinions},
         "edges": [asdict(edge) for edge in analysis.edges],
         "gain": asdict(analysis.gain) if analysis.gain else None,
         "test": summary.test if summary else None,

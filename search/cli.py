@@ -1,4 +1,4 @@
-"""Command line: `psf-search run|analyze|figures|render|lens|make-unit|fit-unit|sample-units|cache`, `python search/run.py`, `tune analyze`.
+"""Command line: `psf-search run|sensitivity|analyze|figures|render|lens|make-unit|fit-unit|sample-units|cache`, `python search/run.py`, `tune analyze`.
 
 Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 130 and 143 interrupted by SIGINT and SIGTERM.
 Nothing heavy is imported before the input has been found good.
@@ -63,6 +63,10 @@ def options(
 
 
 RunsRoot = Annotated[Path, typer.Option("--out", help="Directory that holds the runs.")]
+CacheOption = Annotated[Path, typer.Option(help="Directory of prepared data; shared storage on a cluster.")]
+AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join; default: start Ray here.")]
+DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Start the Ray dashboard on localhost.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
 
 
 @app.command()
@@ -77,7 +81,7 @@ def run(
     max_hours: Annotated[float | None, typer.Option(help="Hours after which no more trials are trained.")] = None,
     target: Annotated[float | None, typer.Option(help="Objective of a finished trial that ends the search.")] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="auto, tpe, random, gp, cmaes, nsga2, grid; default: the space's.")
+        str | None, typer.Option(help="auto, tpe, random, sobol, gp, cmaes, nsga2, grid; default: the space's.")
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="asha, median or none; default: the space's.")] = None,
     warm_start: Annotated[
@@ -87,10 +91,10 @@ def run(
     name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
     out: RunsRoot = ROOT,
-    cache: Annotated[Path, typer.Option(help="Directory of prepared data; shared storage on a cluster.")] = CACHE,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join; default: start Ray here.")] = None,
-    dashboard: Annotated[bool, typer.Option("--dashboard", help="Start the Ray dashboard on localhost.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")] = False,
+    cache: CacheOption = CACHE,
+    address: AddressOption = None,
+    dashboard: DashboardOption = False,
+    dry_run: DryRunOption = False,
     list_spaces: Annotated[bool, typer.Option("--list-spaces", help="List the shipped spaces, and stop.")] = False,
 ) -> None:
     """Prepare the data, search, compare the winner at the sealed test set, export it."""
@@ -113,16 +117,69 @@ def run(
         warm_start=warm_start,
         out=out,
     )
+    sys.exit(_start(job, cache, address, dashboard, dry_run))
+
+
+@app.command()
+def sensitivity(
+    space: Annotated[str | None, typer.Option(help="Space to explore: a shipped name or a YAML file.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Budget of the space: quick, standard or full.", show_default="standard")
+    ] = None,
+    overrides: OverridesOption = None,
+    lens: LensOption = None,
+    trials: Annotated[int, typer.Option(help="Points of the design, each trained to the end.")] = 32,
+    seed: Annotated[int | None, seed_option("Seed of everything random.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
+    out: RunsRoot = ROOT,
+    cache: CacheOption = CACHE,
+    address: AddressOption = None,
+    dashboard: DashboardOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """What it matters to choose each hyperparameter well, by trials spread evenly over the space, none stopped early.
+
+    A run like any other, without finals: `psf-search run --resume` goes on with it, `psf-search analyze` shows it again.
+    """
+    from results.sensitivity import MIN_TRIALS, sentences  # which takes SciPy
+
+    if trials < MIN_TRIALS:
+        raise SpaceError(f"--trials: at least {MIN_TRIALS} are needed, but got {trials}")
+    design = {"sampler": "sobol", "scheduler": "none", "points_to_evaluate": []}
+    asked = {"data.lens": lens, "seed": seed}
+    job = plan_search(
+        space,
+        preset=preset,
+        overrides=[
+            *(overrides or []),
+            *as_settings({key: value for key, value in asked.items() if value is not None} | design),
+        ],
+        limits={"trials": trials, "finalists": 0},
+        name=name,
+        out=out,
+    )
+    code = _start(job, cache, address, dashboard, dry_run)
+    if code == 0 and not dry_run:
+        from results.analysis import analyze as read
+
+        found = read(job.directory)
+        Console(markup=False).print("\n".join(["", *sentences(found.sensitivity, found.title)]), highlight=False)
+    sys.exit(code)
+
+
+def _start(job: plan.Job, cache: Path, address: str | None, dashboard: bool, dry_run: bool) -> int:
+    """Run a planned search in the terminal, or say what it would do; returns the exit code."""
+    console = Console(markup=False)
     shape = plan.fit_machine(job.study, job.budget.trials) if address is None else None
     if dry_run:
         console.print(plan.describe(job, shape), highlight=False, soft_wrap=True)
         console.print(f"time       {_time(job, shape, cache)}", highlight=False, soft_wrap=True)
-        return
+        return 0
     check_places(job, cache, address)
     # What it takes to show a search, such as tables, is loaded once the input has been found good.
     from search.terminal import run_in_terminal
 
-    sys.exit(run_in_terminal(job, cache=cache, address=address, dashboard=dashboard))
+    return run_in_terminal(job, cache=cache, address=address, dashboard=dashboard)
 
 
 def _time(job: plan.Job, shape: plan.Shape | None, cache: Path) -> str:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from results.distributions import distributions, suggest
 from search.ledger import DIRECTIONS
+from search.sobol import SobolSampler
 from spaces.metrics import Mode, sign
 from spaces.seeding import named_seed
 from spaces.study import Budget, Scalar, Study
@@ -43,7 +44,8 @@ SAMPLERS: dict[str, Callable[[Study, int], BaseSampler]] = {
     ),
     "cmaes": lambda study, seed: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
     "nsga2": lambda study, seed: optuna.samplers.NSGAIISampler(seed=seed),
-    # It numbers the points of its own order, which must be one for all trials.
+    # These number the points of an order of their own, which must be one for all trials.
+    "sobol": lambda study, seed: SobolSampler(study, study.seed),
     "grid": lambda study, seed: optuna.samplers.GridSampler(study.grid(), seed=study.seed),
 }
 # Those that fit a model to the trials, and keep nothing with them.

@@ -83,22 +83,30 @@ class Parameter(Frozen):
         """Every choice, or at most `points` values of the range, ends included, evenly spaced (on a log range: by ratio)."""
         if self.choices is not None:
             return list(self.choices)
-        assert self.low is not None
-        assert self.high is not None
         found: list[Scalar] = []
-        for share in (index / (points - 1) for index in range(points)):
-            value = (
-                self.low * (self.high / self.low) ** share if self.log else self.low + share * (self.high - self.low)
-            )
-            step = self.step or (1 if whole else None)
-            if step is not None:
-                last = math.floor((self.high - self.low) / step * (1 + 1e-9))  # what 0.3 / 0.1 misses
-                value = self.low + step * min(math.floor((value - self.low) / step + 0.5), last)
-            value = min(max(value, self.low), self.high)
-            value = round(value) if whole else float(value)
+        for index in range(points):
+            value = self.at(index / (points - 1), whole)
             if value not in found:
                 found.append(value)
         return found
+
+    def at(self, share: float, whole: bool) -> Scalar:
+        """The value that lies at a share in [0, 1] of the range (on a log range: of its logarithm), or the choice.
+
+        Args:
+            whole: the range holds whole numbers.
+        """
+        if self.choices is not None:
+            return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
+        assert self.low is not None
+        assert self.high is not None
+        value = self.low * (self.high / self.low) ** share if self.log else self.low + share * (self.high - self.low)
+        step = self.step or (1 if whole else None)
+        if step is not None:
+            last = math.floor((self.high - self.low) / step * (1 + 1e-9))  # what 0.3 / 0.1 misses
+            value = self.low + step * min(math.floor((value - self.low) / step + 0.5), last)
+        value = min(max(value, self.low), self.high)
+        return round(value) if whole else float(value)
 
 
 class Objective(Frozen):
@@ -206,7 +214,7 @@ class Study(Frozen):
     objective: Objective
     further_objectives: tuple[Objective, ...] = Field((), description="with these, a search for the Pareto front")
     constraints: tuple[Constraint, ...] = ()
-    sampler: Literal["auto", "tpe", "random", "gp", "cmaes", "nsga2", "grid"] = Field(
+    sampler: Literal["auto", "tpe", "random", "sobol", "gp", "cmaes", "nsga2", "grid"] = Field(
         "auto", description="auto: Gaussian processes for a hundred trials, then TPE"
     )
     grid_points: int = Field(3, ge=2, description="values of each range that the sampler `grid` combines")
@@ -240,7 +248,9 @@ class Study(Frozen):
                     f"but got (scheduler={self.scheduler})"
                 )
             if self.sampler == "cmaes":
-                raise ValueError("the sampler cmaes takes one objective; with several: tpe, random, gp, nsga2 or grid")
+                raise ValueError(
+                    "the sampler cmaes takes one objective; with several: tpe, random, sobol, gp, nsga2 or grid"
+                )
             limits = {"target": [b.target for b in self.budget.values()]}
             limits["least_gain"] = [b.least_gain for b in self.budget.values()]
             if given := [name for name, values in limits.items() if any(value is not None for value in values)]:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from results.records import TrialRecord, read_trials
-from results.sensitivity import Sensitivity, sensitivity
+from results.second_opinions import FANOVA, PED_ANOVA, second_opinions
+from results.sensitivity import Sensitivity, sensitivity, sentences
 from results.surrogate import Surrogate
 from spaces.loading import load
 from spaces.study import Budget, Study
@@ -153,3 +154,30 @@ def test_reports_of_one_trial_do_not_pass_for_several():
 def test_values_that_are_all_equal_are_refused():
     with pytest.raises(ValueError, match="equal"):
         Surrogate.of(np.zeros((5, 1)), np.ones(5), np.arange(5), np.array([False]))
+
+
+@pytest.mark.parametrize(("count", "methods"), [(12, set()), (24, {FANOVA}), (104, {FANOVA, PED_ANOVA})])
+def test_second_opinions_name_the_one_that_matters_once_there_are_enough_trials(trials, count, methods):
+    known = [one for one in trials if one.at(200) is not None]
+    random = np.random.default_rng(0)
+    many = []
+    for number in range(count):
+        rate = 10 ** random.uniform(-5, -3)
+        like = known[number % len(known)]
+        many.append(replace(like, number=number, params=like.params | {"learning_rate": rate}, history=((200, rate),)))
+    found = second_opinions(many, SPACE, 200)
+    assert set(found) == methods
+    for shares in found.values():
+        assert max(shares, key=lambda name: shares[name]) == "learning_rate"
+        assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_a_sentence_for_each_effect_or_the_reason_why_there_is_none(trials):
+    found = found_by(trials)
+    said = sentences(found, "rel. L2")
+    for one in found.effects:
+        (own,) = [line for line in said if f" {one.name} " in line]
+        assert (one.level or "not told") in own
+    few = found_by(trials[:5])
+    assert few.reason
+    assert few.reason in sentences(few, "rel. L2")[0]

@@ -80,7 +80,7 @@ def command(arguments, cwd=ROOT):
         ),
         (
             [*RUN, "--sampler", "tpo"],
-            "sampler: input should be 'auto', 'tpe', 'random', 'gp', 'cmaes', 'nsga2' or 'grid'",
+            "sampler: input should be 'auto', 'tpe', 'random', 'sobol', 'gp', 'cmaes', 'nsga2' or 'grid'",
         ),
         (
             [*RUN, "--sampler", "grid"],

@@ -228,7 +228,7 @@ KL = "further_objectives=[{metric: val/kl, mode: min}]"
         ((KL, "scheduler=median"), "but got (scheduler=median)"),
         (
             (KL, "scheduler=none", "sampler=cmaes"),
-            "the sampler cmaes takes one objective; with several: tpe, random, gp, nsga2 or grid",
+            "the sampler cmaes takes one objective; with several: tpe, random, sobol, gp, nsga2 or grid",
         ),
         ((KL, "scheduler=none", "budget.quick.target=0.1"), "`target` goes with one objective"),
         ((KL, "scheduler=none", "budget.full.least_gain=0.1"), "`least_gain` goes with one objective"),
