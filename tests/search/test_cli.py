@@ -99,10 +99,12 @@ def command(arguments, cwd=ROOT):
         ),
         ([*RUN, "--pre", "quick"], "--pre"),
         ([*RUN, "more"], "more"),
+        (["sensitivity", "--space", "cvae_psf", "--trials", "15"], "--trials: at least 16 are needed, but got 15"),
+        (["sensitivity", "--space", "cvae_psv"], "cvae_psf"),
     ],
 )
 def test_bad_input(arguments, says):
-    done = command(arguments if arguments and arguments[0] == "run" else ["run", *arguments])
+    done = command(arguments if arguments and arguments[0] in ("run", "sensitivity") else ["run", *arguments])
     assert done.returncode == 2, done.stderr
     assert says in done.stderr
     assert done.stderr.count("\n") == 1

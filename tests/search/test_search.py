@@ -12,6 +12,7 @@ import optuna
 import pytest
 from matplotlib.image import imread
 
+from results.run import open_run
 from search.cli import main
 from tests.processes import ray_processes, wait_for_the_end
 from tests.search.small import run_of, small
@@ -186,6 +187,35 @@ def test_a_taken_name_is_refused_and_nothing_changes(first, root):
     assert done.returncode == 2
     assert "--resume first" in done.stderr
     assert (root / "runs" / "first" / "summary.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_sensitivity_trains_an_even_design_to_the_end_and_says_what_matters(first, root):
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    arguments = [
+        "sensitivity",
+        "--space",
+        "cvae_psf",
+        "--preset",
+        "quick",
+        "--trials",
+        "16",
+        "--name",
+        "design",
+        *settings,
+    ]
+    places = ["--out", str(root / "runs"), "--cache", str(root / "cache")]
+    command = [sys.executable, "-m", "search.cli", *arguments, *places]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = study_of(root, "design").trials
+    assert len(trials) == 16
+    assert all(STEPS in trial.intermediate_values for trial in trials)
+    study = open_run(root / "runs" / "design").directory.read_record().resolved_study()
+    middle = study.search["learning_rate"].at(0.5, whole=False)
+    assert 6 <= sum(trial.params["learning_rate"] < middle for trial in trials[1:]) <= 9
+    said = " ".join(done.stdout.split())
+    assert all(f"choosing {name} well" in said for name in study.search)
 
 
 @pytest.mark.slow
