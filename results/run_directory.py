@@ -12,6 +12,7 @@ results/runs/<name>/
     logs/           lane-N.log of each lane, driver.log of the driver and what its libraries say
     model/          the exported winner
     figures/        pictures
+    explorer.safetensors   what the report shows of the winner at work
     summary.json    written once at the end (Summary)
 """
 
@@ -161,6 +162,10 @@ class RunDirectory:
     @property
     def figures(self) -> Path:
         return self.path / "figures"
+
+    @property
+    def explorer(self) -> Path:
+        return self.path / "explorer.safetensors"
 
     @property
     def summary(self) -> Path:

@@ -1,4 +1,7 @@
-"""`psf-search figures`: the pictures of a finished run drawn again, from its exported model and its test set."""
+"""`psf-search figures`: the pictures of a finished run drawn again, from its exported model and its test set.
+
+What the report's explorer shows is made again beside them.
+"""
 
 from __future__ import annotations
 
@@ -34,17 +37,22 @@ def figures(
     directory = found.directory.figures if out is None else out
     check_writable("--out", directory)
     study = found.directory.read_record().resolved_study()
-    drawn = study.system.make_learner().figures(model, open_test(found, cache, observer=_Progress()))
+    learner, test = study.system.make_learner(), open_test(found, cache, observer=_Progress())
+    drawn = learner.figures(model, test)
     if not drawn:
         raise SpaceError(f"run {found.name}: models of {study.model} have no figures")
     for name in only or ():
         if name not in drawn:
             raise SpaceError(f"--only {name}: run {found.name} has no such figure; {nearest(name, list(drawn))}")
+    from results.explorer import file as explorer_file
     from results.plots import save  # which takes matplotlib
 
     with writing(directory):
         for name in save({name: draw for name, draw in drawn.items() if not only or name in only}, directory):
             print(directory / f"{name}.png")
+    if out is None and not only and (explorer := learner.explorer(model, test, study)) is not None:
+        explorer_file.write(found.directory.explorer, explorer)
+        print(found.directory.explorer)
 
 
 class _Progress(Observer):

@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from results import comparison
 from results.comparison import Interval, Verdict
+from results.explorer import file as explorer_file
 from results.export import export_model, model_card
 from results.plots import DPI, history_figure, save
 from results.records import TrialRecord, read_trials
@@ -108,6 +109,8 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
     )
     card = model_card(directory, summary, learner.card(job.study, job.source.name))
     export_model(directory, lambda path: export(model, job.study.model, path), card)
+    if (explorer := learner.explorer(model, test, job.study)) is not None:
+        explorer_file.write(directory.explorer, explorer)
     figures = save({**learner.figures(model, test), **learner.comparison_figures(everything)}, directory.figures)
     rmtree(directory.winner_events, ignore_errors=True)  # of a run that has been extended
     with SummaryWriter(str(directory.winner_events)) as events:

@@ -80,10 +80,13 @@ def test_an_installed_wheel_has_every_module_and_plans_a_search(tmp_path):
     modules = [".".join(path.with_suffix("").parts) for path in MODULES if path != Path("search/run.py")]
     program = f"""
 import importlib
+from importlib.resources import files
 from search.cli import main
 for name in {modules!r}:
     module = importlib.import_module(name)
     assert module.__file__.startswith({str(site)!r}), module.__file__
+for name in ("section.html", "explorer.css", "network.js"):
+    assert files("results.explorer").joinpath(name).is_file()
 main(["run", "--space", "vae_mnist", "--dry-run"])
 """
     done = subprocess.run(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spaces.card import Card
+from spaces.explorer import Explorer
 from spaces.study import Study
 from spaces.system import Source
 from spaces.trial import Trial
@@ -149,6 +150,10 @@ class Learner[T: Trial, D, N: Network, H](ABC):
                 baseline by its name.
         """
         return {}
+
+    def explorer(self, network: N, test: H, study: Study) -> Explorer | None:
+        """What the report shows of the winner at work (`results/explorer/`); None unless a system has something to explore."""
+        return None
 
     @abstractmethod
     def card(self, study: Study, source: str) -> Card:

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from matplotlib.image import imread
 
+from results.explorer import section
 from results.run import open_run
 from search.cli import main
 from tests.processes import ray_processes, wait_for_the_end
@@ -123,6 +124,16 @@ def test_the_terminal_shows_the_search_and_nothing_of_the_libraries(first):
     assert "raylet" not in printed
     assert "WARNING" not in printed
     assert (run / "figures" / "psfs.png").stat().st_size > 10_000
+
+
+def test_the_winner_can_be_explored_in_a_report(first, capsys):
+    """Made by the finals, and again with the figures."""
+    _, run = first
+    assert section(run) is not None
+    (run / "explorer.safetensors").unlink()
+    assert section(run) is None
+    assert figures(capsys, run)[0] == 0
+    assert section(run) is not None
 
 
 def test_analyze_reads_the_run(first, root):

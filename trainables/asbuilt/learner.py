@@ -22,6 +22,7 @@ from deeplens_workers.asbuilt_data import OBSERVED, AsBuiltData
 from deeplens_workers.lens_data import COORDINATES
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
+from spaces.explorer import Explorer
 from spaces.study import Study
 from spaces.system import Source
 from trainables.asbuilt import linear_gaussian
@@ -30,6 +31,7 @@ from trainables.asbuilt.basis import FLIPS, of_unit_norm
 from trainables.asbuilt.card import asbuilt_card
 from trainables.asbuilt.data import GRID, AsBuiltSplit, AsBuiltTensors, AsBuiltTest, diopter_ranges, observed
 from trainables.asbuilt.evaluation import GIVEN, coverage, evaluate, model_errors, name_of, unit_errors
+from trainables.asbuilt.explorer import asbuilt_explorer
 from trainables.asbuilt.figures import error_figure, population_figure, sample_figure, unit_figure
 from trainables.asbuilt.losses import Terms, asbuilt_loss
 from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
@@ -210,6 +212,10 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         titles |= {one.name: one.title for one in SYSTEM.baselines}
         shown = {name: title for name, title in titles.items() if name in errors}
         return {"errors": partial(error_figure, errors, shown)}
+
+    def explorer(self, network: AsBuiltCVAE, test: AsBuiltTest, study: Study) -> Explorer:
+        assert isinstance(study.data, AsBuiltData)
+        return asbuilt_explorer(network, test, study.data)
 
     def card(self, study: Study, source: str) -> Card:
         assert isinstance(study.data, AsBuiltData)

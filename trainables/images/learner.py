@@ -14,6 +14,7 @@ from torch import Tensor
 
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
+from spaces.explorer import Explorer
 from spaces.study import Study
 from spaces.system import Source
 from trainables.images.baselines import predict_baselines
@@ -21,6 +22,7 @@ from trainables.images.card import image_card
 from trainables.images.data import ImageTensors, TrainingImages
 from trainables.images.denoising import denoiser
 from trainables.images.evaluation import TEST_SAMPLES, encode, errors, evaluate, shown_images
+from trainables.images.explorer import image_explorer
 from trainables.images.figures import image_figures
 from trainables.images.image_data import ImageData
 from trainables.images.objective import fitted_scale, of_network, scores
@@ -139,6 +141,9 @@ class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):
 
     def figures(self, network: VAE, test: ImageTest) -> Figures:
         return image_figures(network, test.images)
+
+    def explorer(self, network: VAE, test: ImageTest, study: Study) -> Explorer:
+        return image_explorer(network, test.images)
 
     def card(self, study: Study, source: str) -> Card:
         assert isinstance(study.data, ImageData)

@@ -22,12 +22,14 @@ from deeplens_workers.lens_data import COORDINATES
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
+from spaces.explorer import Explorer
 from spaces.study import Study
 from spaces.system import Source
 from trainables.learner import Figures, Judged, Learner
 from trainables.psf.card import psf_card
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.data import Basis, PsfSplit, PsfTensors, diopter_ranges
+from trainables.psf.explorer import psf_explorer
 from trainables.psf.figures import field_figure, focus_figure
 from trainables.psf.interpolation import predict_baselines
 from trainables.psf.metrics import evaluate, kernel_errors, predict
@@ -161,6 +163,10 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
         field = {"psfs": partial(field_figure, network, test)}
         several = len(network.config.conditions) > 2
         return field | ({"through_focus": partial(focus_figure, network, test)} if several else {})
+
+    def explorer(self, network: CVAE, test: PsfSplit, study: Study) -> Explorer:
+        assert isinstance(study.data, PsfData)
+        return psf_explorer(network, test, study.data)
 
     def card(self, study: Study, source: str) -> Card:
         assert isinstance(study.data, PsfData)
