@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from results.analysis import standings
@@ -15,12 +15,13 @@ from results.summary import BaselineResult, FinalistResult, Summary
 from spaces.card import Card
 from spaces.disk import full_disk
 from spaces.files import write as write_file
+from spaces.loading import as_yaml
 from spaces.metrics import SEALED
 from spaces.system import System
 
 
-def export_model(run: RunDirectory, write: Callable[[Path], None], card: str) -> Path:
-    """Fill `model/` of a run: `write(directory)` puts the model's files there, `card` becomes card.md.
+def export_model(run: RunDirectory, write: Callable[[Path], None], texts: Mapping[str, str]) -> Path:
+    """Fill `model/` of a run: `write(directory)` puts the model's files there, `texts` are files by name.
 
     A reader sees the earlier export or the new one whole: the files are written aside and the directory is swapped.
 
@@ -35,7 +36,8 @@ def export_model(run: RunDirectory, write: Callable[[Path], None], card: str) ->
     try:
         partial.mkdir(parents=True)
         write(partial)
-        write_file(partial / "card.md", card.encode())
+        for name, text in texts.items():
+            write_file(partial / name, text.encode())
         if run.model.exists():
             run.model.rename(replaced)
         partial.rename(run.model)
@@ -98,6 +100,27 @@ def model_card(run: RunDirectory, summary: Summary, card: Card) -> str:
         f"- {', '.join(f'{name} {version}' for name, version in sorted(record.versions.items()))}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def best_hyperparameters(run: RunDirectory, summary: Summary) -> str:
+    """The winner's values as sections of a space in YAML, to be put over the run's space or another one of its system.
+
+    What the space searches is `fixed` there, and so no longer in `search`; what the winner does not have is as in the system.
+    """
+    record, best = run.read_record(), summary.best
+    study = record.resolved_study()
+    sections = {
+        "search": dict.fromkeys(study.search),  # null takes a key of the base away
+        "points_to_evaluate": None,
+        "fixed": best.params,
+    }
+    lines = [
+        f"Trial {best.number}, the winner of run {record.name}: {study.objective.metric} {number(best.value)} at step {best.step}.",
+        f"It is a space of its own with `base: {study.space}` (or another space of {study.model}) on top. A `base:` does not have what",
+        "the run was told by --set, --lens or a preset. To search one of these again, give its range in place of null, and take",
+        "it out of `fixed`.",
+    ]
+    return "".join(f"# {line}\n" for line in lines) + as_yaml(sections, block=True)
 
 
 def _bullets(heading: str, lines: Sequence[str]) -> list[str]:

@@ -80,9 +80,7 @@ def final_table(final: Final, system: System) -> Table:
     The winner is bold. Below a finalist's mean is the value of each of its trainings.
     """
     baselines = _baselines(final, system)
-    score_places = decimals(one.score for one in final.finalists)
-    behind = [one.behind for one in final.finalists if one.behind is not None] + [one.behind for _, one in baselines]
-    behind_places = decimals(behind)
+    score_places, behind_places = places(final)
     title = system.metrics[SEALED + final.metric].short
     table = new_table("Finalists at the test set", "", f"{title} [95 %]", "minus the winner's [95 %]")
     table.padding = (0, 1, 0, 0)
@@ -110,6 +108,13 @@ def final_table(final: Final, system: System) -> Table:
         [f"[95 %]: for other training seeds and test items{seeds}.", *_judged_in_part(final, system)]
     )
     return table
+
+
+def places(final: Final) -> tuple[int, int]:
+    """Decimals of the scores, and of their differences from the winner's."""
+    behind = [one.behind for one in final.finalists if one.behind is not None]
+    behind += [one.behind for one in final.baselines.values()]
+    return decimals(one.score for one in final.finalists), decimals(behind)
 
 
 def cost_table(final: Final, system: System) -> Table:

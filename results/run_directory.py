@@ -13,6 +13,7 @@ results/runs/<name>/
     model/          the exported winner
     figures/        pictures
     explorer.safetensors   what the report shows of the winner at work
+    report.html     what the run found, for people
     summary.json    written once at the end (Summary)
 """
 
@@ -166,6 +167,10 @@ class RunDirectory:
     @property
     def explorer(self) -> Path:
         return self.path / "explorer.safetensors"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def summary(self) -> Path:

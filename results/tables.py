@@ -81,6 +81,13 @@ def heading(analysis: Analysis) -> Text:
 
 def state_table(analysis: Analysis) -> RenderableType:
     """Trials, steps and lane time by state, how busy the lanes were, and why trials failed."""
+    busy = busy_line(analysis)
+    lines = [*([busy] if busy is not None else []), *state_lines(analysis)]
+    return Group(state_counts(analysis), Text("\n".join(lines))) if lines else state_counts(analysis)
+
+
+def state_counts(analysis: Analysis) -> Table:
+    """Trials, steps and lane time by state."""
     table = new_table("Trials", "state", "trials", "steps", "lane time", "share")
     total = sum(cost.lane_seconds for cost in analysis.spent.values())
     for state, cost in analysis.spent.items():
@@ -89,16 +96,23 @@ def state_table(analysis: Analysis) -> RenderableType:
     steps = sum(cost.steps for cost in analysis.spent.values())
     table.add_section()
     table.add_row("all", str(len(analysis.trials)), f"{steps:,}", duration(total), "100%" if total else "-")
-    lines = []
-    if (busy := analysis.efficiency) is not None:
-        lanes = "The lane" if busy.lanes == 1 else f"The {busy.lanes} lanes"
-        lines.append(f"{lanes} trained for {busy.share:.0%} of the {duration(busy.seconds)} in which trials ran.")
-    if interrupted := [
-        trial.number for trial in analysis.trials if trial.state == "WAITING" and trial.started is not None
-    ]:
-        lines.append(f"WAITING: {_numbers(interrupted)} interrupted, going on when the run is resumed.")
-    lines += [f"FAIL: {len(one.trials)} x {one.reason} ({_numbers(one.trials)})." for one in analysis.failures]
-    return Group(table, Text("\n".join(lines))) if lines else table
+    return table
+
+
+def busy_line(analysis: Analysis) -> str | None:
+    """How busy the lanes were; None before a lane has trained."""
+    if (busy := analysis.efficiency) is None:
+        return None
+    lanes = "The lane" if busy.lanes == 1 else f"The {busy.lanes} lanes"
+    return f"{lanes} trained for {busy.share:.0%} of the {duration(busy.seconds)} in which trials ran."
+
+
+def state_lines(analysis: Analysis) -> list[str]:
+    """Which trials were interrupted, and why trials failed."""
+    interrupted = [trial.number for trial in analysis.trials if trial.state == "WAITING" and trial.started is not None]
+    waiting = f"WAITING: {_numbers(interrupted)} interrupted, going on when the run is resumed."
+    failed = [f"FAIL: {len(one.trials)} x {one.reason} ({_numbers(one.trials)})." for one in analysis.failures]
+    return [*([waiting] if interrupted else []), *failed]
 
 
 def survival_table(analysis: Analysis) -> RenderableType | None:
@@ -134,11 +148,11 @@ def survival_table(analysis: Analysis) -> RenderableType | None:
     return table
 
 
-def stop_table(analysis: Analysis) -> Table | None:
-    """Why trials were stopped, the latest last; None if none was."""
+def stop_table(analysis: Analysis, most: int = SHOWN_STOPS) -> Table | None:
+    """Why trials were stopped, at most so many, the latest last; None if none was."""
     if not analysis.stops:
         return None
-    shown = analysis.stops[-SHOWN_STOPS:]
+    shown = analysis.stops[-most:]
     table = new_table("Why trials were stopped", "trial", "at step", "reason")
     table.columns[2].justify = "left"
     for one in shown:
@@ -269,13 +283,22 @@ def sensitivity_table(found: Sensitivity, analysis: Analysis) -> RenderableType:
 
 def notes(analysis: Analysis) -> Text | None:
     """The gain over the reference so far, and parameters whose best value lies at the end of a range."""
+    gain = gain_line(analysis) if analysis.summary is None else None  # with a summary, the comparison says it
+    lines = [*([gain] if gain is not None else []), *edge_lines(analysis)]
+    return Text("\n".join(lines)) if lines else None
+
+
+def gain_line(analysis: Analysis) -> str | None:
+    """The best beside the reference; None before both have reported."""
+    if (gain := analysis.gain) is None:
+        return None
+    factor = f": {gain.factor:.1f} times less" if gain.factor is not None and gain.factor >= 1 else ""
+    return f"{gain.metric}: best {number(gain.best)}, reference {number(gain.reference)}{factor} ({gain.where})."
+
+
+def edge_lines(analysis: Analysis) -> list[str]:
+    """Parameters whose best value lies at the end of a range."""
     lines = []
-    gain = analysis.gain
-    if gain is not None and analysis.summary is None:  # with a summary, the comparison says it
-        factor = f": {gain.factor:.1f} times less" if gain.factor is not None and gain.factor >= 1 else ""
-        lines.append(
-            f"{gain.metric}: best {number(gain.best)}, reference {number(gain.reference)}{factor} ({gain.where})."
-        )
     low = {one.name for one in analysis.sensitivity.effects if one.level == "Low"}
     for matters, remark in ((True, ""), (False, " (of little effect)")):
         at_end = [edge for edge in analysis.edges if (edge.name not in low) is matters]
@@ -286,7 +309,7 @@ def notes(analysis: Analysis) -> Text | None:
             lines.append(f"Best value at an end of its range, so better ones may lie outside: {listed}{remark}.")
     if analysis.edges:
         lines.append(f"To look outside: {analysis.edges[0].advice}.")
-    return Text("\n".join(lines)) if lines else None
+    return lines
 
 
 def analysis_as_dict(run: RunDirectory) -> dict[str, Any]:

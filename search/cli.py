@@ -1,4 +1,5 @@
-"""Command line: `psf-search run|sensitivity|analyze|figures|render|lens|make-unit|fit-unit|sample-units|cache`, `python search/run.py`, `tune analyze`.
+"""Command line: `psf-search run|sensitivity|analyze|report|figures|render|lens|make-unit|fit-unit|sample-units|cache`, `python search/run.py`,
+`tune analyze`.
 
 Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 130 and 143 interrupted by SIGINT and SIGTERM.
 Nothing heavy is imported before the input has been found good.
@@ -28,6 +29,7 @@ from search.lens_command import lens
 from search.make_unit_command import make_unit
 from search.options import LensOption, OverridesOption, seed_option
 from search.render_command import render
+from search.report_command import report
 from search.unit_commands import fit_unit, sample_units
 from spaces.disk import full_disk
 from spaces.errors import SpaceError
@@ -39,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cache_app, name="cache")
+app.command()(report)
 app.command()(figures)
 app.command()(render)
 app.command()(lens)

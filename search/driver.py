@@ -66,6 +66,20 @@ def run(job: Job, *, cache: Path, address: str | None, dashboard: bool, observer
         from search.finish import finish
 
         finish(job, data, seconds=time.monotonic() - began, ended=ended)
+        observer.note("writing the report")
+        _report(job.directory, observer)
+
+
+def _report(directory: RunDirectory, observer: Observer) -> None:
+    """Write report.html. The run is done without it, and `psf-search report` writes it at any time."""
+    try:
+        from results.report import write_report
+
+        write_report([directory], directory.report)
+    except Exception as error:  # whatever it is, it must not fail a search
+        logger.exception("the report was not written")
+        why = full_disk(error, directory.report) or next(iter(str(error).splitlines()), type(error).__name__)
+        observer.say(f"warning: no report was written: {why}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from results import comparison
 from results.comparison import Interval, Verdict
 from results.explorer import file as explorer_file
-from results.export import export_model, model_card
+from results.export import best_hyperparameters, export_model, model_card
 from results.plots import DPI, history_figure, save
 from results.records import TrialRecord, read_trials
 from results.summary import BaselineResult, Final, FinalistResult, Summary, Training, Winner
@@ -107,8 +107,11 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
         seconds=seconds,
         lane_seconds=sum(trial.seconds for trial in trials),
     )
-    card = model_card(directory, summary, learner.card(job.study, job.source.name))
-    export_model(directory, lambda path: export(model, job.study.model, path), card)
+    texts = {
+        "card.md": model_card(directory, summary, learner.card(job.study, job.source.name)),
+        "best_hyperparameters.yaml": best_hyperparameters(directory, summary),
+    }
+    export_model(directory, lambda path: export(model, job.study.model, path), texts)
     if (explorer := learner.explorer(model, test, job.study)) is not None:
         explorer_file.write(directory.explorer, explorer)
     figures = save({**learner.figures(model, test), **learner.comparison_figures(everything)}, directory.figures)

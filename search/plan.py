@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ruamel.yaml import YAML
-
 from results.run_directory import RunDirectory, default_name, validate_name
 from results.run_directory import find as find_run
 from search.machine import machine
 from spaces.errors import SpaceError, nearest
-from spaces.loading import override
+from spaces.loading import as_yaml, override
 from spaces.study import Budget, Study
 from spaces.system import Prepared, Source
 
@@ -329,13 +327,6 @@ def prepare_here(job: Job, cache: Path) -> Prepared:
 
 def describe(job: Job, shape: Shape | None) -> str:
     """The resolved configuration, what its data is and an estimate of the work, for `--dry-run`."""
-    from io import StringIO
-
-    text = StringIO()
-    yaml = YAML()
-    yaml.default_flow_style = None
-    yaml.width = 120
-    yaml.dump(job.study.model_dump(mode="json", exclude_none=True), text)
     budget = job.budget
     made_of = job.study.system.make_preparation().describe(job.study.data, job.source)
     most = budget.trials * budget.steps
@@ -352,7 +343,7 @@ def describe(job: Job, shape: Shape | None) -> str:
     gpus = f" and {need.gpus_per_worker:g} GPU" if need.gpus_per_worker else ""
     return "\n".join(
         (
-            text.getvalue(),
+            as_yaml(job.study.model_dump(mode="json", exclude_none=True)),
             *(f"{heading:10} {line}" for heading, line in made_of.items()),
             *([f"preset     {job.preset} sets {values}"] if (values := _set(budget)) else []),
             f"search     preset {job.preset}: {budget.trials} trials of up to {budget.steps} steps, {stopping}",

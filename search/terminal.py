@@ -64,8 +64,14 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
 
 
 def _places(run: RunDirectory) -> str:
-    paths = {"model": run.model, "pictures": run.figures, "TensorBoard": run.tensorboard, "summary": run.summary}
-    return "\n".join(f"{name:12} {path}" for name, path in paths.items())
+    paths = {
+        "report": run.report,
+        "model": run.model,
+        "pictures": run.figures,
+        "TensorBoard": run.tensorboard,
+        "summary": run.summary,
+    }
+    return "\n".join(f"{name:12} {path}" for name, path in paths.items() if path.exists())
 
 
 def _go_on(job: Job, cache: Path, address: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,15 @@ def _shown(path: Path) -> str:
 def _related(override: str, key: str) -> bool:
     """Whether an override set the faulty key, a part of it, or something around it."""
     return (key + ".").startswith(override + ".") or (override + ".").startswith(key + ".")
+
+
+def as_yaml(tree: Mapping[str, Any], *, block: bool = False) -> str:
+    """What `parse` reads back: the innermost values beside each other, or with `block` each on a line of its own."""
+    text, yaml = StringIO(), YAML()
+    yaml.default_flow_style = False if block else None
+    yaml.width = 120
+    yaml.dump(tree, text)
+    return text.getvalue()
 
 
 def parse(text: str, where: str, scalar: bool = False) -> Any:

@@ -23,9 +23,11 @@ def chromium() -> Iterator[Browser]:
     """Skips the test where there is none."""
     path = shutil.which("chromium")
     if path is None:
-        pytest.skip("there is no chromium, with which pages are tested")
+        pytest.skip("there is no chromium; on Debian: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-quic"])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-quic"], timeout=PATIENCE
+        )
         yield browser
         browser.close()
 

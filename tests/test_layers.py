@@ -89,6 +89,10 @@ for name in ("section.html", "explorer.css", "network.js"):
     assert files("results.explorer").joinpath(name).is_file()
 main(["run", "--space", "vae_mnist", "--dry-run"])
 """
+    read = {".css", ".html", ".js", ".json", ".yaml"}
+    data = [one.relative_to(source) for folder in LAYERS for one in (source / folder).rglob("*") if one.suffix in read]
+    for path in data:
+        assert (site / path).is_file(), f"{path} is not in the wheel"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(site)},

@@ -9,7 +9,7 @@ import pytest
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.preparation import fill_in
 from deeplens_workers.psf_data import PsfData
-from results.export import export_model, model_card
+from results.export import best_hyperparameters, export_model, model_card
 from results.run_directory import RunError
 from spaces.loading import load
 from tests.results.conftest import RunMaker, summary_of
@@ -29,8 +29,8 @@ def test_an_export_replaces_the_earlier_one_whole(make_run: RunMaker):
     def second(directory: Path) -> None:
         (directory / "model.safetensors").write_bytes(b"two")
 
-    export_model(run, first, "card")
-    export_model(run, second, "second card")
+    export_model(run, first, {"card.md": "card"})
+    export_model(run, second, {"card.md": "second card"})
     assert {path.name: path.read_text() for path in run.model.iterdir()} == {
         "model.safetensors": "two",
         "card.md": "second card",
@@ -39,14 +39,14 @@ def test_an_export_replaces_the_earlier_one_whole(make_run: RunMaker):
 
 def test_a_failed_export_keeps_the_earlier_one(make_run: RunMaker):
     run = make_run()
-    export_model(run, lambda directory: None, "card")
+    export_model(run, lambda directory: None, {"card.md": "card"})
 
     def full(directory: Path) -> None:
         (directory / "model.safetensors").write_text("part")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(RunError, match="model: no space left on the disk at "):
-        export_model(run, full, "new card")
+        export_model(run, full, {"card.md": "new card"})
     assert [path.name for path in run.model.iterdir()] == ["card.md"]
     assert not list(run.path.glob(".model*"))
 
@@ -114,3 +114,24 @@ def test_the_card_counts_the_reference_among_those_that_might_have_won(make_run:
     final = summary.final.model_copy(update={"finalists": finalists})
     card = model_card(make_run(), summary.model_copy(update={"final": final}), CARD)
     assert f"when the {len(finalists)} finalists had been trained, and decided between them" in card
+
+
+def test_the_winners_values_are_sections_of_a_space(make_run: RunMaker, tmp_path):
+    summary = summary_of("a-run")
+    values = {"learning_rate": 3e-5, "lr_schedule": "one_cycle", "num_layers": 3, "kl_weight": 1.2345678901234e-5}
+    best = summary.best.model_copy(update={"params": values})
+    text = best_hyperparameters(make_run(), summary.model_copy(update={"best": best}))
+    (tmp_path / "winner.yaml").write_text(f"base: cvae_psf\n{text}")
+    study = load(str(tmp_path / "winner.yaml"))
+    assert study.search == {}
+    assert study.recommended() == {}
+    trial = study.trial({}).model_dump()
+    assert {name: trial[name] for name in values} == values
+    assert trial["smooth_pairs"] == load("cvae_psf").fixed["smooth_pairs"]  # what the base fixes stays
+    (tmp_path / "again.yaml").write_text(
+        "base: winner.yaml\nfixed: {learning_rate: null}\n"
+        "search: {learning_rate: {low: 1e-5, high: 1e-3, log: true, recommended: 1e-4, source: mine}}\n"
+    )
+    again = load(str(tmp_path / "again.yaml"))
+    assert list(again.search) == ["learning_rate"]
+    assert again.fixed["num_layers"] == 3

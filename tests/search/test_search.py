@@ -100,6 +100,8 @@ def test_the_exported_model_works_on_its_own(first):
     assert kernels.shape == (2, 3, 15, 15)
     assert np.allclose(kernels.sum((2, 3)), 1, atol=1e-5)
     assert "load_model" in (run / "model" / "card.md").read_text()
+    assert f"<h1>{run.name}</h1>" in (run / "report.html").read_text()
+    assert "\nfixed:\n" in (run / "model" / "best_hyperparameters.yaml").read_text()
 
 
 def test_tensorboard_has_hparams_scalars_and_images(first):

@@ -41,7 +41,7 @@ def model(disk):
     def write(directory):
         (directory / "model.safetensors").write_bytes(bytes(2**21))
 
-    export_model(RunDirectory(disk), write, "card")
+    export_model(RunDirectory(disk), write, {"card.md": "card"})
 
 
 @pytest.mark.parametrize("what", [database, checkpoint, entry, model])

@@ -1,0 +1,25 @@
+"""`report.html`: what a run found, as one page for people, in one file that asks no network for anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from results.analysis import analyze
+from results.explorer import section
+from results.report.page import run_page
+from results.report.runs import runs_page
+from results.run_directory import RunDirectory
+from spaces.files import write
+
+
+def write_report(runs: Sequence[RunDirectory], path: Path) -> None:
+    """Write the page of a run, or one page of several runs beside each other, to a file. They may still be running.
+
+    Raises:
+        RunError: a run's files are missing or damaged.
+        OSError: the file cannot be written.
+    """
+    analyses = [analyze(run) for run in runs]
+    page = run_page(runs[0], analyses[0], section(runs[0].path)) if len(runs) == 1 else runs_page(analyses)
+    write(path, page.encode())
