@@ -15,11 +15,12 @@ from results import comparison
 from results.comparison import Interval, Verdict
 from results.explorer import file as explorer_file
 from results.export import best_hyperparameters, export_model, model_card
-from results.plots import DPI, history_figure, save
+from results.plots import search_figures
 from results.records import TrialRecord, read_trials
 from results.summary import BaselineResult, Final, FinalistResult, Summary, Training, Winner
 from search.finalists import Candidate, candidates
 from search.plan import Job
+from spaces.drawing import save
 from spaces.metrics import Mode, sign
 from spaces.system import Prepared
 from trainables.exports import export
@@ -114,12 +115,13 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
     export_model(directory, lambda path: export(model, job.study.model, path), texts)
     if (explorer := learner.explorer(model, test, job.study)) is not None:
         explorer_file.write(directory.explorer, explorer)
-    figures = save({**learner.figures(model, test), **learner.comparison_figures(everything)}, directory.figures)
+    figures = {**learner.figures(model, test, job.study), **learner.comparison_figures(everything)}
+    drawn = save(figures, directory.figures)
     rmtree(directory.winner_events, ignore_errors=True)  # of a run that has been extended
     with SummaryWriter(str(directory.winner_events)) as events:
-        for name, figure in figures.items():
-            events.add_figure(name, figure, checkpoint.step)
-    _draw_history(job, trials, means)
+        for name, drawing in drawn.items():
+            events.add_figure(name, drawing.figure, checkpoint.step)
+    save(search_figures(trials, job.study, job.budget, summary), directory.figures)
     directory.write_summary(summary)  # last: its presence says that the run has ended
 
 
@@ -228,14 +230,3 @@ def _count_states(trials: list[TrialRecord]) -> dict[str, int]:
     for trial in trials:
         counts[trial.state] = counts.get(trial.state, 0) + 1
     return counts
-
-
-def _draw_history(job: Job, trials: list[TrialRecord], test: dict[str, dict[str, float]]) -> None:
-    objective, system = job.study.objective, job.study.system
-    measure = system.metrics[objective.metric].measure
-    judged = [one for one in system.baselines if measure in test.get(one.name, {})]
-    yardsticks = {f"{one.title} (test)": test[one.name][measure] for one in judged[-1:]}
-    figure = history_figure(
-        trials, metric=objective.metric, mode=objective.mode, rungs=job.budget.rungs(), baselines=yardsticks
-    )
-    figure.savefig(job.directory.figures / "history.png", dpi=DPI, bbox_inches="tight")

@@ -62,11 +62,11 @@ def lens(
     except ValueError as error:
         raise SpaceError(str(error)) from None
     folder = DRAWINGS / found.name if out is None else out
-    from trainables.psf.lens_figures import save_analysis, save_section
+    from spaces.drawing import FORMATS, save
+    from trainables.psf.lens_figures import lens_figures
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = [*save_section(folder / "layout", seen), *save_analysis(folder / "spots", seen)]
+        paths = [folder / f"{name}.{one}" for name in save(lens_figures(seen), folder) for one in FORMATS]
         if to is not None:
             with replacing(to) as temporary:
                 temporary.write_text(found.text + "\n")

@@ -103,7 +103,7 @@ def render(
         kernels = _rendered(request, actors)
         file = PsfFile(request, kernels)
         write(out, file)
-        from trainables.psf.figures import save_contact_sheet
+        from trainables.psf.figures.kernels import save_contact_sheet
 
         sheet = out.with_name(out.name + ".png")  # not only another suffix: a picture of that name may be somebody's
         save_contact_sheet(sheet, file.kernels.kernels, data.grid[0] if points is None else None)

@@ -25,8 +25,11 @@ HOMES = {
     "deeplens": {"deeplens_workers/"},
     "optuna": {"search/", "results/"},
     "matplotlib": {
+        "spaces/drawing.py",
         "results/plots.py",
-        "trainables/psf/figures.py",
+        "results/sensitivity_plots.py",
+        "trainables/tiles.py",
+        "trainables/psf/figures/",
         "trainables/psf/lens_figures.py",
         "trainables/asbuilt/figures.py",
         "trainables/images/figures.py",

@@ -10,10 +10,10 @@ The training loop (trainables/training/) calls these and knows nothing else of w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,8 +27,8 @@ from spaces.system import Source
 from spaces.trial import Trial
 from trainables.training.losses import Ranks
 
-Figures = Mapping[str, Callable[[], Any]]
-"""Pictures by their names; a call draws one, a `matplotlib.figure.Figure`."""
+if TYPE_CHECKING:  # a lane draws no figures
+    from spaces.drawing import Figures
 
 
 class Network(nn.Module):
@@ -138,8 +138,12 @@ class Learner[T: Trial, D, N: Network, H](ABC):
         """
         return {}
 
-    def figures(self, network: N, test: H) -> Figures:
-        """Of a run's winner; they can be drawn again at any time. None unless a system has some."""
+    def figures(self, network: N, test: H, study: Study) -> Figures:
+        """Of a run's winner; they can be drawn again at any time. None unless a system has some.
+
+        Args:
+            study: what was searched, whose data section has the units.
+        """
         return {}
 
     def comparison_figures(self, errors: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Figures:

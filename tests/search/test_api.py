@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from results import open_run
 from search import run_search
 from search.cli import main
+from spaces.drawing import FORMATS
 from spaces.errors import SpaceError
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,9 @@ def test_a_notebook_searches_and_uses_the_winner(note):
 @pytest.mark.slow
 def test_pictures_of_images_are_files_and_in_tensorboard_and_drawn_again(note, tmp_path, capsys):
     _, run = note
-    assert {path.stem for path in (run / "figures").iterdir()} == PICTURES | {"history"}
+    assert {path.name for path in (run / "figures").iterdir()} == {
+        f"{name}.{one}" for name in PICTURES | {"history", "progress", "comparison"} for one in FORMATS
+    }
     assert set(EventAccumulator(str(run / "tensorboard" / "winner")).Reload().Tags()["images"]) == PICTURES
     with pytest.raises(SystemExit) as ended:
         main(["figures", str(run), "--only", "arithmetic", "--only", "samples", "--out", str(tmp_path)])

@@ -9,6 +9,8 @@ import pytest
 from deeplens_workers.lens_file import LENSES, find_lens
 from search.cli import main
 from tests.deeplens_workers.lens_writers import SINGLET, codev, write, zemax
+from tests.drawings import marks, numbers
+from tests.drawings import written as drawing
 
 
 def lens(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -44,6 +46,7 @@ def test_the_view_is_the_lens(tmp_path):
     from deeplens_workers.lens_view import table, view
     from deeplens_workers.preparation import fill_in
     from deeplens_workers.psf_data import PsfData
+    from trainables.psf.lens_figures import lens_figures
 
     triplet = find_lens("cooke_triplet_50mm")
     rows = table(triplet)
@@ -62,6 +65,14 @@ def test_the_view_is_the_lens(tmp_path):
     assert seen.curves.distortion[0] == 0
     assert np.abs(seen.curves.distortion).max() < 0.01
     assert seen.curves.rms_um[-1] == pytest.approx(25.2, rel=0.02)
+    figures = lens_figures(seen)
+    figure, numbers_of = drawing(figures["layout"], tmp_path / "layout")
+    assert marks(figure.axes[0], "x") == numbers(numbers_of["z_mm"])
+    assert marks(figure.axes[0], "y") == numbers(numbers_of["height_mm"])
+    figure, numbers_of = drawing(figures["spots"], tmp_path / "spots")
+    for axis, (_, panel) in zip(figure.axes, numbers_of.groupby("panel", sort=False), strict=True):
+        assert marks(axis, "x") == numbers(panel["x"])
+        assert marks(axis, "y") == numbers(panel["y"])
 
 
 def test_a_kernel_larger_than_the_files_window_gets_a_window_of_its_own(capsys):

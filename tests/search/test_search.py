@@ -163,8 +163,11 @@ def test_figures_are_drawn_again_also_of_data_that_is_gone(first, tmp_path, caps
     _, run = first
     before = imread(run / "figures" / "psfs.png")
     for more, says in (([], False), (["--cache", tmp_path / "cache"], True)):
-        code, printed, said = figures(capsys, run, "--only", "psfs", "--out", tmp_path / "again", *more)
-        assert (code, printed) == (0, f"{tmp_path / 'again' / 'psfs.png'}\n"), said
+        code, printed, said = figures(
+            capsys, run, "--only", "psfs", "--format", "png", "--format", "csv", "--out", tmp_path / "again", *more
+        )
+        assert (code, printed) == (0, "".join(f"{tmp_path / 'again' / 'psfs'}.{one}\n" for one in ("png", "csv"))), said
+        assert (tmp_path / "again" / "psfs.csv").read_bytes() == (run / "figures" / "psfs.csv").read_bytes()
         assert ("preparing" in said) == says
         assert np.allclose(imread(tmp_path / "again" / "psfs.png"), before, atol=0.02)
 
@@ -173,8 +176,11 @@ def test_figures_that_cannot_be_drawn(first, tmp_path, capsys):
     run_of(tmp_path / "going", small())
     for arguments, expected, says in (
         ((first[1], "--only", "psf"), 2, "--only psf: run first has no such figure; did you mean 'psfs'"),
-        ((first[1], "--only", "samples"), 2, "--only samples: run first has no such figure; valid: psfs"),
-        ((tmp_path / "going",), 1, "run going: there is no model yet"),
+        ((first[1], "--only", "samples"), 2, "--only samples: run first has no such figure; valid: "),
+        ((first[1], "--format", "pdf"), 2, "--format pdf: "),
+        ((tmp_path / "going",), 1, "run going: no trial has reported yet"),
+        ((tmp_path / "going", "--only", "history"), 1, "--only history: run going: no trial has reported yet"),
+        ((tmp_path / "going", "--only", "psfs"), 1, "--only psfs: run going has not ended, so there is no model yet"),
         ((tmp_path / "none",), 2, "none: no such run"),
         ((first[1], "--out", "/dev/null/figures"), 2, "--out /dev/null/figures: cannot be written to"),
     ):

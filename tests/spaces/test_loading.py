@@ -155,7 +155,7 @@ def test_overrides_follow_the_same_rules():
         ),
         (
             "sampler=tpo",
-            "sampler: input should be 'auto', 'tpe', 'random', 'gp', 'cmaes', 'nsga2' or 'grid', but got 'tpo'",
+            "sampler: input should be 'auto', 'tpe', 'random', 'sobol', 'gp', 'cmaes', 'nsga2' or 'grid', but got 'tpo'",
         ),
         ("scheduler=asah", "scheduler: input should be 'asha', 'median' or 'none', but got 'asah'"),
         ("smapler=tpe", "smapler: unknown key; did you mean 'sampler'?"),

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,15 +31,17 @@ from trainables.asbuilt.card import asbuilt_card
 from trainables.asbuilt.data import GRID, AsBuiltSplit, AsBuiltTensors, AsBuiltTest, diopter_ranges, observed
 from trainables.asbuilt.evaluation import GIVEN, coverage, evaluate, model_errors, name_of, unit_errors
 from trainables.asbuilt.explorer import asbuilt_explorer
-from trainables.asbuilt.figures import error_figure, population_figure, sample_figure, unit_figure
 from trainables.asbuilt.losses import Terms, asbuilt_loss
 from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
 from trainables.asbuilt.oracle import MirroredTolerances, oracle
 from trainables.asbuilt.system import SYSTEM
 from trainables.asbuilt.trial import AsBuiltTrial
-from trainables.learner import Figures, Judged, Learner
+from trainables.learner import Judged, Learner
 from trainables.timing import fastest
 from trainables.training.losses import Ranks
+
+if TYPE_CHECKING:  # a lane draws no figures
+    from spaces.drawing import Figures
 
 NEIGHBOUR = 0.1
 """Distance of a target's neighbour along x and y, at the most; it has the target's depth and focus."""
@@ -203,15 +204,19 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
             "fitted": Judged({name_of(GIVEN): errors}, fits.bytes, fits.seconds, data=None),
         }
 
-    def figures(self, network: AsBuiltCVAE, test: AsBuiltTest) -> Figures:
-        drawn = {"unit": unit_figure, "samples": sample_figure, "population": population_figure}
-        return {name: partial(draw, network, test) for name, draw in drawn.items()}
+    def figures(self, network: AsBuiltCVAE, test: AsBuiltTest, study: Study) -> Figures:
+        from trainables.asbuilt.figures import unit_figures  # matplotlib
+
+        assert isinstance(study.data, AsBuiltData)
+        return unit_figures(network, test, study.data)
 
     def comparison_figures(self, errors: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> Figures:
+        from trainables.asbuilt.figures import error_figure
+
         titles = {"best": "the winner", "reference": "the document's values"}
         titles |= {one.name: one.title for one in SYSTEM.baselines}
         shown = {name: title for name, title in titles.items() if name in errors}
-        return {"errors": partial(error_figure, errors, shown)}
+        return {"errors": lambda: error_figure(errors, shown)}
 
     def explorer(self, network: AsBuiltCVAE, test: AsBuiltTest, study: Study) -> Explorer:
         assert isinstance(study.data, AsBuiltData)

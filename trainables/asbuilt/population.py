@@ -23,6 +23,7 @@ from torch import Tensor
 from deeplens_workers.kernels import middle_channel
 from trainables.asbuilt import quantities
 from trainables.asbuilt.kernel_checks import checked_points
+from trainables.psf.mtf import NYQUIST
 
 if TYPE_CHECKING:
     from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
@@ -106,7 +107,7 @@ def check_resolved(config: AsBuiltConfig, lp_per_mm: float) -> None:
     """
     if not config.pixel_um:
         raise ValueError("this model does not know the size of its pixels, so it has no line pairs per mm")
-    limit = quantities.NYQUIST * 1000 / config.pixel_um
+    limit = NYQUIST * 1000 / config.pixel_um
     if not 0 <= lp_per_mm < limit:
         raise ValueError(
             f"an MTF50 must be at least 0 and below {limit:.4g} lp/mm, as pixels of {config.pixel_um:g} um show no finer lines, "

@@ -1,4 +1,4 @@
-"""PNG pictures of a run's winner, for people: `pictures.py` makes their content. Drawn without a display.
+"""Figures of a run's winner, for people: `pictures.py` makes their content.
 
 Shape legend: N = images, R = rows, M = columns, C = channel, H, W = pixels. Tiles: [R, M, C, H, W].
 """
@@ -11,10 +11,12 @@ from functools import partial
 import numpy as np
 import torch
 from matplotlib import colormaps, patheffects
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pandas import DataFrame
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
+from spaces.drawing import GREY, INK, Drawing, dress, new_figure, pixel_table
 from trainables.images.data import ImageSplit
 from trainables.images.evaluation import active_units, encode
 from trainables.images.pictures import (
@@ -34,21 +36,17 @@ from trainables.images.pictures import (
     traversals,
 )
 from trainables.networks.vae import VAE
+from trainables.tiles import tile_figure
 
-INK, GREY = "#1f2430", "#8a90a0"
-TILE = 0.58
-"""Side of a tile in inches."""
-LETTER = 0.066
-"""Width in inches of a letter of a row's name, on average."""
-GAP = 0.07
-"""Between tiles, as a fraction of their side."""
+LARGEST = 64
+"""Pixels along a side of a tile: of larger images means of blocks are shown, as more would not be seen."""
 ROWS_PER_TEMPERATURE = 2
 RECONSTRUCTED = 20
 
 
-def image_figures(network: VAE, split: ImageSplit) -> dict[str, Callable[[], Figure]]:
+def image_figures(network: VAE, split: ImageSplit) -> dict[str, Callable[[], Drawing]]:
     """What draws each picture of a model on held-out images, by name; arithmetic needs two classes."""
-    figures: dict[str, Callable[[], Figure]] = {
+    figures: dict[str, Callable[[], Drawing]] = {
         "reconstructions": partial(reconstruction_figure, network, split),
         "posteriors": partial(posterior_figure, network, split),
         "samples": partial(sample_figure, network),
@@ -61,12 +59,12 @@ def image_figures(network: VAE, split: ImageSplit) -> dict[str, Callable[[], Fig
     return figures
 
 
-def reconstruction_figure(network: VAE, split: ImageSplit) -> Figure:
+def reconstruction_figure(network: VAE, split: ImageSplit) -> Drawing:
     """Test images above their reconstructions."""
     pairs = reconstructions(network, split, RECONSTRUCTED)
     half = pairs.shape[1] // 2
     tiles = torch.cat([pairs[:, :half], pairs[:, half : 2 * half]])
-    return tile_figure(
+    return tile_drawing(
         tiles,
         "Test images and their reconstructions",
         ["image", "decoded"] * 2,
@@ -75,10 +73,10 @@ def reconstruction_figure(network: VAE, split: ImageSplit) -> Figure:
     )
 
 
-def posterior_figure(network: VAE, split: ImageSplit) -> Figure:
+def posterior_figure(network: VAE, split: ImageSplit) -> Drawing:
     """Draws of the posteriors of some test images, beside the images and their means."""
     tiles = posterior_samples(network, split)
-    return tile_figure(
+    return tile_drawing(
         tiles,
         "What the model takes a test image for: draws of its posterior",
         [""] * len(tiles),
@@ -88,7 +86,7 @@ def posterior_figure(network: VAE, split: ImageSplit) -> Figure:
     )
 
 
-def sample_figure(network: VAE) -> Figure:
+def sample_figure(network: VAE) -> Drawing:
     """Draws of the prior at three temperatures."""
     tiles = prior_samples(network, rows=ROWS_PER_TEMPERATURE)
     labels = [
@@ -96,7 +94,7 @@ def sample_figure(network: VAE) -> Figure:
         for temperature in TEMPERATURES
         for row in range(ROWS_PER_TEMPERATURE)
     ]
-    return tile_figure(
+    return tile_drawing(
         tiles,
         "Samples of the prior",
         labels,
@@ -105,9 +103,9 @@ def sample_figure(network: VAE) -> Figure:
     )
 
 
-def interpolation_figure(network: VAE, split: ImageSplit) -> Figure:
+def interpolation_figure(network: VAE, split: ImageSplit) -> Drawing:
     """Ways between test images, linear and spherical."""
-    return tile_figure(
+    return tile_drawing(
         interpolations(network, split),
         "From one test image to another",
         ["linear", "spherical"] * PAIRS,
@@ -118,11 +116,11 @@ def interpolation_figure(network: VAE, split: ImageSplit) -> Figure:
     )
 
 
-def traversal_figure(network: VAE, split: ImageSplit) -> Figure:
+def traversal_figure(network: VAE, split: ImageSplit) -> Drawing:
     """The most active latent dimensions, each moved alone."""
     tiles, dimensions = traversals(network, split)
     steps = np.linspace(-FARTHEST, FARTHEST, STEPS)
-    return tile_figure(
+    return tile_drawing(
         tiles,
         "The most active latent dimensions, one moved at a time",
         [f"z{dimension}" for dimension in dimensions.tolist()],
@@ -131,10 +129,10 @@ def traversal_figure(network: VAE, split: ImageSplit) -> Figure:
     )
 
 
-def arithmetic_figure(network: VAE, split: ImageSplit) -> Figure:
+def arithmetic_figure(network: VAE, split: ImageSplit) -> Drawing:
     """Differences of classes' mean latents, added to images."""
     tiles, pairs = arithmetic(network, split)
-    return tile_figure(
+    return tile_drawing(
         tiles,
         "Latent arithmetic: from one class to the nearest other one",
         [f"{_class_name(split, own)} → {_class_name(split, other)}" for own, other in pairs],
@@ -145,52 +143,7 @@ def arithmetic_figure(network: VAE, split: ImageSplit) -> Figure:
     )
 
 
-def latent_figure(network: VAE, split: ImageSplit) -> Figure:
-    """Posterior means of the test images in two dimensions, a colour for each class."""
-    mu = encode(network, split.fixed_pixels(network.likelihood.space)).mu.cpu()
-    points, share = plane(mu)
-    figure = _figure(6.4, 6.4)
-    axes = figure.add_axes((0.09, 0.1, 0.86, 0.8))
-    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
-    halo = [patheffects.withStroke(linewidth=3, foreground="white")]
-    for label in split.labels.unique().tolist():
-        x, y = points[split.labels == label].T.numpy()
-        colour = colours[label % len(colours)]
-        axes.scatter(x, y, s=11, color=colour, alpha=0.65, linewidths=0)
-        centre = (float(np.median(x)), float(np.median(y)))
-        axes.annotate(
-            _class_name(split, label),
-            centre,
-            ha="center",
-            va="center",
-            fontsize=12,
-            weight="bold",
-            color=colour,
-            path_effects=halo,
-            zorder=3,
-        )
-    latents, active = mu.shape[1], int(active_units(mu).sum())
-    names = ["z0", "z1"] if latents <= 2 else [f"principal component {number}" for number in (1, 2)]
-    axes.set_xlabel(names[0], color=INK, fontsize=9)
-    axes.set_ylabel(names[1], color=INK, fontsize=9)
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.tick_params(labelsize=8, colors=GREY, length=0)
-    axes.grid(color="#e6e8ee", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[:].set_visible(False)
-    figure.text(
-        0.09, 0.945, f"Posterior means of {len(mu):,} test images by class", fontsize=11, color=INK, va="center"
-    )
-    shown = "" if latents <= 2 else f"; the two components have {share:.0%} of the means' variance"
-    figure.text(0.09, 0.02, f"{active} of {latents} latent dimensions are active{shown}", fontsize=7.5, color=GREY)
-    return figure
-
-
-def _class_name(split: ImageSplit, label: int) -> str:
-    return split.classes[label] if label < len(split.classes) else str(label)
-
-
-def tile_figure(
+def tile_drawing(
     tiles: Tensor,
     title: str,
     rows: Sequence[str],
@@ -199,40 +152,74 @@ def tile_figure(
     note: str,
     breaks: Sequence[int] = (),
     walls: Sequence[int] = (),
-) -> Figure:
-    """Tiles [R, M, C, H, W] in [0, 1] with their rows' and columns' names.
-
-    Args:
-        breaks, walls: rows and columns before which there is more room.
-    """
-    count, width = tiles.shape[:2]
-    step = TILE * (1 + GAP)
-    left = max(0.8, 0.2 + LETTER * max(map(len, rows)))
-    right, top, bottom = 0.15, 0.62 if columns else 0.45, 0.35
-    down = [step * row + 0.1 * sum(row >= one for one in breaks) for row in range(count)]
-    along = [step * column + 0.1 * sum(column >= one for one in walls) for column in range(width)]
-    size = (left + along[-1] + TILE + right, top + down[-1] + TILE + bottom)
-    figure = _figure(*size)
-    shown = tiles.detach().cpu().clamp(0, 1).movedim(2, -1).numpy()
-    for row in range(count):
-        for column in range(width):
-            place = (left + along[column], size[1] - top - down[row] - TILE, TILE, TILE)
-            axes = figure.add_axes((place[0] / size[0], place[1] / size[1], TILE / size[0], TILE / size[1]))
-            image = shown[row, column]
-            axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
-            axes.set_axis_off()
-        middle = (size[1] - top - down[row] - TILE / 2) / size[1]
-        figure.text((left - 0.1) / size[0], middle, rows[row], fontsize=8.5, color=INK, ha="right", va="center")
-    for column, name in enumerate(columns):
-        centre = (left + along[column] + TILE / 2) / size[0]
-        figure.text(centre, 1 - (top - 0.1) / size[1], name, fontsize=8, color=GREY, ha="center", va="center")
-    figure.text(left / size[0], 1 - 0.22 / size[1], title, fontsize=11, color=INK, va="center")
-    figure.text(left / size[0], 0.14 / size[1], note, fontsize=7.5, color=GREY, va="center")
-    return figure
+) -> Drawing:
+    """Tiles [R, M, C, H, W] in [0, 1] as `tile_figure` shows them, and their levels in 0..255, which are its numbers too."""
+    levels = _levels(tiles)
+    count, width = levels.shape[:2]
+    shown = np.moveaxis(levels, 2, -1) if levels.shape[2] == 3 else levels[:, :, 0]
+    figure = tile_figure(shown, title, rows, columns=columns, note=note, breaks=breaks, walls=walls)
+    named = [next((name for name in rows[row::-1] if name), "") for row in range(count)]
+    names = columns or [str(column + 1) for column in range(width)]
+    keys: dict[str, list[int] | list[str]] = {
+        "line": [row + 1 for row in range(count) for _ in range(width)],
+        "name": [name for name in named for _ in range(width)],
+        "tile": [*names] * count,
+    }
+    used = {key: values for key, values in keys.items() if any(values)}
+    return Drawing(figure, pixel_table(used, level=levels.reshape(count * width, *levels.shape[2:])))
 
 
-def _figure(width: float, height: float) -> Figure:
-    """A figure (inches) on a canvas without a display."""
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+def _levels(tiles: Tensor) -> NDArray[np.uint8]:
+    """Tiles [R, M, C, H, W] of at most `LARGEST` pixels along a side, in 0..255."""
+    times = -(-max(tiles.shape[-2:]) // LARGEST)
+    small = avg_pool2d(tiles.flatten(0, 1), times, ceil_mode=True) if times > 1 else tiles.flatten(0, 1)
+    levels = (255 * small.clamp(0, 1)).round().to(torch.uint8).unflatten(0, tiles.shape[:2])
+    return np.asarray(levels.cpu().numpy())
+
+
+def latent_figure(network: VAE, split: ImageSplit) -> Drawing:
+    """Posterior means of the test images in two dimensions, a colour for each class."""
+    mu = encode(network, split.fixed_pixels(network.likelihood.space)).mu.cpu()
+    points, share = plane(mu)
+    latents, active = mu.shape[1], int(active_units(mu).sum())
+    names = ["z0", "z1"] if latents <= 2 else [f"principal component {number}" for number in (1, 2)]
+    labels = split.labels.tolist()
+    table = DataFrame(
+        {"class": [_class_name(split, label) for label in labels], **dict(zip(names, points.T.numpy(), strict=True))}
+    )
+    figure = new_figure(6.4, 6.4)
+    axes = figure.add_axes((0.09, 0.1, 0.86, 0.8))
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    halo = [patheffects.withStroke(linewidth=3, foreground="white")]
+    for label in sorted(set(labels)):
+        name, colour = _class_name(split, label), colours[label % len(colours)]
+        x, y = table.loc[table["class"] == name, names].to_numpy().T
+        axes.scatter(x, y, s=11, color=colour, alpha=0.65, linewidths=0)
+        # Where more classes than colours are, the names tell them apart.
+        axes.annotate(
+            name,
+            (float(np.median(x)), float(np.median(y))),
+            ha="center",
+            va="center",
+            fontsize=12,
+            weight="bold",
+            color=colour,
+            path_effects=halo,
+            zorder=3,
+        )
+    dress(axes, *names)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.tick_params(colors=GREY, length=0)
+    axes.grid(color="#e6e8ee", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    figure.text(
+        0.09, 0.945, f"Posterior means of {len(mu):,} test images by class", fontsize=11, color=INK, va="center"
+    )
+    shown = "" if latents <= 2 else f"; the two components have {share:.0%} of the means' variance"
+    figure.text(0.09, 0.02, f"{active} of {latents} latent dimensions are active{shown}", fontsize=7.5, color=GREY)
+    return Drawing(figure, table)
+
+
+def _class_name(split: ImageSplit, label: int) -> str:
+    return split.classes[label] if label < len(split.classes) else str(label)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,20 +23,22 @@ from trainables.images.data import ImageTensors, TrainingImages
 from trainables.images.denoising import denoiser
 from trainables.images.evaluation import TEST_SAMPLES, encode, errors, evaluate, shown_images
 from trainables.images.explorer import image_explorer
-from trainables.images.figures import image_figures
 from trainables.images.image_data import ImageData
 from trainables.images.objective import fitted_scale, of_network, scores
 from trainables.images.pictures import reconstruction_image, sample_image
 from trainables.images.sealed import ImageTest
 from trainables.images.similarity import psnr
 from trainables.images.trial import SPACES, VaeImageTrial
-from trainables.learner import Figures, Judged, Learner, evaluating
+from trainables.learner import Judged, Learner, evaluating
 from trainables.networks.vae import VAE, VaeConfig, VaeTerms
 from trainables.timing import fastest
 from trainables.training.bounds import iwae
 from trainables.training.distances import Distances
 from trainables.training.losses import Ranks, kl_loss
 from trainables.training.ssim import ssim
+
+if TYPE_CHECKING:  # a lane draws no figures
+    from spaces.drawing import Figures
 
 TIMED_IMAGES = 32
 """An image's time does not depend on how many there are, and a full test set takes seconds."""
@@ -139,7 +141,9 @@ class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):
             model.linear.load_state_dict(winner.linear.state_dict())
         return {"denoiser": denoiser(model, TrainingImages.load(sets["train"]), test, seconds)}
 
-    def figures(self, network: VAE, test: ImageTest) -> Figures:
+    def figures(self, network: VAE, test: ImageTest, study: Study) -> Figures:
+        from trainables.images.figures import image_figures  # matplotlib
+
         return image_figures(network, test.images)
 
     def explorer(self, network: VAE, test: ImageTest, study: Study) -> Explorer:

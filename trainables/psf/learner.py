@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -25,12 +24,12 @@ from spaces.card import Card
 from spaces.explorer import Explorer
 from spaces.study import Study
 from spaces.system import Source
-from trainables.learner import Figures, Judged, Learner
+from trainables.learner import Judged, Learner
 from trainables.psf.card import psf_card
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.psf.data import Basis, PsfSplit, PsfTensors, diopter_ranges
 from trainables.psf.explorer import psf_explorer
-from trainables.psf.figures import field_figure, focus_figure
+from trainables.psf.field_kernels import FieldKernels
 from trainables.psf.interpolation import predict_baselines
 from trainables.psf.metrics import evaluate, kernel_errors, predict
 from trainables.psf.pictures import psf_image
@@ -41,6 +40,9 @@ from trainables.psf.turning import Turned, at_random_azimuths
 from trainables.timing import fastest
 from trainables.training.losses import Ranks
 from trainables.training.squared_error import Terms, squared_error_loss
+
+if TYPE_CHECKING:  # a lane draws no figures
+    from spaces.drawing import Figures
 
 
 class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
@@ -159,10 +161,16 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
             for name, one in answers(study.data, source, points, seconds).items()
         }
 
-    def figures(self, network: CVAE, test: PsfSplit) -> Figures:
-        field = {"psfs": partial(field_figure, network, test)}
-        several = len(network.config.conditions) > 2
-        return field | ({"through_focus": partial(focus_figure, network, test)} if several else {})
+    def figures(self, network: CVAE, test: PsfSplit, study: Study) -> Figures:
+        """None of a study of the first versions, which did not say how large the sensor is."""
+        from trainables.psf.figures.model import model_figures  # matplotlib
+
+        assert isinstance(study.data, PsfData)
+        if study.data.lens_facts is None:
+            return {}
+        conditions = tuple(network.config.conditions)
+        kernels = FieldKernels.of(test.points, test.kernels, predict(network, test.points), study.data, conditions)
+        return model_figures(network, kernels)
 
     def explorer(self, network: CVAE, test: PsfSplit, study: Study) -> Explorer:
         assert isinstance(study.data, PsfData)

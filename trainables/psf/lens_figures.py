@@ -1,25 +1,29 @@
-"""Drawings of a lens: its section with rays; spots, distortion and relative illumination. Drawn without a display."""
+"""Drawings of a lens: its section with rays; spots, distortion and relative illumination."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pandas import DataFrame, concat
 
 from deeplens_workers.lens_view import DRAWN_FIELDS, LensView, Spot
-from trainables.psf.figures import GREY, INK
+from spaces.drawing import BLUE, GREEN, GREY, INK, VERMILION, Drawing, Figures, new_figure
 
-FIELD_COLOURS = ("#2f6fb0", "#3a9a5b", "#c8503c")
-SUFFIXES = (".png", ".svg")
+FIELD_COLOURS = (BLUE, GREEN, VERMILION)
 
 
-def save_section(stem: Path, view: LensView) -> list[Path]:
+def lens_figures(view: LensView) -> Figures:
+    """What draws each figure of a lens, by name."""
+    return {"layout": partial(section_figure, view), "spots": partial(analysis_figure, view)}
+
+
+def section_figure(view: LensView) -> Drawing:
     """The lens cut through its axis, with a fan of rays of three fields."""
     section = view.section
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    figure = new_figure(9, 4.5, layout="constrained")
     axes = figure.add_subplot()
     for field, colour, rays in zip(DRAWN_FIELDS, FIELD_COLOURS, section.rays, strict=True):
         for number, ray in enumerate(rays):
@@ -34,30 +38,48 @@ def save_section(stem: Path, view: LensView) -> list[Path]:
     axes.set(xlabel="z in mm", ylabel="height in mm", title=view.name)
     axes.legend(loc="lower left", fontsize="small", frameon=False, title="of the half-diagonal")
     _plain(axes)
-    return _saved(figure, stem)
+    parts = {
+        "ray": [ray for rays in section.rays for ray in rays],
+        "surface": section.profiles,
+        "edge": section.edges,
+        "stop": section.stop,
+        "sensor": [section.sensor],
+    }
+    lines = [
+        DataFrame({"part": part, "line": number, "z_mm": line[:, 0], "height_mm": line[:, 1]})
+        for part, some in parts.items()
+        for number, line in enumerate(some, 1)
+    ]
+    return Drawing(figure, concat(lines, ignore_index=True))
 
 
-def save_analysis(stem: Path, view: LensView) -> list[Path]:
+def analysis_figure(view: LensView) -> Drawing:
     """Spot diagrams above; distortion, relative illumination and RMS spot radius over the image height below."""
-    figure = Figure(figsize=(9, 6.5), layout="constrained")
+    figure = new_figure(9, 6.5, layout="constrained")
     axes = figure.subplots(2, 3)
     reach = max(float(np.abs(hits).max()) for spot in view.spots for hits in spot.hits.values() if len(hits))
     for one, spot in zip(axes[0], view.spots, strict=True):
         _draw_spot(one, spot, reach)
     curves = view.curves
-    below = (
-        (100 * curves.distortion, "distortion in %"),
-        (100 * curves.illumination, "relative illumination in %"),
-        (curves.rms_um, "RMS spot radius in um"),
-    )
-    for one, (values, title) in zip(axes[1], below, strict=True):
+    below: dict[str, NDArray[np.float64]] = {
+        "distortion in %": 100 * curves.distortion,
+        "relative illumination in %": 100 * curves.illumination,
+        "RMS spot radius in um": curves.rms_um,
+    }
+    for one, (title, values) in zip(axes[1], below.items(), strict=True):
         one.plot(curves.height_mm, values, color=INK)
         one.set(xlabel="image height in mm", title=title)
         _plain(one)
     axes[1][1].set_ylim(0, 105)
     axes[1][2].set_ylim(bottom=0)
     figure.suptitle(view.name)
-    return _saved(figure, stem)
+    spots = [
+        DataFrame({"panel": f"field {spot.field:g}", "wavelength_um": wave, "x": hits[:, 0], "y": hits[:, 1]})
+        for spot in view.spots
+        for wave, hits in spot.hits.items()
+    ]
+    lines = [DataFrame({"panel": title, "x": curves.height_mm, "y": values}) for title, values in below.items()]
+    return Drawing(figure, concat([*spots, *lines], ignore_index=True))
 
 
 def _draw_spot(axes: Axes, spot: Spot, reach: float) -> None:
@@ -77,11 +99,3 @@ def _draw_spot(axes: Axes, spot: Spot, reach: float) -> None:
 def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-
-
-def _saved(figure: Figure, stem: Path) -> list[Path]:
-    FigureCanvasAgg(figure)
-    paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
-    for path in paths:
-        figure.savefig(path, dpi=130)
-    return paths

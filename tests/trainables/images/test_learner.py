@@ -4,11 +4,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from spaces.loading import load
 from spaces.system import Source, system
+from tests.drawings import images, pixels, written
 from tests.trainables.images.conftest import write_cifar, write_mnist
 from trainables.images.baselines import independent_pixels
 from trainables.images.image_data import ImageData
@@ -190,7 +192,7 @@ def test_the_card_and_the_pictures_are_there(opened):
     sets, data = opened()
     network = LEARNER.build(VaeImageTrial(**SMALL), data)
     assert set(LEARNER.pictures(network, data)) == {"reconstructions", "samples"}
-    figures = LEARNER.figures(network, LEARNER.open_test(sets))
+    figures = LEARNER.figures(network, LEARNER.open_test(sets), load("vae_mnist"))
     assert {"reconstructions", "posteriors", "samples", "interpolations", "traversals", "latents"} <= set(figures)
     card = LEARNER.card(load("vae_mnist"), "mnist_5k")
     scope: dict[str, Any] = {"model": network, "torch": torch}
@@ -211,8 +213,11 @@ def test_colours_go_all_the_way(tmp_path, prepare):
     assert LEARNER.pictures(network, data)["reconstructions"].shape[0] == 3
     test = LEARNER.open_test(sets)
     assert independent_pixels(data.train.whole, test.images).errors["bpd"].isfinite().all()
-    for draw in LEARNER.figures(network, test).values():
-        draw()
+    colours = ["level_red", "level_green", "level_blue"]
+    for name, draw in LEARNER.figures(network, test, load("vae_cifar10")).items():
+        figure, table = written(draw, tmp_path / name)
+        if name != "latents":
+            assert np.array_equal(np.stack(images(figure)), np.moveaxis(pixels(table, *colours), 1, -1))
 
 
 def test_the_baselines_are_those_that_the_system_declares(opened):

@@ -1,12 +1,14 @@
+import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
 
-from results.plots import save
+from tests.drawings import images as drawn_images
+from tests.drawings import marks, numbers, pixels, written
 from tests.trainables.images.test_evaluation import images, network
 from tests.trainables.networks.test_linear_vae import D, linear_vae
 from trainables.images.data import ImageSplit
-from trainables.images.figures import image_figures
+from trainables.images.figures import image_figures, tile_drawing
 from trainables.images.objective import fixed_noise
 from trainables.images.pictures import (
     ADDED,
@@ -176,16 +178,30 @@ def test_images_for_tensorboard_are_in_range():
     assert reconstructions(model, split).shape == (2, 10, 1, 4, 4)
 
 
+TILES = ("arithmetic", "interpolations", "posteriors", "reconstructions", "samples", "traversals")
+
+
 def test_every_figure_is_written(tmp_path):
-    save(image_figures(network(), images()), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "arithmetic.png",
-        "interpolations.png",
-        "latents.png",
-        "posteriors.png",
-        "reconstructions.png",
-        "samples.png",
-        "traversals.png",
-    ]
-    for path in tmp_path.iterdir():
-        assert imread(path).std() > 0.01
+    """The levels of its tiles, or the places of its dots, are those of its CSV file."""
+    model, split = network(), images()
+    figures = image_figures(model, split)
+    assert sorted(figures) == sorted([*TILES, "latents"])
+    for name in TILES:
+        figure, table = written(figures[name], tmp_path / name)
+        assert np.array_equal(np.stack(drawn_images(figure)), pixels(table, "level"))
+        assert imread(tmp_path / name / "figure.png").std() > 0.01
+    figure, table = written(figures["latents"], tmp_path / "latents")
+    names = [name for name in table if name != "class"]
+    mu = model.encode(split.fixed_pixels("binary")).mu.detach()
+    assert np.allclose(table[names], plane(mu)[0], rtol=1e-4, atol=1e-5)
+    assert marks(figure.axes[0], "x") == numbers(table[names[0]])
+    assert marks(figure.axes[0], "y") == numbers(table[names[1]])
+    assert table["class"].tolist() == split.labels.tolist()
+
+
+def test_large_images_are_shown_smaller(tmp_path):
+    """A tile has no room for more than 64 pixels along a side; blocks of four are their mean."""
+    tiles = torch.rand(1, 2, 1, 100, 100)
+    _, table = written(lambda: tile_drawing(tiles, "title", ["row"], note=""), tmp_path)
+    expected = torch.nn.functional.avg_pool2d(tiles[0, :, 0], 2)
+    assert np.allclose(pixels(table, "level") / 255, expected, atol=0.51 / 255)

@@ -1,4 +1,4 @@
-"""Pictures of kernels: true and generated side by side, and contact sheets. Drawn without a display.
+"""Pictures of kernels: true and generated ones in rows and on a grid over the field, and contact sheets.
 
 N = field point, C = channel (wavelength, red first), K = kernel pixel
 """
@@ -13,25 +13,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from deeplens_workers.field import centre_to_corner
+from spaces.drawing import GREY, INK, Drawing, Keys, dress, new_figure, pixel_table
 
 if TYPE_CHECKING:  # a contact sheet needs no torch
-    from trainables.psf.cvae import CVAE
-    from trainables.psf.data import PsfSplit
+    from trainables.psf.field_kernels import FieldKernels
 
 Array = NDArray[np.float64]
 
-INK, GREY = "#1f2430", "#8a90a0"
+ROWS = ("ray-traced", "generated", "difference")
+SIDE = 5
+"""Kernels along a side of the grid over the field."""
 LINE = 0.16  # inches of a caption's further line
 # Displayed brightness is (value / peak)^GAMMA, so that a coma's tail shows beside its core.
 GAMMA = 0.5
 FOCUS_STEPS = 7
-# Where the kernels through focus lie, as distance from the centre in half widths of the sensor.
+# Where the kernels through focus lie, as distance from the centre over half the sensor's width.
 FOCUS_RADIUS = 0.7
 
 
@@ -70,13 +71,15 @@ def psf_grid_figure(
     above: Sequence[str],
     below: Sequence[str] | None = None,
     note: str = "relative L2 error",
-) -> Figure:
+    keys: Keys | None = None,
+) -> Drawing:
     """Columns are kernels, as given; rows are the true kernels, the generated ones, and their difference.
 
     Args:
         true, generated: [N, C, K, K], each channel sums to one; C is 1 or 3 (red first).
         above, below: N captions of the columns each; under every column stands its error first.
         note: what is written under the columns.
+        keys: what the table says of each kernel, N values each.
     """
     grid = psf_grid(np.asarray(true, float), np.asarray(generated, float))
     count = len(grid.error)
@@ -90,14 +93,16 @@ def psf_grid_figure(
     figure.subplots_adjust(
         left=0.95 / width, right=1 - 0.75 / width, top=1 - 0.77 / height, bottom=(0.62 + further) / height
     )
-    limit = _round_up(float(np.abs(grid.residual).max()))
+    limit = round_up(float(np.abs(grid.residual).max()))
     for column in range(count):
-        axes[0, column].imshow(grid.true[column])
-        axes[1, column].imshow(grid.generated[column])
-        shown = axes[2, column].imshow(grid.residual[column], cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axes[0, column].imshow(grid.true[column], interpolation="none")
+        axes[1, column].imshow(grid.generated[column], interpolation="none")
+        shown = axes[2, column].imshow(
+            grid.residual[column], cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="none"
+        )
         axes[0, column].set_title(above[column], fontsize=9, color=INK, pad=5)
         axes[2, column].set_xlabel(captions[column], fontsize=9, color=INK, labelpad=5)
-    for row, name in enumerate(("ray-traced", "generated", "difference")):
+    for row, name in enumerate(ROWS):
         axes[row, 0].set_ylabel(name, fontsize=10, color=INK, labelpad=8)
     for axis in axes.flat:
         axis.set_xticks([])
@@ -122,45 +127,92 @@ def psf_grid_figure(
         color=GREY,
         va="bottom",
     )
-    return figure
+    table = pixel_table(
+        {**(keys or {"kernel": range(count)}), "rel_l2": grid.error},
+        true=np.asarray(true),
+        generated=np.asarray(generated),
+        difference=grid.residual,
+    )
+    return Drawing(figure, table)
 
 
-def field_figure(model: CVAE, held_out: PsfSplit) -> Figure:
+def field_figure(kernels: FieldKernels) -> Drawing:
     """`psf_grid_figure` of held-out positions from the field's centre to its corner."""
-    points = held_out.points.numpy()
-    shown = centre_to_corner(points)
-    title = "PSFs from the centre of the field to its corner, at positions the model was not trained on"
-    above = [f"({x:.2f}, {y:.2f})" for x, y in points[shown, :2]]
-    true, generated = _pair(model, held_out, shown)
+    shown = kernels.some(centre_to_corner(kernels.points))
+    title = kernels.title("PSFs from the centre of the field to its corner, at held-out positions")
+    above = [f"({x:.1f}, {y:.1f}) mm" for x, y in zip(shown.x_mm, shown.y_mm, strict=True)]
     # With other distances a kernel is another one, whatever its place.
-    names = _distance_names(model)
-    below, note = (_distances(points[shown]), f"relative L2 error; {names}") if names else (None, "relative L2 error")
-    return psf_grid_figure(true, generated, title, above, below, note)
+    names = _distance_names(kernels)
+    below, note = (_distances(shown.points), f"relative L2 error; {names}") if names else (None, "relative L2 error")
+    return psf_grid_figure(shown.true.numpy(), shown.generated.numpy(), title, above, below, note, shown.keys)
 
 
-def focus_figure(model: CVAE, held_out: PsfSplit) -> Figure:
+def focus_figure(kernels: FieldKernels) -> Drawing:
     """`psf_grid_figure` of held-out positions through focus, of a model that knows depth or focus distance."""
-    turned = model.config.turned
-    points = held_out.points.numpy()
-    radius = np.hypot(points[:, 0], (1 if turned is None else turned.aspect) * points[:, 1])
-    defocus = defocus_of(points, model.config.conditions)
-    shown = through_focus(defocus, radius)
-    names = [name.removesuffix("_mm") for name in model.config.conditions[2:]]
-    true, generated = _pair(model, held_out, shown)
+    defocus = defocus_of(kernels.points, kernels.conditions)
+    chosen = through_focus(defocus, kernels.radius_mm / kernels.half_mm[0])
+    shown, defocus = kernels.some(chosen), defocus[chosen]
+    names = [name.removesuffix("_mm") for name in kernels.conditions[2:]]
     return psf_grid_figure(
-        true,
-        generated,
-        f"PSFs through focus, at positions the model was not trained on ({_distance_names(model)} above)",
-        _distances(points[shown]),
-        [f"{value:+.3f} 1/m\nr = {r:.2f}" for value, r in zip(defocus[shown], radius[shown], strict=True)],
+        shown.true.numpy(),
+        shown.generated.numpy(),
+        f"PSFs through focus, at held-out positions ({_distance_names(kernels)} above)",
+        _distances(shown.points),
+        [f"{value:+.3f} 1/m\nr = {r:.1f} mm" for value, r in zip(defocus, shown.radius_mm, strict=True)],
         f"relative L2 error; {'-' * (names[0] == 'focus')}{' - '.join(f'1/{name}' for name in names)}, of distances "
-        f"as positive numbers; r, {'distance from the centre in half widths' if turned else 'sqrt(x^2 + y^2)'}",
+        "as positive numbers; r, distance from the centre",
+        {**shown.keys, "defocus_per_m": defocus},
     )
 
 
-def _distance_names(model: CVAE) -> str:
+def mosaic_figure(kernels: FieldKernels) -> Drawing:
+    """Kernels on a grid over the field, each at the held-out point nearest to its cell: true, generated, their difference."""
+    field = kernels.at_like_distances
+    levels = np.linspace(-1, 1, 2 * SIDE + 1)[1::2]
+    cells = np.array([(x, y) for y in levels[::-1] for x in levels])
+    shown = field.some(np.linalg.norm(field.points[:, None, :2] - cells, axis=2).argmin(axis=0))
+    grid = psf_grid(shown.true.double().numpy(), shown.generated.double().numpy())
+    figure = new_figure(10.2, 3.9, layout="constrained")
+    axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    limit = round_up(float(np.abs(grid.residual).max()))
+    for axis, name, tiles in zip(axes, ROWS, (grid.true, grid.generated, grid.residual), strict=True):
+        for cell, tile in zip(cells, tiles, strict=True):
+            extent = [side * half for at, half in zip(cell, field.half_mm, strict=True) for side in _edges(at)]
+            # The map is the difference's; the other tiles are colours already.
+            image = axis.imshow(tile, cmap="RdBu_r", vmin=-limit, vmax=limit, extent=extent, interpolation="none")
+        over_the_sensor(axis, field, name)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, format=lambda value, _: f"{100 * value:+.2g} %" if value else "0")
+    bar.set_label("difference / true peak", fontsize=8, color=INK)
+    bar.ax.tick_params(labelsize=8, colors=INK)
+    figure.suptitle(field.title("PSFs over the field, each at the nearest held-out position"), fontsize=10, color=INK)
+    table = pixel_table(
+        {"cell_x": cells[:, 0], "cell_y": cells[:, 1], **shown.keys},
+        true=shown.true.numpy(),
+        generated=shown.generated.numpy(),
+        difference=grid.residual,
+    )
+    return Drawing(figure, table)
+
+
+def over_the_sensor(axis: Axes, field: FieldKernels, title: str) -> None:
+    """An axis that is the sensor."""
+    width, height = field.half_mm
+    axis.set_xlim(-1.04 * width, 1.04 * width)
+    axis.set_ylim(-1.04 * height, 1.04 * height)
+    axis.set_aspect("equal")
+    place = axis.get_subplotspec()
+    dress(axis, "x (mm)", "y (mm)" if place is None or place.is_first_col() else "")
+    axis.set_title(title, fontsize=9, color=INK)
+
+
+def _edges(at: float) -> tuple[float, float]:
+    """Of a cell, with a gap to the next."""
+    return at - 0.96 / SIDE, at + 0.96 / SIDE
+
+
+def _distance_names(kernels: FieldKernels) -> str:
     """What else than x and y a model knows, as `_distances` has them."""
-    return " / ".join(name.removesuffix("_mm") for name in model.config.conditions[2:])
+    return " / ".join(name.removesuffix("_mm") for name in kernels.conditions[2:])
 
 
 def _distances(points: NDArray[np.floating]) -> list[str]:
@@ -198,13 +250,6 @@ def through_focus(defocus: Array, radius: Array) -> NDArray[np.intp]:
     return np.array(chosen)
 
 
-def _pair(model: CVAE, held_out: PsfSplit, shown: NDArray[np.intp]) -> tuple[Array, Array]:
-    """True and generated kernels [N, C, K, K] of some held-out positions."""
-    from trainables.psf.metrics import predict
-
-    return held_out.kernels[shown].numpy(), predict(model, held_out.points[shown]).numpy()
-
-
 def contact_sheet(kernels: NDArray[np.floating], columns: int | None = None) -> Array:
     """One picture [H, W, 3] in 0..1 of kernels [N, C, K, K], each on the scale of its own peak per channel.
 
@@ -234,14 +279,7 @@ def colours(kernels: Array) -> Array:
     return np.asarray(colormaps["inferno"](bright.mean(axis=1))[..., :3])
 
 
-def _round_up(value: float) -> float:
+def round_up(value: float) -> float:
     """The next of 1, 2, 5 times a power of ten, so that a colour bar has a readable end."""
     power = 10.0 ** math.floor(math.log10(max(value, 1e-12)))
     return next(step * power for step in (1, 2, 5, 10) if value <= step * power * (1 + 1e-9))
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """A figure (inches) on a canvas without a display; `figure.savefig(path, dpi=160)` writes it."""
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure

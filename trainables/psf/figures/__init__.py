@@ -1,0 +1,1 @@
+"""Figures of kernels over the field, and of a model of them."""
