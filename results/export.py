@@ -128,10 +128,6 @@ def _bullets(heading: str, lines: Sequence[str]) -> list[str]:
     return [f"## {heading}", *(f"- {line}" for line in lines), ""] if lines else []
 
 
-def _winner(summary: Summary) -> FinalistResult:
-    return next(one for one in summary.final.finalists if one.number == summary.final.winner)
-
-
 def _when_read(summary: Summary) -> str:
     """Whether the test set had a part in the choice of the model, which makes its own numbers look better."""
     rivals = [one for one in summary.final.finalists if one.rival]
@@ -146,12 +142,12 @@ def _when_read(summary: Summary) -> str:
 def _test_table(summary: Summary, system: System) -> list[str]:
     metrics = [one for one in columns(system) if any(one.measure in values for values in summary.test.values())]
     named = methods(system)
-    costs: dict[str, FinalistResult | BaselineResult] = {**summary.final.baselines, "best": _winner(summary)}
+    costs: dict[str, FinalistResult | BaselineResult] = {**summary.final.baselines, "best": summary.winner}
     if (reference := next((one for one in summary.final.finalists if one.recommended), None)) is not None:
         costs["reference"] = reference
     titles = [*(one.short for one in metrics), "size (MB)", f"us per {system.item}", "data", "training"]
     lines = [f"| | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
-    trainings = len(_winner(summary).trainings)
+    trainings = len(summary.winner.trainings)
     this = f"**this trial**, mean of {trainings} trainings" if trainings > 1 else "**this model**"
     # What a reader asks first is how far the model is from what needs none, the hardest first.
     order = ("best", *(one.name for one in reversed(system.baselines)), "reference")
@@ -168,7 +164,7 @@ def _test_table(summary: Summary, system: System) -> list[str]:
 
 def _final_lines(summary: Summary, system: System) -> list[str]:
     """The winner's interval, the exported training among its trainings, and the verdict."""
-    final, winner = summary.final, _winner(summary)
+    final, winner = summary.final, summary.winner
     title = system.metrics[SEALED + final.metric].short
     score = interval(winner.score, decimals([winner.score]))
     seeds = f"{len(winner.trainings)} training seeds" if len(winner.trainings) > 1 else "one training seed"

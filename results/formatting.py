@@ -63,11 +63,9 @@ def interval(one: Interval, places: int, sign: str = "") -> str:
     return f"{one.mean:{sign}.{places}f} [{one.low:{sign}.{places}f}, {one.high:{sign}.{places}f}]"
 
 
-def new_table(title: str, first: str, *others: str) -> Table:
+def new_table(title: str, first: str, *others: str, kind: type[Table] = NarrowTable) -> Table:
     """An empty table without lines; the first column is of names, the others of numbers."""
-    table = NarrowTable(
-        title=title, title_justify="left", title_style="bold", caption_style="dim", box=None, pad_edge=False
-    )
+    table = kind(title=title, title_justify="left", title_style="bold", caption_style="dim", box=None, pad_edge=False)
     table.caption_justify = "left"
     table.add_column(first, no_wrap=True)
     for other in others:

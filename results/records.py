@@ -75,6 +75,21 @@ class TrialRecord:
         """The objective reported at a step; None when none was, or it was not finite."""
         return next((value for at, value in self.history if at == step and math.isfinite(value)), None)
 
+    def row(self, mode: Mode | None) -> dict[str, Any]:
+        """One flat row of a table of trials: `value` is the best report, or without a mode the last; then `params_*` and metrics."""
+        last = self.history[-1] if self.history else None
+        best = last if mode is None else self.best(mode)
+        row: dict[str, Any] = {
+            "number": self.number,
+            "state": self.state,
+            "value": None if best is None else best[1],
+            "step": self.step,
+            "seconds": self.seconds,
+            "lane": self.lane,
+            "failure": self.failure,
+        }
+        return row | {f"params_{name}": value for name, value in self.params.items()} | self.metrics
+
 
 def check_database(run: RunDirectory) -> None:
     """Look through the whole study database for damage, changing nothing.

@@ -97,20 +97,7 @@ class Run:
         from pandas import DataFrame
 
         mode = self.directory.read_record().resolved_study().objective.mode
-        rows = []
-        for trial in self.trials:
-            best = trial.best(mode)
-            row: dict[str, Any] = {
-                "number": trial.number,
-                "state": trial.state,
-                "value": None if best is None else best[1],
-                "step": trial.step,
-                "seconds": trial.seconds,
-                "lane": trial.lane,
-                "failure": trial.failure,
-            }
-            row |= {f"params_{name}": value for name, value in trial.params.items()}
-            rows.append(row | trial.metrics)
+        rows = [trial.row(mode) for trial in self.trials]
         return DataFrame(rows).set_index("number") if rows else DataFrame()
 
     def model(self, device: str = "cpu") -> Any:

@@ -108,3 +108,8 @@ class Summary(Frozen):
     steps: int
     seconds: float
     lane_seconds: float
+
+    @property
+    def winner(self) -> FinalistResult:
+        """The finalist that won."""
+        return next(one for one in self.final.finalists if one.number == self.final.winner)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,10 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from results.analysis import Analysis, analyze
+from results.analysis import Analysis, Spent, analyze
 from results.final_tables import comparison_table, cost_table, final_sentences, final_table
 from results.formatting import decimals, duration, interval, new_table, number
-from results.records import TrialRecord
+from results.records import State, TrialRecord
 from results.run_directory import RunDirectory
 from results.sensitivity import LEVELS, Sensitivity
 from spaces.metrics import Mode
@@ -88,15 +88,7 @@ def state_table(analysis: Analysis) -> RenderableType:
 
 def state_counts(analysis: Analysis) -> Table:
     """Trials, steps and lane time by state."""
-    table = new_table("Trials", "state", "trials", "steps", "lane time", "share")
-    total = sum(cost.lane_seconds for cost in analysis.spent.values())
-    for state, cost in analysis.spent.items():
-        share = f"{cost.lane_seconds / total:.0%}" if total else "-"
-        table.add_row(state, str(cost.trials), f"{cost.steps:,}", duration(cost.lane_seconds), share)
-    steps = sum(cost.steps for cost in analysis.spent.values())
-    table.add_section()
-    table.add_row("all", str(len(analysis.trials)), f"{steps:,}", duration(total), "100%" if total else "-")
-    return table
+    return spent_table(analysis.spent, len(analysis.trials))
 
 
 def busy_line(analysis: Analysis) -> str | None:
@@ -113,6 +105,19 @@ def state_lines(analysis: Analysis) -> list[str]:
     waiting = f"WAITING: {_numbers(interrupted)} interrupted, going on when the run is resumed."
     failed = [f"FAIL: {len(one.trials)} x {one.reason} ({_numbers(one.trials)})." for one in analysis.failures]
     return [*([waiting] if interrupted else []), *failed]
+
+
+def spent_table(spent: Mapping[State, Spent], trials: int, steps: str = "steps", time: str = "lane time") -> Table:
+    """Trials, steps and time by state, and of all."""
+    table = new_table("Trials", "state", "trials", steps, time, "share")
+    total = sum(cost.lane_seconds for cost in spent.values())
+    for state, cost in spent.items():
+        share = f"{cost.lane_seconds / total:.0%}" if total else "-"
+        table.add_row(state, str(cost.trials), f"{cost.steps:,}", duration(cost.lane_seconds), share)
+    table.add_section()
+    made = sum(cost.steps for cost in spent.values())
+    table.add_row("all", str(trials), f"{made:,}", duration(total), "100%" if total else "-")
+    return table
 
 
 def survival_table(analysis: Analysis) -> RenderableType | None:
@@ -312,13 +317,8 @@ def edge_lines(analysis: Analysis) -> list[str]:
     return lines
 
 
-def analysis_as_dict(run: RunDirectory) -> dict[str, Any]:
-    """What `tune analyze RUN --json` prints: plain JSON values, an absent or non-finite number is None.
-
-    Raises:
-        RunError: the run's files are missing or damaged.
-    """
-    analysis = analyze(run)
+def analysis_as_dict(analysis: Analysis) -> dict[str, Any]:
+    """What `tune analyze RUN --json` prints: plain JSON values, an absent or non-finite number is None."""
     mode, study, summary = analysis.mode, analysis.study, analysis.summary
     return {
         "run": analysis.record.name,

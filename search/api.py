@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from search import plan
 from search.home import find_caches
 from search.observer import Observer
 from search.plan import Job
+from search.tracking.trackers import check_trackers
 from spaces import store
 from spaces.errors import SpaceError
 from spaces.loading import available, choose_preset, override, read
@@ -43,6 +44,7 @@ def run_search(
     out: str | Path = ROOT,
     cache: str | Path = CACHE,
     address: str | None = None,
+    track: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> Run:
     """Run a search to its end, or go on with an interrupted one.
@@ -57,6 +59,7 @@ def run_search(
         resume: name or directory of a run to go on with, in place of a space.
         warm_start: another run, whose trials the sampler learns from.
         out, cache: directories of the runs and of prepared data.
+        track: trackers that hear of it, "wandb" and "mlflow".
         observer: hears of the course; `search.display.Display` shows it.
 
     Raises:
@@ -72,8 +75,9 @@ def run_search(
         warm_start=warm_start,
         out=out,
     )
+    check_trackers(track)
     check_places(job, cache, address)
-    execute(job, cache=cache, address=address, observer=observer)
+    execute(job, cache=cache, address=address, track=track, observer=observer)
     return open_run(job.directory.path)
 
 
@@ -143,6 +147,7 @@ def execute(
     cache: str | Path = CACHE,
     address: str | None = None,
     dashboard: bool = False,
+    track: Sequence[str] = (),
     observer: Observer | None = None,
 ) -> None:
     """Run a planned search to its end.
@@ -152,7 +157,7 @@ def execute(
     """
     from search.driver import run  # which takes Ray, that planning does without
 
-    run(job, cache=Path(cache), address=address, dashboard=dashboard, observer=observer or Observer())
+    run(job, cache=Path(cache), address=address, dashboard=dashboard, track=track, observer=observer or Observer())
 
 
 def open_test(run: Run, cache: str | Path | None = None, *, observer: Observer | None = None) -> Any:

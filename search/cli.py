@@ -7,9 +7,9 @@ Nothing heavy is imported before the input has been found good.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -19,17 +19,18 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from results.run_directory import ROOT, RunError
-from results.run_directory import find as find_run
 from search import plan
+from search.analyze_command import analyze
 from search.api import CACHE, as_settings, check_places, plan_search, refuse_with_resume
 from search.cache_command import app as cache_app
 from search.figures_command import figures
 from search.home import find_caches
 from search.lens_command import lens
 from search.make_unit_command import make_unit
-from search.options import LensOption, OverridesOption, seed_option
+from search.options import LensOption, OverridesOption, RunsRoot, seed_option
 from search.render_command import render
 from search.report_command import report
+from search.tracking.trackers import check_trackers
 from search.unit_commands import fit_unit, sample_units
 from spaces.disk import full_disk
 from spaces.errors import SpaceError
@@ -41,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cache_app, name="cache")
+app.command()(analyze)
 app.command()(report)
 app.command()(figures)
 app.command()(render)
@@ -65,10 +67,12 @@ def options(
     """Search the hyperparameters of VAEs of optical point spread functions."""
 
 
-RunsRoot = Annotated[Path, typer.Option("--out", help="Directory that holds the runs.")]
 CacheOption = Annotated[Path, typer.Option(help="Directory of prepared data; shared storage on a cluster.")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join; default: start Ray here.")]
 DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Start the Ray dashboard on localhost.")]
+TrackOption = Annotated[
+    list[str] | None, typer.Option("--track", metavar="TRACKER", help="Tell wandb or mlflow of the search, too.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and stop.")]
 
 
@@ -97,6 +101,7 @@ def run(
     cache: CacheOption = CACHE,
     address: AddressOption = None,
     dashboard: DashboardOption = False,
+    track: TrackOption = None,
     dry_run: DryRunOption = False,
     list_spaces: Annotated[bool, typer.Option("--list-spaces", help="List the shipped spaces, and stop.")] = False,
 ) -> None:
@@ -120,7 +125,7 @@ def run(
         warm_start=warm_start,
         out=out,
     )
-    sys.exit(_start(job, cache, address, dashboard, dry_run))
+    sys.exit(_start(job, cache, address, dashboard, dry_run, track or ()))
 
 
 @app.command()
@@ -138,6 +143,7 @@ def sensitivity(
     cache: CacheOption = CACHE,
     address: AddressOption = None,
     dashboard: DashboardOption = False,
+    track: TrackOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """What it matters to choose each hyperparameter well, by trials spread evenly over the space, none stopped early.
@@ -161,7 +167,7 @@ def sensitivity(
         name=name,
         out=out,
     )
-    code = _start(job, cache, address, dashboard, dry_run)
+    code = _start(job, cache, address, dashboard, dry_run, track or ())
     if code == 0 and not dry_run:
         from results.analysis import analyze as read
 
@@ -170,8 +176,11 @@ def sensitivity(
     sys.exit(code)
 
 
-def _start(job: plan.Job, cache: Path, address: str | None, dashboard: bool, dry_run: bool) -> int:
+def _start(
+    job: plan.Job, cache: Path, address: str | None, dashboard: bool, dry_run: bool, track: Sequence[str]
+) -> int:
     """Run a planned search in the terminal, or say what it would do; returns the exit code."""
+    check_trackers(track)
     console = Console(markup=False)
     shape = plan.fit_machine(job.study, job.budget.trials) if address is None else None
     if dry_run:
@@ -182,7 +191,7 @@ def _start(job: plan.Job, cache: Path, address: str | None, dashboard: bool, dry
     # What it takes to show a search, such as tables, is loaded once the input has been found good.
     from search.terminal import run_in_terminal
 
-    return run_in_terminal(job, cache=cache, address=address, dashboard=dashboard)
+    return run_in_terminal(job, cache=cache, address=address, dashboard=dashboard, track=track)
 
 
 def _time(job: plan.Job, shape: plan.Shape | None, cache: Path) -> str:
@@ -199,22 +208,6 @@ def _time(job: plan.Job, shape: plan.Shape | None, cache: Path) -> str:
     with tempfile.TemporaryDirectory() as aside:  # data of files that are there takes seconds
         plan.prepare_here(job, Path(aside))
         return str(estimate(job, shape, Path(aside)))
-
-
-@app.command()
-def analyze(
-    run: Annotated[str, typer.Argument(help="Name of a run, or its directory.")],
-    out: RunsRoot = ROOT,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
-) -> None:
-    """What a run found: best trials, states, time spent, the comparison, sensitivity."""
-    from results import tables
-
-    directory = find_run(run, out)
-    if as_json:
-        print(json.dumps(tables.analysis_as_dict(directory), indent=2))
-    else:
-        Console(markup=False).print(tables.analysis(directory))
 
 
 def main(arguments: list[str] | None = None) -> None:

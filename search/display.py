@@ -138,7 +138,7 @@ class Display(Observer):
         with self._lock:
             self._rows[number] = _Row(number, params)
 
-    def trial_reported(self, number: int, step: int, value: float) -> None:
+    def trial_reported(self, number: int, step: int, value: float, metrics: Mapping[str, float]) -> None:
         with self._lock:
             row = self._rows[number]
             row.step, row.value = step, value

@@ -8,7 +8,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -30,6 +30,7 @@ from search.quota import Quota
 from search.sampler import rehearse
 from search.scheduler import EarlyStopping, rule
 from search.searcher import StudySearcher, open_ledger
+from search.tracking.tracker import tracked
 from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
 from spaces.disk import full_disk
 from spaces.errors import SpaceError
@@ -52,20 +53,31 @@ TUNE_ENVIRONMENT = {
 }
 
 
-def run(job: Job, *, cache: Path, address: str | None, dashboard: bool, observer: Observer) -> None:
+def run(
+    job: Job, *, cache: Path, address: str | None, dashboard: bool, observer: Observer, track: Sequence[str] = ()
+) -> None:
     """Run or go on with a search, to its end.
+
+    Args:
+        track: names of trackers that hear of it, too.
 
     Raises:
         SpaceError: the run is in use or damaged, the machine is in the way, or the cluster cannot hold its shape.
     """
     began = time.monotonic()
-    with _told_plainly(job.directory), job.directory.lock(), _joined_ray(job, address, dashboard, observer) as shape:
+    with (
+        _told_plainly(job.directory),
+        job.directory.lock(),
+        tracked(track, job.directory, observer) as observer,
+        _joined_ray(job, address, dashboard, observer) as shape,
+    ):
         _record_start(job, cache, observer)
         data, ended = _search(job, shape, cache, observer)
         observer.note("judging the finalists at the sealed test set")
         from search.finish import finish
 
         finish(job, data, seconds=time.monotonic() - began, ended=ended)
+        observer.search_ended(job.directory)  # first, as trackers send it meanwhile
         observer.note("writing the report")
         _report(job.directory, observer)
 
@@ -135,7 +147,7 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
                 from search.finalists import candidates, train_finalists  # reads checkpoints, with torch
 
                 found = candidates(read_trials(directory), config, job.budget)
-                train_finalists(found, settings, lanes, observer.say, quota.enforce)
+                train_finalists(found, settings, lanes, observer, quota.enforce)
                 data = replace(data, work=_sums(data.work, supply.work()))
                 if (failure := supply.failure()) is not None:
                     observer.say(f"warning: {failure}")
@@ -182,7 +194,7 @@ class _Rehearsal(Observer):
             self._begun = True
             self._thread.start()
 
-    def trial_reported(self, number: int, step: int, value: float) -> None:
+    def trial_reported(self, number: int, step: int, value: float, metrics: Mapping[str, float]) -> None:
         self.begin()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from results.analysis import ranked
 from results.records import TrialRecord
 from results.run_directory import RunDirectory
+from search.observer import Observer
 from search.trial import TrialSettings
 from spaces.study import Budget, Study
 from trainables.lanes.board import Assignment, Report
@@ -71,7 +72,7 @@ def train_finalists(
     found: list[Candidate],
     settings: TrialSettings,
     lanes: Lanes,
-    said: Callable[[str], None],
+    observer: Observer,
     ended: Callable[[], None],
 ) -> None:
     """Train what is not trained yet; a training goes on from its checkpoint. One that fails is said, and left out.
@@ -79,13 +80,13 @@ def train_finalists(
     So is a search's own training that is to be judged and has no checkpoint any more.
 
     Args:
-        said: told how each training came out.
+        observer: hears of each training, and how it came out.
         ended: called after each.
     """
     for candidate in found:
         if None in candidate.trainings and candidate.best(settings.directory, None) is None:
             where = candidate.checkpoints(settings.directory, None)
-            said(
+            observer.say(
                 f"warning: {where}: no valid best checkpoint; trial {candidate.trial.number} is judged without it, if at all"
             )
     wanted = [
@@ -94,28 +95,37 @@ def train_finalists(
         for candidate in found
         if index < len(candidate.trainings) and (seed := candidate.trainings[index]) is not None
     ]
-    assignments: list[Assignment] = []
+    assignments: dict[str, tuple[Assignment, Candidate, int]] = {}
     for candidate, seed in wanted:
         if candidate.ended(settings.directory, seed):
             continue
         number, params = candidate.trial.number, candidate.trial.params
         task, name = settings.of_finalist(number, params, seed), f"trial {number} with fresh seed {seed}"
-        assignments.append(Assignment(uuid.uuid4().hex, -1 - len(assignments), task, name))
+        assignment = Assignment(uuid.uuid4().hex, -1 - len(assignments), task, name)
+        assignments[assignment.attempt] = (assignment, candidate, seed)
     if not assignments:
         return
     settings.directory.summary.unlink(missing_ok=True)  # of a run that had other finalists: no longer the end
-    said(f"training finalists: {len(assignments)} runs of {settings.budget.steps} steps")
-    done = 0
+    observer.say(f"training finalists: {len(assignments)} runs of {settings.budget.steps} steps")
+    done, started = 0, set[str]()
 
     def reported(assignment: Assignment, report: Report) -> None:
         nonlocal done
+        _, candidate, seed = assignments[assignment.attempt]
+        number = candidate.trial.number
+        if assignment.attempt not in started:
+            started.add(assignment.attempt)
+            observer.finalist_started(number, seed, candidate.trial.params)
+        if report.failure is None:
+            observer.finalist_reported(number, seed, report.step, report.metrics)
         if report.last:
+            observer.finalist_ended(number, seed, report.failure)
             done += 1
             value = report.metrics.get(settings.study.objective.metric)
             outcome = (
                 f"failed: {report.failure}" if report.failure else f"{settings.study.objective.metric} {value:.4g}"
             )
             ended()
-            said(f"finals {done}/{len(assignments)}: {assignment}: {outcome}")
+            observer.say(f"finals {done}/{len(assignments)}: {assignment}: {outcome}")
 
-    lanes.train(assignments, reported)
+    lanes.train([assignment for assignment, _, _ in assignments.values()], reported)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from results.run_directory import RunDirectory
 from spaces.study import Scalar
 
 
@@ -26,24 +27,71 @@ class Observer:
         """A lane is lost or has been added, so that there are so many now; called from any thread."""
 
     def trial_started(self, number: int, params: dict[str, Scalar]) -> None: ...
-    def trial_reported(self, number: int, step: int, value: float) -> None: ...
+    def trial_reported(self, number: int, step: int, value: float, metrics: Mapping[str, float]) -> None:
+        """A trial's objective at a step, and all that it reports."""
+
     def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None: ...
+
+    def finalist_started(self, number: int, seed: int, params: dict[str, Scalar]) -> None:
+        """A training of a finalist, with a fresh seed."""
+
+    def finalist_reported(self, number: int, seed: int, step: int, metrics: Mapping[str, float]) -> None: ...
+    def finalist_ended(self, number: int, seed: int, failure: str | None) -> None: ...
+
+    def search_ended(self, directory: RunDirectory) -> None:
+        """The winner is judged and exported, and the run has its summary."""
 
 
 class Observers(Observer):
-    """Tells several of the trials, in their order."""
+    """Tells several, in their order."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
+
+    def note(self, text: str) -> None:
+        for one in self._observers:
+            one.note(text)
+
+    def say(self, text: str) -> None:
+        for one in self._observers:
+            one.say(text)
+
+    def prepared(self, done: int, total: int, rate: str) -> None:
+        for one in self._observers:
+            one.prepared(done, total, rate)
+
+    def search_started(self, ended_before: int, lanes: int, complete: Mapping[int, float]) -> None:
+        for one in self._observers:
+            one.search_started(ended_before, lanes, complete)
+
+    def lanes_changed(self, line: str, lanes: int) -> None:
+        for one in self._observers:
+            one.lanes_changed(line, lanes)
 
     def trial_started(self, number: int, params: dict[str, Scalar]) -> None:
         for one in self._observers:
             one.trial_started(number, params)
 
-    def trial_reported(self, number: int, step: int, value: float) -> None:
+    def trial_reported(self, number: int, step: int, value: float, metrics: Mapping[str, float]) -> None:
         for one in self._observers:
-            one.trial_reported(number, step, value)
+            one.trial_reported(number, step, value, metrics)
 
     def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None:
         for one in self._observers:
             one.trial_ended(number, state, step, value, reason)
+
+    def finalist_started(self, number: int, seed: int, params: dict[str, Scalar]) -> None:
+        for one in self._observers:
+            one.finalist_started(number, seed, params)
+
+    def finalist_reported(self, number: int, seed: int, step: int, metrics: Mapping[str, float]) -> None:
+        for one in self._observers:
+            one.finalist_reported(number, seed, step, metrics)
+
+    def finalist_ended(self, number: int, seed: int, failure: str | None) -> None:
+        for one in self._observers:
+            one.finalist_ended(number, seed, failure)
+
+    def search_ended(self, directory: RunDirectory) -> None:
+        for one in self._observers:
+            one.search_ended(directory)

@@ -127,7 +127,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._ledger.note(running.number, progress=running.progress(result["lane"]))
         if news:
             self._ledger.report(running.number, running.step, running.values[0])
-            self._observer.trial_reported(running.number, running.step, running.values[0])
+            self._observer.trial_reported(running.number, running.step, running.values[0], running.metrics)
 
     def _take(self, running: _Running, result: dict[str, Any]) -> bool:
         """Whether a result is a new report and not what a retried trial repeats, nor one that fails the trial."""

@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from spaces.errors import SpaceError
 logger = logging.getLogger(__name__)
 
 
-def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bool) -> int:
+def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bool, track: Sequence[str] = ()) -> int:
     """Run or go on with a search; returns the exit code: 0, 1 (failed), 130 or 143 (interrupted).
 
     Raises:
@@ -40,14 +40,14 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
         console = Console(file=terminal, markup=False)
         try:
             with Display(job.study, budget=job.budget, console=console) as display:
-                execute(job, cache=cache, address=address, dashboard=dashboard, observer=display)
+                execute(job, cache=cache, address=address, dashboard=dashboard, track=track, observer=display)
             console.print(analysis_tables(analyze(directory)))
             console.print(_places(directory), highlight=False, soft_wrap=True)
             return 0
         except SpaceError as error:
             logger.exception("the search ended early: %s", error)
             if isinstance(error, MachineError) and directory.record.exists():
-                console.print(_go_on(job, cache, address), highlight=False, soft_wrap=True)
+                console.print(_go_on(job, cache, address, track), highlight=False, soft_wrap=True)
             raise
         except BaseException as error:
             # Ray's native calls may wrap what a signal handler raises: the handler's own note tells.
@@ -56,7 +56,7 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
             logger.exception("the search ended early")
             why = "interrupted" if interruption.number is not None else f"failed: {error}; {log} says more"
             if directory.record.exists():
-                why += f"\n{_go_on(job, cache, address)}"
+                why += f"\n{_go_on(job, cache, address, track)}"
             else:
                 why += "\nThe run had not begun: nothing is saved, its name is free"
             console.print(why, highlight=False, soft_wrap=True)
@@ -74,16 +74,13 @@ def _places(run: RunDirectory) -> str:
     return "\n".join(f"{name:12} {path}" for name, path in paths.items() if path.exists())
 
 
-def _go_on(job: Job, cache: Path, address: str | None) -> str:
-    return f"Every reported result is saved. Go on with:\n  {_resume_command(job, cache, address)}"
-
-
-def _resume_command(job: Job, cache: Path, address: str | None) -> str:
+def _go_on(job: Job, cache: Path, address: str | None, track: Sequence[str]) -> str:
     directory = job.directory
     options = ["--out", str(directory.path.parent), "--cache", str(cache)]
-    return shlex.join(
-        ["psf-search", "run", "--resume", directory.name, *options, *(["--address", address] if address else [])]
-    )
+    options += ["--address", address] if address else []
+    options += [part for name in track for part in ("--track", name)]
+    command = shlex.join(["psf-search", "run", "--resume", directory.name, *options])
+    return f"Every reported result is saved. Go on with:\n  {command}"
 
 
 class Interrupted(BaseException):

@@ -34,6 +34,8 @@ HOMES = {
         "trainables/asbuilt/figures.py",
         "trainables/images/figures.py",
     },
+    "wandb": {"search/tracking/wandb_backend.py"},
+    "mlflow": {"search/tracking/mlflow_backend.py"},
     "pickle": set(),
     "cloudpickle": set(),
 }

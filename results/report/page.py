@@ -21,6 +21,7 @@ from results.analysis import Analysis
 from results.comparison import Interval
 from results.final_tables import comparison_table, cost_table, final_sentences, final_table, methods, places
 from results.formatting import duration, interval
+from results.plots import SEARCH_FIGURES
 from results.report.charts import effects_chart, history_chart, intervals_chart, lanes_chart, mark, responses, slices
 from results.report.parallel import parallel
 from results.report.tables import Data, html
@@ -215,14 +216,14 @@ def _cost_lines(analysis: Analysis) -> list[str]:
 def embedded(figures: Path, room: int) -> tuple[list[Picture], list[str]]:
     """The pictures of a run's directory, as many as have room, and a line for each that has none.
 
-    The course is left out: the page draws it itself.
+    Those of the search are left out: the page draws them itself.
 
     Args:
         room: in bytes of the page.
     """
     found, left_out = [], []
     for path in sorted(figures.glob("*.png")) if figures.is_dir() else []:
-        if path.stem == "history":
+        if path.stem in SEARCH_FIGURES:
             continue
         address = f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
         if len(address) > room:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deeplens_workers.psf_data import PsfData
+from results.analysis import analyze
 from results.records import read_trials
 from results.run import open_run
 from results.run_directory import RunDirectory, RunError
@@ -33,7 +34,7 @@ def run(tmp_path):
 
 
 def test_it_is_read_as_one_of_today(run):
-    told = analysis_as_dict(run)
+    told = analysis_as_dict(analyze(run))
     assert told["finished"]
     assert len(told["trials"]) == len(read_trials(run)) == 6
     summary = run.read_summary()

@@ -47,7 +47,7 @@ def test_tables_fit_the_terminal_and_machines_get_json(make_run: RunMaker, trial
     assert ("no trial has reported yet" in text) == (trials == 0 and not several)
     assert ("too few trials" in text) == (trials < 8)
     assert ("cubic RBF" in text) == (trials == 24)
-    machine = json.loads(json.dumps(tables.analysis_as_dict(run), allow_nan=False))
+    machine = json.loads(json.dumps(tables.analysis_as_dict(analyze(run)), allow_nan=False))
     assert len(machine["trials"]) == trials
     assert machine["finished"] == (trials == 24)
     assert sum(cost["trials"] for cost in machine["states"].values()) == trials
@@ -69,7 +69,7 @@ def test_the_heading_says_what_was_searched_and_what_ended_it(make_run: RunMaker
     text = shown(run)
     assert "finished (trials: all 18 have ended)" in text
     assert "changed at resume: budget.quick.trials=40, search.learning_rate.high=1e-2" in text
-    machine = tables.analysis_as_dict(run)
+    machine = tables.analysis_as_dict(analyze(run))
     assert machine["changes"] == list(changes)
     assert (machine["sampler"], machine["ended"]) == ("nsga2", "trials: all 18 have ended")
 
@@ -88,7 +88,7 @@ def test_states_go_with_reasons_and_with_how_busy_the_lanes_were(make_run: RunMa
     assert f"WAITING: #{interrupted.number} interrupted, going on when the run is resumed." in text
     assert "FAIL: 6 x the loss became nan (#3, #5, #7, #8, #9 and 1 more)." in text
     assert "The 2 lanes trained for 86% of the 1 min 33 s in which trials ran." in text
-    machine = tables.analysis_as_dict(run)
+    machine = tables.analysis_as_dict(analyze(run))
     assert machine["failures"] == [{"reason": "the loss became nan", "trials": (3, 5, 7, 8, 9, 10)}]
     assert machine["efficiency"]["share"] == pytest.approx(80 / 93)
 
@@ -97,7 +97,7 @@ def test_rungs_and_why_trials_were_stopped(make_run: RunMaker):
     run = make_run(24)
     text = drawn(tables.analysis(run))
     assert "Survival (asha, one in 3 goes on)" in text
-    machine = tables.analysis_as_dict(run)
+    machine = tables.analysis_as_dict(analyze(run))
     first = machine["survival"][0]
     assert f"  200    24{first['went_on']:9}{first['stopped']:8}" in text
     assert f"1,800{machine['survival'][2]['came']:6}      end       -" in text

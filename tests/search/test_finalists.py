@@ -7,11 +7,22 @@ import pytest
 from results.records import TrialRecord
 from results.run_directory import RunDirectory
 from search.finalists import candidates, train_finalists
+from search.observer import Observer
 from search.trial import TrialSettings
 from tests.search.small import PRESET, small
 from trainables.lanes.lanes import Lanes
 from trainables.psf.cvae import CVAE, CvaeConfig
 from trainables.training.checkpoints import Checkpoint, model_tensors, save_checkpoint
+
+
+class Log(Observer):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
 
 
 def trial(number, value, state="COMPLETE"):
@@ -81,11 +92,11 @@ def test_a_training_that_came_to_no_end_is_not_judged(tmp_path, ended):
 
 
 def test_an_own_training_without_a_checkpoint_is_said_and_no_crash(tmp_path):
-    study, said = small(), list[str]()
+    study, log = small(), Log()
     settings = TrialSettings(study, budget(finalists=0), RunDirectory(tmp_path), {})
     found = candidates([trial(0, 0.5), trial(1, 0.3)], study, budget(finalists=0))
     lanes = Lanes(lanes=1, workers=1, cpus=1, gpus=0, storage=tmp_path)  # not started: nothing to train
-    train_finalists(found, settings, lanes, said.append, lambda: None)
-    assert [line.partition("; ")[2] for line in said] == [
+    train_finalists(found, settings, lanes, log, lambda: None)
+    assert [line.partition("; ")[2] for line in log.said] == [
         f"trial {number} is judged without it, if at all" for number in (1, 0)
     ]

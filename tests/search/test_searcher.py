@@ -27,7 +27,7 @@ class Log(Observer):
     def trial_started(self, number, params):
         self.started.append((number, params))
 
-    def trial_reported(self, number, step, value):
+    def trial_reported(self, number, step, value, metrics):
         self.reported.append((number, step, value))
 
     def trial_ended(self, number, state, step, value, reason):
