@@ -29,6 +29,8 @@ class _Answer:
     tables: Callable[[], RenderableType]
     machine: Callable[[], dict[str, Any]]
     rows: Callable[[], list[dict[str, Any]]]
+    page: Callable[[Path], None] | None = None
+    """Writes the report; a foreign experiment has none."""
 
 
 def analyze(
@@ -40,18 +42,30 @@ def analyze(
     csv: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Write a table of all trials there, too.", show_default=False)
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write the report there, too.", show_default=False)
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="Metric of a Ray Tune experiment; default: its own.")] = None,
     mode: Annotated[Mode | None, typer.Option(help="Which of its values is better.")] = None,
 ) -> None:
     """What a run found: best trials, states, time, the comparison, sensitivity; several runs: what differs, and their winners."""
     if csv is not None:
         check_out(csv, (".csv",), option="--csv")
+    if html is not None:
+        check_out(html, (".html",), option="--html")
     answer = _answer(runs, out, metric, mode)
+    if html is not None and answer.page is None:
+        raise SpaceError(
+            f"--html {html}: {runs[0]} is a Ray Tune experiment that psf-search did not make; it has --csv and --json"
+        )
     if csv is not None:
         from results.csv_file import write_rows
 
         with writing(csv):
             write_rows(csv, answer.rows())
+    if html is not None and answer.page is not None:
+        with writing(html):
+            answer.page(html)
     if as_json:
         print(json.dumps(answer.machine(), indent=2, allow_nan=False))
     else:
@@ -102,6 +116,7 @@ def _of_experiment(path: Path, metric: str | None, mode: Mode | None) -> _Answer
 
 def _of_runs(directories: list[RunDirectory]) -> _Answer:
     from results.analysis import analyze
+    from results.report import write_report
     from results.several import analyze_several
     from results.several_tables import several_as_dict, several_tables
     from results.tables import analysis_as_dict, analysis_tables
@@ -109,12 +124,18 @@ def _of_runs(directories: list[RunDirectory]) -> _Answer:
     def rows(label: str, one: Analysis) -> list[dict[str, Any]]:
         return [{"run": label} | trial.row(one.mode) for trial in one.trials]
 
+    def page(path: Path) -> None:
+        write_report(directories, path)
+
     if len(directories) == 1:
         one = analyze(directories[0])
-        return _Answer(lambda: analysis_tables(one), lambda: analysis_as_dict(one), lambda: rows(one.record.name, one))
+        return _Answer(
+            lambda: analysis_tables(one), lambda: analysis_as_dict(one), lambda: rows(one.record.name, one), page
+        )
     several = analyze_several(directories)
     return _Answer(
         lambda: several_tables(several),
         lambda: several_as_dict(several),
         lambda: [row for label, one in several.runs.items() for row in rows(label, one)],
+        page,
     )

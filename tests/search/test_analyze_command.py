@@ -39,6 +39,13 @@ def test_one_several_and_foreign(runs, capsys):
             assert len(list(csv.DictReader(file))) == {"run": 2, "differences": 4, "experiment": 1}[key]
 
 
+@pytest.mark.parametrize("names", [["one"], ["one", "two"]])
+def test_a_page_of_one_or_of_several(runs, names):
+    assert analyzed(runs, *names, "--html", str(runs / "page.html")) == 0
+    page = (runs / "page.html").read_text()
+    assert all(name in page for name in names)
+
+
 def test_tune_analyze_is_the_same(runs, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["tune", "analyze", str(runs / "one"), str(runs / "two"), "--json"])
     with pytest.raises(SystemExit) as end:
@@ -58,6 +65,8 @@ def test_tune_analyze_is_the_same(runs, capsys, monkeypatch):
         (["theirs", "--mode", "least"], "--mode"),
         (["one", "--csv", "trials.txt"], "--csv: expected a file ending in .csv"),
         (["one", "one"], "given twice"),
+        (["one", "--html", "page.htm"], "--html: expected a file ending in .html"),
+        (["theirs", "--html", "page.html"], "--html page.html: "),
     ],
 )
 def test_bad_input_is_one_line(runs, capsys, arguments, says):
