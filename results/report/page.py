@@ -43,13 +43,13 @@ KINDS = (
 SECTIONS = {
     "verdict": "Verdict",
     "comparison": "Comparison",
+    "explorer": "Explorer",
     "course": "Course",
     "trials": "Trials",
     "sensitivity": "Sensitivity",
     "states": "States",
     "cost": "Cost",
     "pictures": "Pictures",
-    "explorer": "Explorer",
     "repeat": "Repeat",
 }
 
