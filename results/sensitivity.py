@@ -24,9 +24,8 @@ from results.formatting import decimals, interval
 from results.records import TrialRecord
 from results.surrogate import Surrogate
 from spaces.metrics import sign
-from spaces.study import Budget, Impact, Parameter, Scalar, Study
+from spaces.study import MIN_TRIALS, Budget, Impact, Parameter, Scalar, Study
 
-MIN_TRIALS = 16
 MOST_REPORTS = 400
 """The process takes the cube of their number: a few seconds."""
 LEVELS: tuple[tuple[float, Impact], ...] = ((2.0, "High"), (1.3, "Medium"), (1.0, "Low"))

@@ -35,6 +35,7 @@ from search.unit_commands import fit_unit, sample_units
 from spaces.disk import full_disk
 from spaces.errors import SpaceError
 from spaces.loading import available, load
+from spaces.study import MIN_TRIALS
 
 app = typer.Typer(
     add_completion=False,
@@ -136,7 +137,7 @@ def sensitivity(
     ] = None,
     overrides: OverridesOption = None,
     lens: LensOption = None,
-    trials: Annotated[int, typer.Option(help="Points of the design, each trained to the end.")] = 32,
+    trials: Annotated[int, typer.Option(min=MIN_TRIALS, help="Points of the design, each trained to the end.")] = 32,
     seed: Annotated[int | None, seed_option("Seed of everything random.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
     out: RunsRoot = ROOT,
@@ -150,10 +151,6 @@ def sensitivity(
 
     A run like any other, without finals: `psf-search run --resume` goes on with it, `psf-search analyze` shows it again.
     """
-    from results.sensitivity import MIN_TRIALS, sentences  # which takes SciPy
-
-    if trials < MIN_TRIALS:
-        raise SpaceError(f"--trials: at least {MIN_TRIALS} are needed, but got {trials}")
     design = {"sampler": "sobol", "scheduler": "none", "points_to_evaluate": []}
     asked = {"data.lens": lens, "seed": seed}
     job = plan_search(
@@ -170,6 +167,7 @@ def sensitivity(
     code = _start(job, cache, address, dashboard, dry_run, track or ())
     if code == 0 and not dry_run:
         from results.analysis import analyze as read
+        from results.sensitivity import sentences
 
         found = read(job.directory)
         Console(markup=False).print("\n".join(["", *sentences(found.sensitivity, found.title)]), highlight=False)

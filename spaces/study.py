@@ -15,6 +15,8 @@ from spaces.trial import Trial
 
 Scalar = bool | int | float | str
 Impact = Literal["High", "Medium", "Low"]
+MIN_TRIALS = 16
+"""Under so many trials nothing is said of how much a hyperparameter matters."""
 
 
 class Parameter(Frozen):
