@@ -43,7 +43,7 @@ class Effect:
     """Of one hyperparameter: its `share` of the variance, the `effect` of choosing it (a factor, or a difference), and the curve.
 
     `values` are those of the curve, `response` the objective at each, on average over the others (of errors the geometric mean), with its
-    interval. `level` is ours by the factor's interval, None if it does not tell; `label` the source document's.
+    interval, `local` the same with the others as the best trial has them. `level` is ours by the factor's interval, None if it does not tell; `label` the source document's.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Effect:
     label: Impact | None
     values: list[Scalar]
     response: list[Interval]
+    local: list[Interval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,9 @@ def sensitivity(trials: Sequence[TrialRecord], study: Study, budget: Budget) -> 
     inputs = np.array([design.row(trial.params, step) for trial, step, _ in reports])
     surrogate = Surrogate.of(inputs, fitted, np.array([trial.number for trial, *_ in reports]), design.categorical)
     shares = _total_shares(surrogate, design)
-    unit: Callable[[float], float] = math.exp if metric.ratio else float
-    effects = [
-        _effect(name, surrogate, design, shares[name], unit, sign(study.objective.mode), metric.ratio)
-        for name in study.search
-    ]
+    at_full = [(loss, trial) for loss, (trial, step, _) in zip(losses, reports, strict=True) if step == full]
+    best = min(at_full, key=lambda one: one[0])[1].params
+    effects = [_effect(name, surrogate, design, best, shares[name], metric.ratio) for name in study.search]
     return Sensitivity(full, count, metric.ratio, sorted(effects, key=lambda one: (-one.share, one.name)))
 
 
@@ -173,14 +172,10 @@ def _place(parameter: Parameter, value: Scalar) -> float:
 
 
 def _effect(
-    name: str,
-    surrogate: Surrogate,
-    design: _Design,
-    share: float,
-    unit: Callable[[float], float],
-    direction: float,
-    ratio: bool,
+    name: str, surrogate: Surrogate, design: _Design, best: Mapping[str, Scalar], share: float, ratio: bool
 ) -> Effect:
+    unit: Callable[[float], float] = math.exp if ratio else float
+    direction = sign(design.study.objective.mode)
     parameter = design.study.search[name]
     values = parameter.values(POINTS, design.study.is_integer(name))
     (places,) = design.draws(OTHERS)
@@ -188,17 +183,27 @@ def _effect(
     curves = np.array(
         [[design.row(design.values(one, {name: value})) for one in with_it or places] for value in values]
     )
-    mean, covariance = surrogate.averages(curves)
-    powers, axes = np.linalg.eigh(covariance)
-    noise = np.random.default_rng(0).standard_normal((DRAWS, len(values)))
-    draws = mean + noise * np.sqrt(powers.clip(0)) @ axes.T
+    mean, draws = _posterior(surrogate, curves)
     spans = np.ptp(draws, axis=1)
     effect = _interval(float(np.median(spans)), spans, unit)
-    response = [
-        _interval(float(one), draws[:, place], lambda loss: unit(direction * loss)) for place, one in enumerate(mean)
-    ]
+
+    def along(mean: Array, draws: Array) -> list[Interval]:
+        return [
+            _interval(float(one), draws[:, place], lambda loss: unit(direction * loss))
+            for place, one in enumerate(mean)
+        ]
+
+    at_best = _posterior(surrogate, np.array([[design.row({**best, name: value})] for value in values]))
     level = _level(effect) if ratio else None
-    return Effect(name, share, effect, level, parameter.impact, values, response)
+    return Effect(name, share, effect, level, parameter.impact, values, along(mean, draws), along(*at_best))
+
+
+def _posterior(surrogate: Surrogate, curves: Array) -> tuple[Array, Array]:
+    """Of a curve of means over points [G, Q, D], its posterior mean [G] and draws [DRAWS, G]."""
+    mean, covariance = surrogate.averages(curves)
+    powers, axes = np.linalg.eigh(covariance)
+    noise = np.random.default_rng(0).standard_normal((DRAWS, len(mean)))
+    return mean, mean + noise * np.sqrt(powers.clip(0)) @ axes.T
 
 
 def _interval(mean: float, draws: Array, unit: Callable[[float], float]) -> Interval:

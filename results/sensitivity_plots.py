@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from pandas import DataFrame
 
 from results.sensitivity import Effect, Sensitivity
-from spaces.drawing import BLUE, GREY, INK, Drawing, dress, logarithmic, new_figure
+from spaces.drawing import BLUE, GREY, INK, ORANGE, Drawing, dress, logarithmic, new_figure
 from spaces.study import Study
 
 COLUMNS = 4
@@ -50,13 +50,14 @@ def sensitivity_figure(found: Sensitivity, metric: str) -> Drawing:
 
 
 def response_figure(found: Sensitivity, study: Study, metric: str) -> Drawing:
-    """The objective over the values of each hyperparameter, on average over the others, with its 95 % interval."""
+    """The objective over the values of each hyperparameter, on average over the others, with its 95 % interval, and about the best trial."""
     rows = [
-        (one.name, value, response.mean, response.low, response.high)
+        (one.name, value, response.mean, response.low, response.high, local.mean)
         for one in found.effects
-        for value, response in zip(one.values, one.response, strict=True)
+        for value, response, local in zip(one.values, one.response, one.local, strict=True)
     ]
-    table = DataFrame(rows, columns=["hyperparameter", "value", "objective", "low", "high"])
+    names = ["hyperparameter", "value", "objective", "low", "high", "at_best"]
+    table = DataFrame(rows, columns=names)
     columns = min(COLUMNS, len(found.effects))
     lines = math.ceil(len(found.effects) / columns)
     figure = new_figure(2.1 * columns + 0.6, 1.75 * lines + 0.6, layout="constrained")
@@ -66,25 +67,27 @@ def response_figure(found: Sensitivity, study: Study, metric: str) -> Drawing:
     for axis in axes.flat[len(found.effects) :]:
         axis.set_visible(False)
     if found.ratio:
-        logarithmic(axes[0, 0], "y", table[["low", "high"]].to_numpy())
+        logarithmic(axes[0, 0], "y", table[["low", "high", "at_best"]].to_numpy())
     figure.supylabel(metric, fontsize=9, color=INK)
-    title = f"Response at step {found.step:,}: mean over the other hyperparameters, 95 % interval"
+    title = f"Response at step {found.step:,}: mean over the others, 95 % interval; orange: others as in the best trial"
     figure.suptitle(title, fontsize=10, color=INK)
     return Drawing(figure, table)
 
 
 def _response(axis: Axes, effect: Effect, rows: DataFrame, study: Study) -> None:
     parameter = study.search[effect.name]
-    mean, low, high = (rows[name].to_numpy() for name in ("objective", "low", "high"))
+    mean, low, high, local = (rows[name].to_numpy() for name in ("objective", "low", "high", "at_best"))
     if parameter.choices is not None:
         places = np.arange(len(rows))
         axis.errorbar(places, mean, yerr=(mean - low, high - mean), fmt="o", color=BLUE, markersize=4, capsize=3)
+        axis.plot(places, local, "D", color=ORANGE, markersize=4)
         axis.set_xticks(places, [str(value) for value in effect.values])
         axis.set_xlim(-0.5, len(rows) - 0.5)
     else:
         values = rows["value"].to_numpy(float)
         axis.fill_between(values, low, high, color=BLUE, alpha=0.2, linewidth=0)
         axis.plot(values, mean, color=BLUE, linewidth=1.5)
+        axis.plot(values, local, color=ORANGE, linewidth=1.2, linestyle="--")
         if parameter.log:
             axis.set_xscale("log")
     dress(axis, effect.name)

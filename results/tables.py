@@ -252,7 +252,7 @@ def _numbers(trials: Sequence[int], most: int = 5) -> str:
 
 
 def sensitivity_table(found: Sensitivity, analysis: Analysis) -> RenderableType:
-    """What it matters to choose each parameter well, beside the source document's label, its value there and the best one."""
+    """How much it matters to choose each parameter well, beside the source document's label, its value there and the best one."""
     if found.reason:
         return Text(f"Sensitivity: {found.reason}.")
     what = "worst / best" if found.ratio else "worst to best"
@@ -353,8 +353,11 @@ def analysis_as_dict(analysis: Analysis) -> dict[str, Any]:
 
 
 def _sensitivity_as_dict(found: Sensitivity) -> dict[str, Any]:
+    curves = ("response", "local")
     effects = [
-        asdict(one) | {"effect": one.effect.model_dump(), "response": [point.model_dump() for point in one.response]}
+        asdict(one)
+        | {"effect": one.effect.model_dump()}
+        | {curve: [point.model_dump() for point in getattr(one, curve)] for curve in curves}
         for one in found.effects
     ]
     return asdict(found) | {"effects": effects}

@@ -147,7 +147,7 @@ def sensitivity(
     track: TrackOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
-    """What it matters to choose each hyperparameter well, by trials spread evenly over the space, none stopped early.
+    """How much it matters to choose each hyperparameter well, by trials spread evenly over the space, none stopped early.
 
     A run like any other, without finals: `psf-search run --resume` goes on with it, `psf-search analyze` shows it again.
     """

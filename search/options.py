@@ -59,7 +59,7 @@ def check_out(out: Path, suffixes: Sequence[str], inputs: Iterable[Path | None] 
         SpaceError: another suffix, a library that its format needs is not there, no directory to write to, or it is an input.
     """
     if out.suffix not in suffixes:
-        raise SpaceError(f"{option}: expected a file ending in {', '.join(suffixes)}, but got {out.name}")
+        raise SpaceError(f"{option}: expected a file ending in {', '.join(suffixes)}, but got {out}")
     if out.suffix == ".fits":
         check_fits(option)
     if not out.absolute().parent.is_dir():

@@ -278,24 +278,29 @@ def effects_chart(analysis: Analysis) -> Chart | None:
 
 
 def responses(analysis: Analysis) -> list[Chart]:
-    """The objective along each hyperparameter, on average over the others, with its 95 % interval."""
+    """The objective along each hyperparameter, on average over the others, with its 95 % interval, and about the best trial."""
     found, charts = analysis.sensitivity, []
     best = analysis.ranking[0].params if analysis.ranking else {}
     ends = [end for one in found.effects for point in one.response for end in (point.low, point.high)]
+    ends += [point.mean for one in found.effects for point in one.local]
     for one in found.effects:
         parameter = analysis.study.search[one.name]
         x = of_parameter(parameter, analysis.study.is_integer(one.name), one.values)
         frame = Frame.small(x, around(ends, found.ratio))
         title = f"{analysis.title} along {one.name}, at step {found.step:,}"
         parts = [frame.axes(one.name, most=SMALL_TICKS), _response(frame, one.values, one.response)]
+        parts.append(_local(frame, one.values, one.local))
         for value, of in ((parameter.recommended, "reference"), (best.get(one.name), "best")):
             if value is not None and not (isinstance(x, Choices) and value not in x.values):
                 at = frame.across(value)
                 tick = element("line", x1=at, x2=at, y1=frame.top, y2=frame.height - frame.bottom, class_=f"value {of}")
                 parts.append(tick)
-        digits = decimals(one.response)
-        rows = [[number(value), interval(point, digits)] for value, point in zip(one.values, one.response, strict=True)]
-        data = Data([one.name, f"{analysis.title} [95 %]"], rows)
+        digits = decimals([*one.response, *one.local])
+        rows = [
+            [number(value), interval(point, digits), interval(local, digits)]
+            for value, point, local in zip(one.values, one.response, one.local, strict=True)
+        ]
+        data = Data([one.name, f"{analysis.title} [95 %]", "others as in the best trial [95 %]"], rows)
         charts.append(Chart(title, picture(frame.width, frame.height, title, parts), data))
     return charts
 
@@ -314,6 +319,13 @@ def _response(frame: Frame, values: Sequence[bool | int | float | str], response
     band = element("path", d=path([*above, *below]) + "Z", class_="band")
     line = element("path", d=path([frame.at(value, point.mean) for value, point in pairs]), class_="course")
     return element("g", band, line, class_="complete")
+
+
+def _local(frame: Frame, values: Sequence[bool | int | float | str], local: Sequence[Interval]) -> Markup:
+    places = [frame.at(value, point.mean) for value, point in zip(values, local, strict=True)]
+    if isinstance(frame.x, Choices):
+        return element("g", *(mark(x, y, "best") for x, y in places))
+    return element("path", d=path(places), class_="local")
 
 
 def lanes_chart(analysis: Analysis) -> Chart | None:

@@ -75,7 +75,7 @@ def test_effects_and_responses_are_those_of_the_sensitivity(make_run: RunMaker, 
     figure, table = written(figures["responses"], tmp_path / "responses")
     for axis, one in zip(figure.axes, effects, strict=False):
         rows = table[table["hyperparameter"] == one.name]
-        assert marks(axis, "y") == numbers(rows[["objective", "low", "high"]].to_numpy())
+        assert marks(axis, "y") == numbers(rows[["objective", "low", "high", "at_best"]].to_numpy())
         if found.study.search[one.name].choices is None:
             assert marks(axis, "x") == numbers(rows["value"].astype(float))
         assert rows["objective"].tolist() == pytest.approx([response.mean for response in one.response], rel=1e-5)

@@ -179,6 +179,7 @@ def test_effects_that_are_not_told_say_so(make_run: RunMaker):
         "High",
         [1e-5, 1e-4, 1e-3],
         [interval_around(0.1, 0.02)] * 3,
+        [interval_around(0.1, 0.03)] * 3,
     )
     object.__setattr__(found, "sensitivity", Sensitivity(1800, 4, True, [effect]))
     rows = tables(read(run_page(run, found)))["Sensitivity"]

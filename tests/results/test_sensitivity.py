@@ -48,6 +48,8 @@ def test_the_one_that_matters_is_found_with_its_factor(trials):
     assert all(one.level != "High" for one in others)
     errors = [point.mean for point in first.response]
     assert errors == sorted(errors, reverse=True)  # it is best at the upper end
+    true = [0.02 * (1 + abs(math.log10(float(rate) / 1e-3))) ** 2 + 20 / steps for rate in first.values]
+    assert [point.mean for point in first.local] == pytest.approx(true, rel=0.1)
     assert first.values[0] == pytest.approx(low)
     assert first.values[-1] == pytest.approx(high)
 
