@@ -118,11 +118,12 @@ def read_experiment(path: Path, metric: str | None = None, mode: Mode | None = N
         read = [(one, read_reports(one.folder, path, chosen, notes)) for one in found]
         trials = [_trial(number, path, one, reports, notes) for number, (one, reports) in enumerate(read)]
     except OSError as error:
-        raise RunError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
+        raise RunError(printable(f"{error.filename or path}: cannot be read: {error.strerror}")) from None
     metrics = tuple(dict.fromkeys(name for trial in trials for name in trial.record.metrics))
     if metric is not None and metric not in metrics:
         raise SpaceError(f"--metric {metric}: no trial of {path} reports it; {nearest(metric, metrics)}")
-    return Experiment(path, chosen, mode, metrics, trials, tuple(map(printable, notes)))
+    named = None if chosen is None else printable(chosen)
+    return Experiment(path, named, mode, metrics, trials, tuple(map(printable, notes)))
 
 
 def _of_state(path: Path, notes: list[str]) -> tuple[list[_Found], str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -52,8 +53,13 @@ def trial_folders(path: Path) -> Iterator[Path]:
 
 
 def is_there(file: Path, root: Path) -> bool:
-    """Whether it is a file within the experiment: a link may lead elsewhere."""
-    return file.is_file() and file.resolve().is_relative_to(root.resolve())
+    """Whether it is a file within the experiment: a link may lead elsewhere, and a name be one that no file can have."""
+    try:
+        return file.is_file() and file.resolve().is_relative_to(root.resolve())
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def _value_at(report: dict[str, Any], metric: str) -> Any:

@@ -88,7 +88,9 @@ class TrialRecord:
             "lane": self.lane,
             "failure": self.failure,
         }
-        return row | {f"params_{name}": value for name, value in self.params.items()} | self.metrics
+        row |= {f"params_{name}": value for name, value in self.params.items()}
+        # A metric of others may be called `step` or `state`, too.
+        return row | {f"metrics_{name}" if name in row else name: value for name, value in self.metrics.items()}
 
 
 def check_database(run: RunDirectory) -> None:

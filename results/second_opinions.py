@@ -6,7 +6,11 @@ import math
 import warnings
 from collections.abc import Sequence
 
+import optuna
+
+from results.distributions import distributions
 from results.records import TrialRecord
+from results.sensitivity import inside
 from spaces.metrics import sign
 from spaces.study import Study
 
@@ -21,21 +25,18 @@ def second_opinions(trials: Sequence[TrialRecord], study: Study, step: int) -> d
     """Shares in [0, 1], summing to 1, of the hyperparameters that all trials have, by method.
 
     fANOVA (Hutter et al. 2014) takes the objective's logarithm where its ratios mean something; PED-ANOVA (Watanabe et al. 2023) its
-    ranks. Both see the trials that have reported at `step` alone; a method that they are too few for is left out.
+    ranks. Both see the trials within today's ranges that have reported at `step` alone; a method that they are too few for is left out.
     """
-    values = {one.number: value for one in trials if (value := one.at(step)) is not None and math.isfinite(value)}
+    able = [one for one in trials if inside(one, study)]
+    values = {one.number: value for one in able if (value := one.at(step)) is not None}
     metric = study.system.metrics[study.objective.metric]
     if metric.ratio:
         values = {number: math.log(value) for number, value in values.items() if value > 0}
     if len(values) < min(LEAST.values()) or len(set(values.values())) == 1:
         return {}
-    import optuna  # takes half a second
-
-    from results.distributions import distributions
-
     ranges = distributions(study)
-    copy = optuna.create_study()
-    for one in trials:
+    copy = _new_study()
+    for one in able:
         if one.number in values:
             known = {name: ranges[name] for name in one.params if name in ranges}
             copy.add_trial(
@@ -57,3 +58,13 @@ def second_opinions(trials: Sequence[TrialRecord], study: Study, step: int) -> d
                 )
                 found[method] = optuna.importance.get_param_importances(copy, evaluator=judge)
     return found
+
+
+def _new_study() -> optuna.Study:
+    """In memory, without a line on standard error that there is one."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study()
+    finally:
+        optuna.logging.set_verbosity(level)

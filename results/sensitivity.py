@@ -96,8 +96,8 @@ def sensitivity(trials: Sequence[TrialRecord], study: Study, budget: Budget) -> 
     """
     metric = study.system.metrics[study.objective.metric]
     steps = [*budget.rungs(), budget.steps]
-    inside = [trial for trial in trials if _inside(trial, study)]
-    reports = [(one, step, value) for one in inside for step in steps if (value := one.at(step)) is not None]
+    able = [trial for trial in trials if inside(trial, study)]
+    reports = [(one, step, value) for one in able for step in steps if (value := one.at(step)) is not None]
     if metric.ratio:
         reports = [one for one in reports if one[2] > 0]
     count = len({trial.number for trial, _, _ in reports})
@@ -232,7 +232,7 @@ def _total_shares(surrogate: Surrogate, design: _Design) -> dict[str, float]:
     return found
 
 
-def _inside(trial: TrialRecord, study: Study) -> bool:
+def inside(trial: TrialRecord, study: Study) -> bool:
     """Whether the study as it is now could suggest the trial's parameters."""
     try:
         for name, value in trial.params.items():

@@ -33,8 +33,8 @@ def sensitivity_figure(found: Sensitivity, metric: str) -> Drawing:
     left.axvline(1 if found.ratio else 0, color=GREY, linewidth=0.8)
     if found.ratio:
         left.set_xscale("log")
-        ends = table["low"].min(), table["high"].max()
-        ticks = [tick for tick in (1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000) if tick <= 1.1 * ends[1]]
+        most = table["high"].max()
+        ticks = [tick for tick in (1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000) if tick <= 1.1 * most]
         left.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         left.set_xticks([], minor=True)
     right.barh(places, table["share"], height=0.55, color=BLUE)

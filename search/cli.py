@@ -149,7 +149,7 @@ def sensitivity(
 ) -> None:
     """How much it matters to choose each hyperparameter well, by trials spread evenly over the space, none stopped early.
 
-    A run like any other, without finals: `psf-search run --resume` goes on with it, `psf-search analyze` shows it again.
+    A run like any other, but that nothing is trained again for finals: `psf-search run --resume` goes on with it, `psf-search analyze` shows it again.
     """
     design = {"sampler": "sobol", "scheduler": "none", "points_to_evaluate": []}
     asked = {"data.lens": lens, "seed": seed}

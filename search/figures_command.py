@@ -103,17 +103,20 @@ def _of_search(run: Run, asked: Sequence[str]) -> Figures:
     seen = run.analysis()
     found = search_figures(seen.trials, seen.study, seen.record.budget(), seen.summary)
     if missing := [name for name in asked if name in SEARCH_FIGURES and name not in found]:
-        raise RunError(f"--only {missing[0]}: run {run.name}: {_reason(seen)}")
+        raise RunError(f"--only {missing[0]}: run {run.name}: {_reason(seen, missing[0])}")
     if not asked and not found:
         raise RunError(f"run {run.name}: no trial has reported yet")
     return found
 
 
-def _reason(seen: Analysis) -> str:
+def _reason(seen: Analysis, name: str) -> str:
     """Why one of the search's figures is not there."""
     if not seen.ranking:
         return "no trial has reported yet"
-    return seen.sensitivity.reason or "the search has not ended"
+    if name == "comparison":
+        return "the search has not ended"
+    assert seen.sensitivity.reason is not None, "what has a sensitivity is drawn"
+    return seen.sensitivity.reason
 
 
 class _Progress(Observer):

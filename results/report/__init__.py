@@ -10,6 +10,7 @@ from results.explorer import section
 from results.report.page import run_page
 from results.report.runs import runs_page
 from results.run_directory import RunDirectory
+from results.several import analyze_several
 from spaces.files import write
 
 
@@ -17,9 +18,12 @@ def write_report(runs: Sequence[RunDirectory], path: Path) -> None:
     """Write the page of a run, or one page of several runs beside each other, to a file. They may still be running.
 
     Raises:
+        SpaceError: a run is given twice.
         RunError: a run's files are missing or damaged.
         OSError: the file cannot be written.
     """
-    analyses = [analyze(run) for run in runs]
-    page = run_page(runs[0], analyses[0], section(runs[0].path)) if len(runs) == 1 else runs_page(analyses)
+    if len(runs) == 1:
+        page = run_page(runs[0], analyze(runs[0]), section(runs[0].path))
+    else:
+        page = runs_page(analyze_several(runs))
     write(path, page.encode())

@@ -153,7 +153,7 @@ def _yardsticks(analysis: Analysis) -> dict[str, float]:
         return {}
     system, final = analysis.study.system, analysis.summary.final
     judged = [one for one in system.baselines if one.name in final.baselines]
-    return {one.title: final.baselines[one.name].score.mean for one in judged[-1:]}
+    return {f"{one.title} (test)": final.baselines[one.name].score.mean for one in judged[-1:]}
 
 
 def intervals_chart(final: Final, system: System) -> Chart:
@@ -241,11 +241,9 @@ def slices(analysis: Analysis) -> list[Chart]:
             continue
         x = of_parameter(parameter, analysis.study.is_integer(name), (one.params[name] for one in having))
         frame = Frame.small(x, around(list(reached.values()), is_log(analysis)))
-        crowd: dict[tuple[float, float], int] = {}
         points = []
         for trial in having:
             at = frame.at(trial.params[name], reached[trial.number])
-            crowd[at] = crowd.get(at, 0) + 1
             points.append(mark(*at, kind(trial, analysis), trial.number, label(trial, analysis)))
         title = f"{analysis.title} against {name}"
         rows = [
@@ -265,10 +263,11 @@ def effects_chart(analysis: Analysis) -> Chart | None:
         return None
     title = f"{'How many times' if found.ratio else 'How much'} larger {analysis.title} is at the worst value than at the best"
     digits = min(2, decimals([one.effect for one in found.effects]))
+    untold = "not told" if found.ratio else "-"  # levels are of factors
     data = Data(
         ["", "effect [95 %]", "share", "effect", "document's label"],
         [
-            [one.name, interval(one.effect, digits), f"{one.share:.2f}", one.level or "not told", one.label or "-"]
+            [one.name, interval(one.effect, digits), f"{one.share:.2f}", one.level or untold, one.label or "-"]
             for one in found.effects
         ],
     )
@@ -285,16 +284,17 @@ def responses(analysis: Analysis) -> list[Chart]:
     ends += [point.mean for one in found.effects for point in one.local]
     for one in found.effects:
         parameter = analysis.study.search[one.name]
-        x = of_parameter(parameter, analysis.study.is_integer(one.name), one.values)
+        marked = {"reference": parameter.recommended} | ({"best": best[one.name]} if one.name in best else {})
+        # The best trial may be from outside a range that was edited when the run was resumed.
+        x = of_parameter(parameter, analysis.study.is_integer(one.name), [*one.values, *marked.values()])
         frame = Frame.small(x, around(ends, found.ratio))
         title = f"{analysis.title} along {one.name}, at step {found.step:,}"
         parts = [frame.axes(one.name, most=SMALL_TICKS), _response(frame, one.values, one.response)]
         parts.append(_local(frame, one.values, one.local))
-        for value, of in ((parameter.recommended, "reference"), (best.get(one.name), "best")):
-            if value is not None and not (isinstance(x, Choices) and value not in x.values):
-                at = frame.across(value)
-                tick = element("line", x1=at, x2=at, y1=frame.top, y2=frame.height - frame.bottom, class_=f"value {of}")
-                parts.append(tick)
+        for of, value in marked.items():
+            at = frame.across(value)
+            tick = element("line", x1=at, x2=at, y1=frame.top, y2=frame.height - frame.bottom, class_=f"value {of}")
+            parts.append(tick)
         digits = decimals([*one.response, *one.local])
         rows = [
             [number(value), interval(point, digits), interval(local, digits)]

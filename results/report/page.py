@@ -172,7 +172,9 @@ def tiles(summary: Summary, system: System) -> list[Tile]:
     ]
     if final.baselines:
         name, best = min(final.baselines.items(), key=lambda item: toward * item[1].score.mean)
-        others.append(("baseline", f"Best without a model: {methods(system).get(name, name)}", best.score, best.behind))
+        title = f"Best without a model: {methods(system).get(name, name)}"
+        title += f", at the first {best.items} {system.item}s only" if best.items is not None else ""
+        others.append(("baseline", title, best.score, best.behind))
     score_places, behind_places = places(final)
     shown = "the reference" if winner.recommended else f"trial {winner.number}"
     found = [
@@ -180,8 +182,9 @@ def tiles(summary: Summary, system: System) -> list[Tile]:
     ]
     for kind, title, score, behind in others:
         against = f"{interval(behind, behind_places, '+')} from the winner"
-        if metric.ratio and winner.score.mean > 0:
-            times = score.mean / winner.score.mean
+        same = score.mean - behind.mean  # the winner's, at the items that the other one was judged at
+        if metric.ratio and same > 0:
+            times = score.mean / same
             against += f"; {times:.{1 if times >= 1 else 2}f} times the winner's"
         found.append(Tile(kind, title, f"{score.mean:.{score_places}f}", _bounds(score, score_places), against))
     return found

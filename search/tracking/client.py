@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from importlib import import_module
 from typing import Any, Protocol, TextIO
@@ -17,6 +18,9 @@ from typing import Any, Protocol, TextIO
 from search.tracking.trackers import TRACKERS
 
 logger = logging.getLogger(__name__)
+
+USER = re.compile(r"(?<=//)[^/\s]+@")
+"""Name and password in an address, which a library's message may have: they are not for a terminal and a run's log."""
 
 
 class Backend(Protocol):
@@ -48,7 +52,7 @@ def serve(backend: Backend, messages: TextIO, answers: TextIO) -> None:
     failed: set[str] = set()
 
     def answer(text: str = "") -> None:
-        print(text, file=answers, flush=True)
+        print(USER.sub("", text), file=answers, flush=True)
 
     for line in messages:
         message = json.loads(line)

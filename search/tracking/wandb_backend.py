@@ -21,10 +21,14 @@ class WandbBackend:
         )
 
     def search(self, id: str, name: str, directory: str, config: dict[str, Any]) -> str | None:
-        offline = os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled")
-        if not offline and not wandb.login(verify=False):
+        mode = os.environ.get("WANDB_MODE")
+        offline = mode in ("offline", "dryrun")
+        if not offline and mode != "disabled" and not wandb.login(verify=False):
             raise RuntimeError("not logged in; `wandb login`, or WANDB_MODE=offline")
+        directory = os.environ.get("WANDB_DIR", directory)
         self._search = {"id": id, "name": name, "directory": directory, "config": config}
+        if mode == "disabled":
+            return "WANDB_MODE=disabled: nothing is kept"
         return f"offline; `wandb sync {directory}/wandb/offline-run-*` sends it" if offline else None
 
     def begin(self, key: str, name: str, kind: str, params: dict[str, Any]) -> None:
@@ -60,7 +64,7 @@ class WandbBackend:
             id=f"{search['id']}-{key}",
             job_type=kind,
             config={**params, "search": search["config"]},
-            dir=os.environ.get("WANDB_DIR", search["directory"]),
+            dir=search["directory"],
             resume="allow",
             reinit="create_new",
             settings=self._settings,

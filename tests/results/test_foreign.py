@@ -179,6 +179,20 @@ def test_an_unknown_metric_is_told_with_the_nearest(experiment):
         read_experiment(experiment, "los")
 
 
+def test_names_that_steer_a_terminal_or_that_no_file_has_are_text(tmp_path):
+    (tmp_path / "train_aaa").mkdir()
+    (tmp_path / "train_aaa/result.json").write_text(lines({"lo\x1bss": 0.5, "training_iteration": 7, "step": 900}))
+    entries = [entry("aaa", "TERMINATED"), entry("bbb", "PENDING", relative_logdir="\x1b" + "b" * 300)]
+    state = {"trial_data": entries, "runner_data": {"_metric": "lo\x1bss"}}
+    (tmp_path / "experiment_state-1.json").write_text(json.dumps(state))
+    found = read_experiment(tmp_path)
+    assert "\x1b" not in drawn(foreign_tables(found), 120)
+    assert found.metric == "lo?ss"
+    assert [trial.record.history for trial in found.trials] == [((7, 0.5),), ()]
+    row, _ = foreign_rows(found)
+    assert (row["step"], row["metrics_step"]) == (7, 900)
+
+
 def test_what_is_nested_without_end_ends(tmp_path):
     deep = '{"x": ' * 300 + "[" * 300 + "]" * 300 + "}" * 300
     (tmp_path / "trial").mkdir()

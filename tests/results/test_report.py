@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from importlib.resources import files
 from itertools import product
@@ -15,12 +16,14 @@ from rich.table import Table
 from results.analysis import analyze
 from results.final_tables import comparison_table, cost_table, final_table
 from results.report import write_report
-from results.report.page import embedded, run_page
+from results.report.charts import effects_chart, responses
+from results.report.page import embedded, run_page, tiles
 from results.report.scales import Choices, Linear, Log, around
 from results.report.svg import apart, element
 from results.run_directory import RunDirectory, write_json
 from results.sensitivity import Effect, Sensitivity
 from results.tables import best_table, sensitivity_table, state_counts
+from spaces.errors import SpaceError
 from spaces.loading import choose_preset, override
 from spaces.loading import read as read_space
 from tests.results.conftest import RunMaker, record_of, summary_of
@@ -84,6 +87,17 @@ def test_the_verdict_comes_first_with_the_winner_the_reference_and_the_best_base
         "Of what has at most twice the winner's error, take",
     ):
         assert text in said
+
+
+def test_what_was_judged_in_part_is_compared_with_the_winner_at_the_same_items():
+    summary = summary_of("mine")
+    baselines = dict(summary.final.baselines)
+    name = min(baselines, key=lambda one: baselines[one].score.mean)
+    baselines[name] = baselines[name].model_copy(update={"items": 2, "behind": interval_around(-0.01, 0.001)})
+    summary = summary.model_copy(update={"final": summary.final.model_copy(update={"baselines": baselines})})
+    tile = tiles(summary, record_of("mine").resolved_study().system)[-1]
+    assert tile.title.endswith("at the first 2 PSFs only")
+    assert tile.against.endswith("0.60 times the winner's")  # 0.015 of 0.025, and not of 0.02
 
 
 def test_every_chart_has_its_numbers_behind_it(make_run: RunMaker):
@@ -168,7 +182,8 @@ def test_pictures_are_put_in_as_far_as_they_fit(make_run: RunMaker):
     assert page_of(run).all("img")[0].attributes["alt"] == "field errors"
 
 
-def test_effects_that_are_not_told_say_so(make_run: RunMaker):
+@pytest.mark.parametrize(("ratio", "level"), [(True, "not told"), (False, "-")])
+def test_effects_that_are_not_told_say_so(make_run: RunMaker, ratio, level):
     run = make_run(4)
     found = analyze(run)
     effect = Effect(
@@ -181,9 +196,12 @@ def test_effects_that_are_not_told_say_so(make_run: RunMaker):
         [interval_around(0.1, 0.02)] * 3,
         [interval_around(0.1, 0.03)] * 3,
     )
-    object.__setattr__(found, "sensitivity", Sensitivity(1800, 4, True, [effect]))
-    rows = tables(read(run_page(run, found)))["Sensitivity"]
-    assert rows[0][:5] == ["learning_rate", "1.60 [0.90, 2.30]", "0.90", "not told", "High"]
+    object.__setattr__(found, "sensitivity", Sensitivity(1800, 4, ratio, [effect]))
+    shown = tables(read(run_page(run, found)))
+    assert shown["Sensitivity"][0][:5] == ["learning_rate", "1.60 [0.90, 2.30]", "0.90", level, "High"]
+    chart = effects_chart(found)
+    assert chart is not None
+    assert shown[chart.title][0][3] == level
 
 
 def test_several_runs_lie_beside_each_other(make_run: RunMaker, tmp_path):
@@ -201,6 +219,34 @@ def test_several_runs_lie_beside_each_other(make_run: RunMaker, tmp_path):
     different = make_run(3, name="psnr", overrides=["objective={metric: val/prior_psnr, mode: max}"])
     write_report([one, different], tmp_path / "both.html")
     assert anchors(read((tmp_path / "both.html").read_text())) == ["overview", "parameters", "runs"]
+
+
+def test_runs_of_one_name_are_told_apart_and_what_failed_is_no_best(make_run: RunMaker, tmp_path):
+    one, empty = make_run(12, fail=[3, 5], name="mine"), make_run(0, name="empty")
+    copy = RunDirectory(tmp_path / "copies" / "mine")
+    shutil.copytree(one.path, copy.path)
+    write_report([one, copy, empty], tmp_path / "all.html")
+    shown = tables(read((tmp_path / "all.html").read_text()))
+    names = [row[0] for row in shown["Runs"]]
+    assert len(set(names)) == 3
+    course = shown["Best rel. L2 so far"]
+    assert {row[0] for row in course} == set(names[:2])
+    found = analyze(one)
+    able = [trial for trial in found.trials if trial.state != "FAIL" and trial.ended is not None]
+    assert len([row for row in course if row[0] == names[0]]) == len(able)
+    with pytest.raises(SpaceError, match="given twice"):
+        write_report([one, one], tmp_path / "twice.html")
+
+
+def test_a_best_trial_from_outside_an_edited_range_is_on_the_axis(make_run: RunMaker):
+    found = analyze(make_run(24))
+    low = found.study.search["learning_rate"].low
+    assert isinstance(low, float)
+    best = replace(found.ranking[0], params=found.ranking[0].params | {"learning_rate": low / 10})
+    page = read("".join(chart.picture for chart in responses(replace(found, ranking=[best]))))
+    marks = [one for one in page.all("line") if "best" in (one.attributes["class"] or "")]
+    assert len(marks) == len(found.study.search)
+    assert all(48 <= float(one.attributes["x1"] or "nan") <= 280 for one in marks)
 
 
 def test_a_damaged_run_says_so_and_leaves_the_earlier_page(make_run: RunMaker):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 from results.records import TrialRecord, read_trials
@@ -172,6 +173,27 @@ def test_second_opinions_name_the_one_that_matters_once_there_are_enough_trials(
     for shares in found.values():
         assert max(shares, key=lambda name: shares[name]) == "learning_rate"
         assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_second_opinions_say_nothing_of_their_studies(trials, caplog):
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    optuna.logging.enable_propagation()
+    try:
+        assert second_opinions(trials, SPACE, 200)
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+    finally:
+        optuna.logging.disable_propagation()
+        optuna.logging.set_verbosity(level)
+    assert not caplog.records
+
+
+def test_second_opinions_leave_out_trials_from_outside_edited_ranges(trials):
+    edited = load("cvae_psf", [*BUDGET, "search.learning_rate.low=2e-5"])
+    at_first_rung = [one for one in trials if one.at(200) is not None]
+    inside = [one for one in at_first_rung if one.params["learning_rate"] >= 2e-5]
+    assert 16 <= len(inside) < len(at_first_rung)
+    assert second_opinions(at_first_rung, edited, 200) == second_opinions(inside, edited, 200)
 
 
 def test_a_sentence_for_each_effect_or_the_reason_why_there_is_none(trials):

@@ -1,5 +1,6 @@
 """Trackers: what they hear of a search, and that a search hears nothing of their troubles."""
 
+import io
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import pytest
 from search.cli import main
 from search.observer import Observer
 from search.tracking import tracker as tracking
+from search.tracking.client import serve
 from search.tracking.tracker import tracked
 from search.tracking.trackers import TRACKERS, check_trackers
 from spaces.errors import SpaceError
@@ -199,6 +201,30 @@ def test_a_tracker_that_is_not_installed_is_one_line_before_ray(monkeypatch, cap
     assert error.count("\n") == 1
     assert "--track wandb: Weights & Biases is not installed; pip install 'psf-search[wandb]'" in error
     assert not (tmp_path / "runs").exists()
+
+
+class Refuses:
+    """A tracker whose server is not there."""
+
+    def search(self, id, name, directory, config):
+        return "run mine at http://me:se@cret@host/api"
+
+    def begin(self, key, name, kind, params):
+        raise ConnectionError("API request to https://me:secret@host/api failed")
+
+    def report(self, key, step, metrics): ...
+    def end(self, key, state, told): ...
+    def finals(self, metrics, told, files): ...
+    def close(self): ...
+
+
+def test_passwords_in_addresses_are_not_said():
+    messages = io.StringIO(
+        '{"do": "search", "id": "1", "name": "mine", "directory": "", "config": {}}\n{"do": "begin", "key": "trial-0", "name": "", "kind": "", "params": {}}\n'
+    )
+    answers = io.StringIO()
+    serve(Refuses(), messages, answers)
+    assert answers.getvalue() == "run mine at http://host/api\nwarning: API request to https://host/api failed\n"
 
 
 def test_a_tracker_that_fails_at_once_is_said_and_the_search_goes_on(run, monkeypatch, patient):
