@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
@@ -21,11 +23,14 @@ from results.summary import BaselineResult, Final, FinalistResult, Summary, Trai
 from search.finalists import Candidate, candidates
 from search.plan import Job
 from spaces.drawing import save
+from spaces.explorer import Explorer
 from spaces.metrics import Mode, sign
 from spaces.system import Prepared
 from trainables.exports import export
 from trainables.learner import Judged, Learner
 from trainables.training.checkpoints import Checkpoint
+
+logger = logging.getLogger(__name__)
 
 Errors = dict[str, NDArray[np.float64]]
 AnyLearner = Learner[Any, Any, Any, Any]
@@ -113,8 +118,7 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
         "best_hyperparameters.yaml": best_hyperparameters(directory, summary),
     }
     export_model(directory, lambda path: export(model, job.study.model, path), texts)
-    if (explorer := learner.explorer(model, test, job.study)) is not None:
-        explorer_file.write(directory.explorer, explorer)
+    _write_explorer(directory.explorer, lambda: learner.explorer(model, test, job.study))
     figures = {**learner.figures(model, test, job.study), **learner.comparison_figures(everything)}
     drawn = save(figures, directory.figures)
     rmtree(directory.winner_events, ignore_errors=True)  # of a run that has been extended
@@ -157,6 +161,16 @@ def _verdict(job: Job, judged: Sequence[_Finalist]) -> Verdict:
     rivals = [one for one in judged if one.candidate.rival]
     finalists = [comparison.Finalist(one.number, one.errors[metric], one.bytes) for one in rivals]
     return comparison.verdict(finalists, job.study.objective.mode)
+
+
+def _write_explorer(path: Path, explore: Callable[[], Explorer | None]) -> None:
+    """A run is as good without it, and `psf-search figures` makes it at any time."""
+    path.unlink(missing_ok=True)  # of a run that has been extended
+    try:
+        if (explorer := explore()) is not None:
+            explorer_file.write(path, explorer)
+    except Exception:  # whatever it is, it must not fail a search
+        logger.exception("the report will have no explorer")
 
 
 def _final(

@@ -23,7 +23,10 @@ def write_report(runs: Sequence[RunDirectory], path: Path) -> None:
         OSError: the file cannot be written.
     """
     if len(runs) == 1:
-        page = run_page(runs[0], analyze(runs[0]), section(runs[0].path))
+        (run,) = runs
+        analysis = analyze(run)
+        # One that has been extended, and goes on, still has the explorer of an earlier winner.
+        page = run_page(run, analysis, None if analysis.summary is None else section(run.path))
     else:
         page = runs_page(analyze_several(runs))
     write(path, page.encode())

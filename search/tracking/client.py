@@ -50,6 +50,7 @@ def serve(backend: Backend, messages: TextIO, answers: TextIO) -> None:
     A failure of the first one is the last.
     """
     failed: set[str] = set()
+    search = os.getppid()
 
     def answer(text: str = "") -> None:
         print(USER.sub("", text), file=answers, flush=True)
@@ -65,6 +66,8 @@ def serve(backend: Backend, messages: TextIO, answers: TextIO) -> None:
             if what == "search":
                 answer(f"warning: {why}; the search goes on without it")
                 sys.exit(1)
+            if os.getppid() != search:  # it is gone, and each message might take as long to fail
+                return
             if type(error).__name__ not in failed:
                 failed.add(type(error).__name__)
                 answer(f"warning: {why}")
