@@ -46,7 +46,7 @@ def figures(
 
     for one in formats or ():
         if one not in FORMATS:
-            raise SpaceError(f"--format {one}: {nearest(one, list(FORMATS))}")
+            raise SpaceError(f"--format {one}: valid: {', '.join(FORMATS)}")
     found = open_run(run)
     directory = found.directory.figures if out is None else out
     check_writable("--out", directory)

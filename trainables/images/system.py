@@ -91,7 +91,7 @@ SYSTEM = System(
     baselines=(
         Baseline("independent_pixels", "independent pixels"),
         Baseline("png", "PNG files"),
-        Baseline("webp", "WebP files, lossless"),
+        Baseline("webp", "lossless WebP files"),
         Baseline("denoiser", "denoising autoencoder"),
         Baseline("ppca", "probabilistic PCA"),
     ),
