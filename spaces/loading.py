@@ -38,8 +38,10 @@ def find(space: str) -> Path:
     if path.is_file():
         return path
     path = Path(space)
-    if path.suffix in SUFFIXES and path.is_file():
-        return path
+    if path.suffix in SUFFIXES:
+        if path.is_file():
+            return path
+        raise SpaceError(f"--space {space}: no such file; the shipped spaces are {', '.join(available())}")
     raise SpaceError(f"--space {space}: no such space; {nearest(space, available())}")
 
 

@@ -69,6 +69,7 @@ def command(arguments, cwd=ROOT):
         ([*RUN, "--cache", "/dev/null/cache"], "--cache /dev/null/cache: cannot be written to"),
         ([*RUN, "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray cluster answers there"),
         (["--resume", "no-such-run"], "no-such-run"),
+        (["--space", "missing.yaml"], "--space missing.yaml: no such file"),
         (["--resume", "x", "--seed", "1"], "--seed: goes with a new run"),
         ([*RUN, "--max-hours", "0"], "budget.standard.max_hours: input should be greater than 0, but got 0.0"),
         ([*RUN, "--max-hours", "nan"], "budget.standard.max_hours: "),
