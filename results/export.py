@@ -142,12 +142,12 @@ def _when_read(summary: Summary) -> str:
 def _test_table(summary: Summary, system: System) -> list[str]:
     metrics = [one for one in columns(system) if any(one.measure in values for values in summary.test.values())]
     named = methods(system)
-    costs: dict[str, FinalistResult | BaselineResult] = {**summary.final.baselines, "best": summary.winner}
-    if (reference := next((one for one in summary.final.finalists if one.recommended), None)) is not None:
+    costs: dict[str, FinalistResult | BaselineResult] = {**summary.final.baselines, "best": summary.final.best}
+    if (reference := summary.final.reference) is not None:
         costs["reference"] = reference
     titles = [*(one.short for one in metrics), "size (MB)", f"us per {system.item}", "data", "training"]
     lines = [f"| | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
-    trainings = len(summary.winner.trainings)
+    trainings = len(summary.final.best.trainings)
     this = f"**this trial**, mean of {trainings} trainings" if trainings > 1 else "**this model**"
     # What a reader asks first is how far the model is from what needs none, the hardest first.
     order = ("best", *(one.name for one in reversed(system.baselines)), "reference")
@@ -164,7 +164,7 @@ def _test_table(summary: Summary, system: System) -> list[str]:
 
 def _final_lines(summary: Summary, system: System) -> list[str]:
     """The winner's interval, the exported training among its trainings, and the verdict."""
-    final, winner = summary.final, summary.winner
+    final, winner = summary.final, summary.final.best
     title = system.metrics[SEALED + final.metric].short
     score = interval(winner.score, decimals([winner.score]))
     seeds = f"{len(winner.trainings)} training seeds" if len(winner.trainings) > 1 else "one training seed"

@@ -193,7 +193,7 @@ def _advice(final: Final, system: System) -> str:
     metric = system.metrics[SEALED + final.metric]
     assert metric.mode is not None, "an objective has a direction"
     toward = sign(metric.mode)
-    winner = next(one for one in final.finalists if one.number == final.winner)
+    winner = final.best
 
     def loss(named: Named) -> float:
         return toward * named[1].score.mean

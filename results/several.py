@@ -16,6 +16,7 @@ ABSENT = object()
 
 HASH = 12
 """Characters of a hash that are shown."""
+DIFFERENT_SETS = "The runs were judged at different test sets, so a difference may be that of the sets."
 
 
 @dataclass(frozen=True)

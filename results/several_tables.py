@@ -14,7 +14,7 @@ from results.comparison import Interval
 from results.final_tables import costs_of, finalist_name, methods
 from results.formatting import decimals, duration, interval, new_table, number
 from results.narrow_table import ContinuedTable
-from results.several import ABSENT, Several
+from results.several import ABSENT, DIFFERENT_SETS, Several
 from results.summary import Summary
 from results.tables import analysis_as_dict
 from spaces.metrics import SEALED
@@ -85,7 +85,7 @@ def _judged(title: str, runs: Mapping[str, tuple[Analysis, Summary]], same_test_
         table.caption = (
             "[95 %]: for other training seeds and test items. Winners whose intervals do not overlap differ; of others these do not tell."
             if same_test_set
-            else "The runs were judged at different test sets, so a difference may be that of the sets."
+            else DIFFERENT_SETS
         )
     return table
 
@@ -93,10 +93,9 @@ def _judged(title: str, runs: Mapping[str, tuple[Analysis, Summary]], same_test_
 def _scores(one: Analysis, summary: Summary) -> dict[str, Interval]:
     """By title: the winner, the reference, and the baselines in their order."""
     final = summary.final
-    reference = next((finalist for finalist in final.finalists if finalist.recommended), None)
-    found = {"winner": summary.winner.score}
-    if reference is not None:
-        found["reference"] = reference.score
+    found = {"winner": final.best.score}
+    if final.reference is not None:
+        found["reference"] = final.reference.score
     titles = methods(one.study.system)
     return found | {title: final.baselines[name].score for name, title in titles.items() if name in final.baselines}
 
@@ -112,7 +111,7 @@ def price_table(several: Several) -> Table | None:
     for column in table.columns:
         column.no_wrap = column is not table.columns[0]
     for label, (_, summary) in ended.items():
-        winner = summary.winner
+        winner = summary.final.best
         table.add_row(label, finalist_name(winner), *costs_of(winner), duration(summary.seconds))
     table.caption = f"MB: what must be kept. us/{per}: on one CPU thread. data: CPU time; training, the search: wall-clock time. ?: not known."
     return table

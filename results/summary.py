@@ -85,6 +85,16 @@ class Final(Frozen):
     verdict: str
     baselines: dict[str, BaselineResult]
 
+    @property
+    def best(self) -> FinalistResult:
+        """The finalist that won."""
+        return next(one for one in self.finalists if one.number == self.winner)
+
+    @property
+    def reference(self) -> FinalistResult | None:
+        """The source document's values, if they could be trained."""
+        return next((one for one in self.finalists if one.recommended), None)
+
 
 class Summary(Frozen):
     """The end of a run, for machines.
@@ -108,8 +118,3 @@ class Summary(Frozen):
     steps: int
     seconds: float
     lane_seconds: float
-
-    @property
-    def winner(self) -> FinalistResult:
-        """The finalist that won."""
-        return next(one for one in self.final.finalists if one.number == self.final.winner)

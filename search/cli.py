@@ -68,6 +68,11 @@ def options(
     """Search the hyperparameters of VAEs of optical point spread functions."""
 
 
+PresetOption = Annotated[
+    str | None, typer.Option(help="Budget of the space: quick, standard or full.", show_default="standard")
+]
+SeedOption = Annotated[int | None, seed_option("Seed of everything random.")]
+NameOption = Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")]
 CacheOption = Annotated[Path, typer.Option(help="Directory of prepared data; shared storage on a cluster.")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join; default: start Ray here.")]
 DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Start the Ray dashboard on localhost.")]
@@ -80,9 +85,7 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would 
 @app.command()
 def run(
     space: Annotated[str | None, typer.Option(help="Space to search: a shipped name or a YAML file.")] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Budget of the space: quick, standard or full.", show_default="standard")
-    ] = None,
+    preset: PresetOption = None,
     overrides: OverridesOption = None,
     lens: LensOption = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, in place of the preset's.")] = None,
@@ -95,8 +98,8 @@ def run(
     warm_start: Annotated[
         str | None, typer.Option(metavar="RUN", help="Another run, whose trials the sampler learns from.")
     ] = None,
-    seed: Annotated[int | None, seed_option("Seed of everything random.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
+    seed: SeedOption = None,
+    name: NameOption = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
     out: RunsRoot = ROOT,
     cache: CacheOption = CACHE,
@@ -132,14 +135,12 @@ def run(
 @app.command()
 def sensitivity(
     space: Annotated[str | None, typer.Option(help="Space to explore: a shipped name or a YAML file.")] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Budget of the space: quick, standard or full.", show_default="standard")
-    ] = None,
+    preset: PresetOption = None,
     overrides: OverridesOption = None,
     lens: LensOption = None,
     trials: Annotated[int, typer.Option(min=MIN_TRIALS, help="Points of the design, each trained to the end.")] = 32,
-    seed: Annotated[int | None, seed_option("Seed of everything random.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")] = None,
+    seed: SeedOption = None,
+    name: NameOption = None,
     out: RunsRoot = ROOT,
     cache: CacheOption = CACHE,
     address: AddressOption = None,

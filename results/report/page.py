@@ -164,7 +164,7 @@ def tiles(summary: Summary, system: System) -> list[Tile]:
     metric = system.metrics[SEALED + final.metric]
     assert metric.mode is not None, "an objective has a direction"
     toward = sign(metric.mode)
-    winner = next(one for one in final.finalists if one.number == final.winner)
+    winner = final.best
     others: list[tuple[str, str, Interval, Interval]] = [
         ("reference", "Reference", one.score, one.behind)
         for one in final.finalists

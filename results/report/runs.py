@@ -15,7 +15,7 @@ from results.report.page import rendered, verdict
 from results.report.scales import Linear, around
 from results.report.svg import WIDTH, Frame, apart, element, path, picture
 from results.report.tables import Data, html
-from results.several import Several
+from results.several import DIFFERENT_SETS, Several
 from spaces.metrics import SEALED, Metric, best
 
 DASHES = ("", "7 4", "2 3", "9 3 2 3")
@@ -74,10 +74,9 @@ def _overview(runs: Mapping[str, Analysis]) -> str:
         if summary is not None:
             final = summary.final
             digits, _ = places(final)
-            winner = next(it for it in final.finalists if it.number == final.winner)
             title = one.study.system.metrics[SEALED + final.metric].short
-            found["result"] = f"{title} {interval(winner.score, digits)}"
-            reference = next((it for it in final.finalists if it.recommended), None)
+            found["result"] = f"{title} {interval(final.best.score, digits)}"
+            reference = final.reference
             found["reference"] = "-" if reference is None else interval(reference.score, digits)
             found["time"] = duration(summary.seconds)
         first = one.ranking[0] if one.ranking else None
@@ -124,11 +123,7 @@ def _intervals(several: Several, metric: Metric) -> Chart | None:
     if not rows:
         return None
     title = f"{metric.short} at the test set, with 95 % intervals"
-    note = (
-        ""
-        if several.same_test_set
-        else "The runs were judged at different test sets, so a difference may be that of the sets."
-    )
+    note = "" if several.same_test_set else DIFFERENT_SETS
     data = Data(["", f"{metric.short} [95 %]"], cells)
     return Chart(title, forest(rows, title, f"{metric.short} ({better(metric.mode)})", metric.ratio), data, note)
 
