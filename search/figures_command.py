@@ -72,10 +72,10 @@ def figures(
 
 
 class _Winner(NamedTuple):
-    """The exported model of a run, and what it takes to show it."""
+    """The exported network of a run, and what it takes to show it."""
 
     learner: Any
-    model: Any
+    network: Any
     test: Any
     study: Study
 
@@ -83,10 +83,12 @@ class _Winner(NamedTuple):
 def _winner(run: Run, asked: Sequence[str], cache: Path | None) -> _Winner | None:
     """None: the run has not ended."""
     from results.plots import SEARCH_FIGURES
+    from trainables.exports import load_network
 
     if run.summary is not None:
         study = run.directory.read_record().resolved_study()
-        return _Winner(study.system.make_learner(), run.model(), open_test(run, cache, observer=_Progress()), study)
+        network = load_network(run.directory.model)
+        return _Winner(study.system.make_learner(), network, open_test(run, cache, observer=_Progress()), study)
     for name in asked:
         if name not in SEARCH_FIGURES:
             valid = ", ".join(SEARCH_FIGURES)

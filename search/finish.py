@@ -117,7 +117,8 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
         "card.md": model_card(directory, summary, learner.card(job.study, job.source.name)),
         "best_hyperparameters.yaml": best_hyperparameters(directory, summary),
     }
-    export_model(directory, lambda path: export(model, job.study.model, path), texts)
+    facts = learner.facts(data.sets, job.study, job.source)
+    export_model(directory, lambda path: export(model, job.study.model, path, facts), texts)
     _write_explorer(directory.explorer, lambda: learner.explorer(model, test, job.study))
     figures = {**learner.figures(model, test, job.study), **learner.comparison_figures(everything)}
     drawn = save(figures, directory.figures)

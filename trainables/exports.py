@@ -1,17 +1,21 @@
 """A network on its own: `model.safetensors` and `config.json`, with nothing of the run that trained it.
 
-{"format": 3, "system": "cvae_psf", "system_version": 2, "config": {...}}
+{"format": 3, "system": "cvae_psf", "system_version": 2, "config": {...}, "optics": {...}}
+
+`optics` is of systems of PSFs: what their kernels are of (deeplens_workers/kernel_optics.py).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import nn
 
 from spaces.errors import SpaceError
 from spaces.files import write
@@ -21,26 +25,43 @@ from trainables.learner import Network
 FORMAT = 3
 
 
-def export(network: Network, name: str, directory: Path) -> None:
-    """Write a network of the system `name`; `load_model` reads it."""
+def export(network: Network, name: str, directory: Path, facts: Mapping[str, Any] | None = None) -> None:
+    """Write a network of the system `name`; `load_model` reads it.
+
+    Args:
+        facts: what else its config.json says, `Learner.facts`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     weights = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     write(directory / "model.safetensors", save(weights))
     record = {"format": FORMAT, "system": name, "system_version": system(name).version, "config": network.config_dict}
+    record |= facts or {}
     write(directory / "config.json", json.dumps(record, indent=2).encode() + b"\n")
 
 
-def load_model(directory: str | Path, device: str | torch.device = "cpu") -> Network:
-    """The network in a directory that `export` wrote: frozen, in evaluation mode.
+def load_model(directory: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """The model in a directory that `export` wrote, frozen and in evaluation mode: what its system makes of the network for users.
 
     Raises:
         SpaceError: no export, a damaged one, or one of a format or version that this program does not read.
     """
-    directory = Path(directory)
+    model, _ = _load(Path(directory))
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_network(directory: str | Path) -> Network:
+    """Its network alone, on the CPU; else as `load_model`."""
+    _, network = _load(Path(directory))
+    return network.eval().requires_grad_(False)
+
+
+def _load(directory: Path) -> tuple[nn.Module, Network]:
     try:
         record = _record(directory / "config.json")
-        network: Network = system(record["system"]).make_learner().rebuild(record["config"])
+        learner = system(record["system"]).make_learner()
+        network: Network = learner.rebuild(record["config"])
         network.load_state_dict(load_file(directory / "model.safetensors"))
+        model: nn.Module = learner.presented(network, record)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SpaceError(
             f"{error.filename or directory}: missing; this is not the directory of an exported model"
@@ -49,7 +70,7 @@ def load_model(directory: str | Path, device: str | torch.device = "cpu") -> Net
         raise SpaceError(f"{directory / 'config.json'}: {error}") from None
     except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise SpaceError(f"{directory}: not an exported model of this version: {str(error).splitlines()[0]}") from None
-    return network.to(device).eval().requires_grad_(False)
+    return model, network
 
 
 def _record(path: Path) -> dict[str, Any]:

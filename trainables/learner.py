@@ -84,6 +84,18 @@ class Learner[T: Trial, D, N: Network, H](ABC):
     def rebuild(self, config: dict[str, Any]) -> N:
         """The network of a `config_dict`, also after a way through JSON; its weights are loaded next."""
 
+    def facts(self, sets: Mapping[str, str], study: Study, source: Source) -> dict[str, Any]:
+        """What the config.json of an exported model says besides: JSON values by key, enough to use it without the run."""
+        return {}
+
+    def presented(self, network: N, record: Mapping[str, Any]) -> nn.Module:
+        """What a user gets of a network, given its config.json: itself, unless a system makes more of it.
+
+        Raises:
+            ValueError: the record is not of this version.
+        """
+        return network
+
     @abstractmethod
     def draw(self, trial: T, data: D, generator: torch.Generator) -> tuple[Tensor, ...]:
         """All that is random in a batch, drawn for all ranks: tensors whose first dimension is split among them."""

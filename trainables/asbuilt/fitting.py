@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 
 from spaces.seeding import named_seed
 from trainables.asbuilt.kernel_checks import checked_kernels, checked_points
 from trainables.asbuilt.quantities import QUANTITIES, Quantity, central
 from trainables.networks.gaussian import Gaussian
 from trainables.psf.metrics import relative_l2
+from trainables.psf.model import PSFModel
 
 if TYPE_CHECKING:
     from trainables.asbuilt.network import AsBuiltCVAE
@@ -100,6 +101,16 @@ class FittedUnit:
         familiar = torch.minimum(spread, FAMILIAR * self.model.residual.sum().sqrt())
         return Misfit(float(error), float(torch.hypot(familiar, self.noise.mean())))
 
+    def psf_model(self) -> PSFModel:
+        """Its kernels on any pixels, and all else that can be done with a model of one lens: rendering, a DeepLens lens, exports.
+
+        Raises:
+            ValueError: the model was exported by a version that did not write down what its kernels are of.
+        """
+        if self.model.optics is None:
+            raise ValueError("this model's config.json has no `optics`; export it again: psf-search export RUN")
+        return PSFModel(UnitNetwork(self.model, self.posterior), self.model.optics)
+
     @torch.no_grad()
     def predict(self, points: ArrayLike | Tensor) -> Tensor:
         """Kernels [M, C, K, K] at points [M, d], unit sum per channel: the decoder's for the posterior's mean."""
@@ -156,6 +167,29 @@ class FittedUnit:
 
     def _at(self, points: ArrayLike | Tensor) -> Tensor:
         return checked_points(self.model.config, points).to(self.posterior.mu)
+
+
+class UnitNetwork(nn.Module):
+    """The kernels of one unit, as those of a lens."""
+
+    def __init__(self, model: AsBuiltCVAE, posterior: Gaussian) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mu", posterior.mu)
+        self.register_buffer("logvar", posterior.logvar)
+
+    mu: Tensor
+    logvar: Tensor
+
+    def predict(self, points: Tensor) -> Tensor:
+        """Kernels [M, C, K, K] at points [M, d], differentiable in them."""
+        return self.model.decode_images(self.mu, points[None])[0]
+
+    def sample(self, points: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
+        """Likewise of one z of the unit's posterior, `temperature` times as wide: all of the points are of one unit."""
+        noise = torch.randn(self.mu.shape[-1:], generator=generator).to(self.mu)
+        spread = temperature * (0.5 * self.logvar).exp()
+        return self.model.decode_images(self.mu + spread * noise, points[None])[0]
 
 
 @torch.no_grad()

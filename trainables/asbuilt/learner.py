@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deeplens_workers.asbuilt_data import OBSERVED, AsBuiltData
+from deeplens_workers.kernel_optics import KernelOptics, optics_facts
 from deeplens_workers.lens_data import COORDINATES
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
@@ -88,6 +89,16 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
             "diopter_ranges": {name: tuple(ends) for name, ends in config.get("diopter_ranges", {}).items()},
         }
         return AsBuiltCVAE(AsBuiltConfig(**config | known))
+
+    def facts(self, sets: Mapping[str, str], study: Study, source: Source) -> dict[str, Any]:
+        """Distortion is the design's."""
+        assert isinstance(study.data, AsBuiltData)
+        return optics_facts(study.data, source, sets["nominal"])
+
+    def presented(self, network: AsBuiltCVAE, record: Mapping[str, Any]) -> AsBuiltCVAE:
+        if "optics" in record:
+            network.optics = KernelOptics(**record["optics"])
+        return network
 
     def draw(self, trial: AsBuiltTrial, data: AsBuiltTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Units [B], mirror images [B], order of positions [B, P], numbers observed [B], noise of z [B, L], offsets [B, 2] in [0, 1),

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from deeplens_workers.kernel_optics import KernelOptics
 from deeplens_workers.lens_data import COORDINATES
 from trainables.asbuilt.basis import FLIPS, MirrorBasis, flipped, of_unit_norm
 from trainables.asbuilt.encoder import SetEncoder
@@ -107,6 +108,7 @@ class AsBuiltCVAE(Network):
     def __init__(self, config: AsBuiltConfig, basis: MirrorBasis | None = None) -> None:
         super().__init__()
         self.config = config
+        self.optics: KernelOptics | None = None  # set for users of an exported model
         latent, hidden = config.latent_dim, config.hidden_dim
         self.encoding = FourierEncoding(len(config.conditions), config.fourier_bands)
         code = self.encoding.dim

@@ -1,10 +1,6 @@
 """The conditional VAE of PSF kernels: q(z|K,c), a prior p(z|c), and a decoder K_hat(z, c).
 
-In one's own rendering code:
-
-    from results import load_model
-    model = load_model("results/runs/NAME/model")
-    kernels = model.predict(torch.tensor([[0.0, 0.5]]))  # x, y in [-1, 1] -> [1, C, K, K], unit sum per channel
+In one's own code it is the `network` of a `PSFModel` (trainables/psf/model.py).
 
 What its networks see of a kernel are its `values`: the pixels [C, K, K], or the scores [R] of its principal components.
 
@@ -22,7 +18,7 @@ from torch import Tensor, nn
 
 from trainables.learner import Network
 from trainables.networks.blocks import Upsampling
-from trainables.networks.gaussian import Gaussian, gaussian_kl
+from trainables.networks.gaussian import Gaussian, at_least_float32, gaussian_kl
 from trainables.networks.mlp import (
     MLP,
     FourierEncoding,
@@ -190,13 +186,15 @@ class CVAE(Network):
             raise ValueError(
                 f"this model takes a tensor of points [N, {len(self.config.conditions)}]: {names}; but got {got}"
             )
-        points = points.to(self.decoder.head.weight.dtype)
+        weights = self.decoder.head.weight.dtype
+        # In half precision a place would be known to a thousandth, and its distance hardly at all.
+        points = points.to(torch.promote_types(weights, torch.float32))
         scaled = scale_conditions(points, [*self.config.diopter_ranges.values()])
         if (turned := self.config.turned) is not None:
             scaled = torch.cat([2 * turned.radius(scaled)[:, None] / turned.farthest - 1, scaled[:, 2:]], dim=1)
         if self.config.defocus:
             scaled = torch.cat([scaled, self._defocus(points)[:, None]], dim=1)
-        code: Tensor = self.encoding(scaled)
+        code: Tensor = self.encoding(scaled).to(weights)
         return code
 
     def _defocus(self, points: Tensor) -> Tensor:
@@ -223,12 +221,12 @@ class CVAE(Network):
         code = self.condition(points)
         return self._kernels(self._values(self._prior(code).mu, code), points)
 
-    def sample(self, points: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw z ~ p(z|c) per point, decoded: [B, d] -> [B, C, K, K]."""
+    def sample(self, points: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
+        """One draw z ~ p(z|c) per point, `temperature` times as wide, decoded: [B, d] -> [B, C, K, K]."""
         code = self.condition(points)
         prior = self._prior(code)
         noise = torch.randn(prior.mu.shape, generator=generator, device=prior.mu.device)
-        return self._kernels(self._values(prior.sample(noise), code), points)
+        return self._kernels(self._values(prior.sample(temperature * noise), code), points)
 
     def forward(
         self,
@@ -288,7 +286,7 @@ class CVAE(Network):
     def _values(self, z: Tensor, code: Tensor) -> Tensor:
         """What the decoder says of a kernel: pixels of unit sum [B, C, K, K], or scores [B, R]."""
         alone = self.config.network == "conv" and self.config.prior == "learned"
-        raw = self.decoder(z if alone else torch.cat([z, code], dim=1)).to(code.dtype)  # autocast's bfloat16 ends here
+        raw = at_least_float32(self.decoder(z if alone else torch.cat([z, code], dim=1)))
         if self.config.network == "basis":
             scores: Tensor = raw
             return scores

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from deeplens_workers.kernel_optics import KernelOptics, optics_facts
 from deeplens_workers.lens_data import COORDINATES
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.threads import one_thread
@@ -32,6 +33,7 @@ from trainables.psf.explorer import psf_explorer
 from trainables.psf.field_kernels import FieldKernels
 from trainables.psf.interpolation import predict_baselines
 from trainables.psf.metrics import evaluate, kernel_errors, predict
+from trainables.psf.model import PSFModel
 from trainables.psf.pictures import psf_image
 from trainables.psf.stream import StreamReader
 from trainables.psf.tables import judged_tables
@@ -74,6 +76,15 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
 
     def rebuild(self, config: dict[str, Any]) -> CVAE:
         return CVAE(CvaeConfig.from_dict(config))
+
+    def facts(self, sets: Mapping[str, str], study: Study, source: Source) -> dict[str, Any]:
+        """Of a study of the first versions, which did not say how large the sensor is, nothing."""
+        assert isinstance(study.data, PsfData)
+        return optics_facts(study.data, source, sets.get("grid", sets["train"]))
+
+    def presented(self, network: CVAE, record: Mapping[str, Any]) -> nn.Module:
+        """`PSFModel`; of an export of the first versions, which says nothing of the kernels, the network."""
+        return PSFModel(network, KernelOptics(**record["optics"])) if "optics" in record else network
 
     def draw(self, trial: CvaePsfTrial, data: PsfTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Indices [B] of kernels, noise [B, L] of the posterior, indices [P] of neighbour pairs, turns [B] in [0, 1)."""

@@ -1,0 +1,214 @@
+"""What a user has of a trained model of a lens' PSFs: kernels of any size on any pixels, with their units.
+
+    from results import load_model
+    model = load_model("results/runs/NAME/model")
+    model.psf([[0.0, 0.5]], ks=33)               # x, y in [-1, 1] -> [1, C, 33, 33], unit sum per channel
+    model.psf_map((24, 24))                       # [24, 24, C, K, K]: the middles of 24 x 24 patches of the sensor
+
+Shape legend: N = field points, d = condition dimension (x, y, then depth and focus distance in mm, negative, where the model was trained
+on several), C = channels, K = side of the trained kernels in pixels, k = side of those wanted.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from deeplens_workers.kernel_optics import KernelOptics
+from trainables.psf.resampling import resampled
+
+LOSS = 0.01
+"""Share of the light that may fall outside of a smaller kernel before a warning says so."""
+WAVELENGTH_UM = 0.002
+"""How far a wavelength that is asked for may be from a channel's."""
+
+
+class KernelNetwork(Protocol):
+    """What gives the kernels: a CVAE, or one unit of a model of as-built lenses."""
+
+    def predict(self, points: Tensor) -> Tensor:
+        """Kernels [N, C, K, K] at points [N, d], differentiable in them."""
+        ...
+
+    def sample(self, points: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
+        """Likewise of latents drawn from the prior, `temperature` times as wide."""
+        ...
+
+
+class PSFModel(nn.Module):
+    """A trained model of a lens' PSFs. Move it and change its precision as any module: `.to("cuda")`, `.half()`, `.double()`.
+
+    Args:
+        network: a module that gives kernels.
+        optics: what they are of.
+    """
+
+    def __init__(self, network: nn.Module, optics: KernelOptics) -> None:
+        super().__init__()
+        self.network = network
+        self.optics = optics
+
+    def extra_repr(self) -> str:
+        one = self.optics
+        return f"{one.lens}, kernels of {one.kernel_px} x {one.kernel_px} pixels of {one.pixel_um:.4g} um, points {', '.join(self.conditions)}"
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What the d coordinates of a point are."""
+        return ("x", "y", *self.optics.varied)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.network.parameters()).device
+
+    def predict(self, points: Tensor) -> Tensor:
+        """The kernels as trained, [N, C, K, K] at points [N, d]: their middle is that of the K x K pixels."""
+        kernels: Tensor = self.network.predict(points)  # type: ignore[operator]
+        return kernels
+
+    def psf(
+        self,
+        points: ArrayLike | Tensor,
+        wavelengths: Sequence[float] | float | None = None,
+        ks: int | None = None,
+        pixel_um: float | None = None,
+    ) -> Tensor:
+        """Kernels [N, C, k, k] at points [N, d], or [C, k, k] at one of [d]; each channel of unit sum.
+
+        Differentiable in points that are a tensor. Without `ks` and `pixel_um` they are as trained, with the middle of the light's
+        `optics.centre` between the K x K pixels; else it is the middle of pixel k // 2, which convolutions take as the origin.
+
+        Args:
+            wavelengths: in um, of some channels (within 2 nm); None: all of them.
+            ks: pixels along a side; None: as many as hold the trained window.
+            pixel_um: side of a pixel on the sensor; None: as trained.
+
+        Raises:
+            ValueError: not the model's coordinates, x or y beyond [-1, 1], distances beyond those trained on, or a wavelength that
+                no channel has.
+        """
+        at = self.points(points)
+        kernels = self._channels(self.predict(at.view(-1, at.shape[-1])), wavelengths)
+        return (
+            self._on_pixels(kernels, ks, pixel_um)
+            .unflatten(0, at.shape[:-1] or (1,))
+            .squeeze(0 if at.ndim == 1 else ())
+        )
+
+    def sample(
+        self,
+        points: ArrayLike | Tensor,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+        ks: int | None = None,
+        pixel_um: float | None = None,
+    ) -> Tensor:
+        """Kernels [N, C, k, k] of latents drawn from the prior at points [N, d], `temperature` times as wide; else as `psf`."""
+        kernels: Tensor = self.network.sample(self.points(points), generator, temperature)  # type: ignore[operator]
+        return self._on_pixels(kernels, ks, pixel_um)
+
+    def psf_map(
+        self,
+        grid: tuple[int, int] = (24, 24),
+        depth: float | Tensor | None = None,
+        focus: float | Tensor | None = None,
+        wavelengths: Sequence[float] | float | None = None,
+        ks: int | None = None,
+        pixel_um: float | None = None,
+    ) -> Tensor:
+        """Kernels [rows, columns, C, k, k] at the middles of patches of the field, the top row (y > 0) first; else as `psf`.
+
+        Args:
+            grid: (columns, rows).
+            depth, focus: object and focus distance in mm, negative; may carry gradients; None: the first that was trained on.
+        """
+        columns, rows = grid
+        points = self.field_points(*self._middles(columns, rows), depth, focus)
+        return self.psf(points.flatten(0, 1), wavelengths, ks, pixel_um).unflatten(0, (rows, columns))
+
+    def _middles(self, columns: int, rows: int) -> tuple[Tensor, Tensor]:
+        """x and y, [rows, columns] each, of the middles of patches."""
+        x, y = ((2 * torch.arange(n, device=self.device, dtype=torch.float32) + 1) / n - 1 for n in (columns, rows))
+        y, x = torch.meshgrid(-y, x, indexing="ij")
+        return x, y
+
+    def field_points(
+        self, x: Tensor, y: Tensor, depth: float | Tensor | None = None, focus: float | Tensor | None = None
+    ) -> Tensor:
+        """Points [..., d] of x and y [...] at a distance.
+
+        Raises:
+            ValueError: a distance that the kernels are not of.
+        """
+        columns = [x, y]
+        given = {"depth_mm": depth, "focus_mm": focus}
+        for name, known in (("depth_mm", self.optics.depths_mm), ("focus_mm", self.optics.focus_mm)):
+            value = given[name]
+            if name in self.optics.varied:
+                columns.append(torch.as_tensor(known[0] if value is None else value).to(x).expand_as(x))
+            elif value is not None and not (known and math.isclose(float(value), known[0], rel_tol=1e-3)):
+                only = f"{known[0]:g} mm" if known else "as in the lens file"
+                raise ValueError(f"{name}: this model's kernels have one, {only}, but got {float(value):g}")
+        return torch.stack(columns, dim=-1)
+
+    def points(self, points: ArrayLike | Tensor) -> Tensor:
+        """Field points [N, d] or [d] as a tensor of the model's device, checked.
+
+        Raises:
+            ValueError: see `psf`.
+        """
+        at = torch.as_tensor(points, device=self.device)
+        at = at if at.is_floating_point() else at.float()
+        if at.ndim not in (1, 2) or at.shape[-1] != len(self.conditions):
+            names = ", ".join(self.conditions)
+            raise ValueError(
+                f"points are [N, {len(self.conditions)}] or [{len(self.conditions)}]: {names}; but got {list(at.shape)}"
+            )
+        if not bool((at[..., :2].abs() <= 1 + 1e-5).all()):
+            raise ValueError(
+                "points: x and y lie in [-1, 1], the sensor's edges, and beyond them the model knows nothing"
+            )
+        for name, column in zip(self.conditions[2:], at[..., 2:].unbind(-1), strict=True):
+            nearest, farthest = max(self.optics.varied[name]), min(self.optics.varied[name])
+            if not bool(((column <= nearest * (1 - 1e-5)) & (column >= farthest * (1 + 1e-5))).all()):
+                raise ValueError(f"points: {name} lies between {farthest:g} and {nearest:g} mm in this model's kernels")
+        return at
+
+    def _channels(self, kernels: Tensor, wavelengths: Sequence[float] | float | None) -> Tensor:
+        if wavelengths is None:
+            return kernels
+        wanted = [wavelengths] if isinstance(wavelengths, (int, float)) else [*wavelengths]
+        return kernels[:, [self.channel(one) for one in wanted]]
+
+    def channel(self, wavelength_um: float) -> int:
+        """The channel of a wavelength.
+
+        Raises:
+            ValueError: none has it.
+        """
+        known = self.optics.wavelengths_um
+        nearest = min(range(len(known)), key=lambda i: abs(known[i] - wavelength_um))
+        if abs(known[nearest] - wavelength_um) > WAVELENGTH_UM:
+            there = ", ".join(f"{one:.4g}" for one in known)
+            raise ValueError(f"wavelength {wavelength_um:g} um: this model's channels are of {there} um")
+        return nearest
+
+    def _on_pixels(self, kernels: Tensor, ks: int | None, pixel_um: float | None) -> Tensor:
+        if ks is None and pixel_um is None:
+            return kernels
+        ratio = 1.0 if pixel_um is None else pixel_um / self.optics.pixel_um
+        pixels = ks or math.ceil(self.optics.kernel_px / ratio) // 2 * 2 + 1
+        found, lost = resampled(kernels, pixels, ratio)
+        if (share := float(lost.mean())) > LOSS:
+            warnings.warn(
+                f"{share:.1%} of the light falls outside of {pixels} pixels of {ratio * self.optics.pixel_um:.4g} um and is left out",
+                stacklevel=3,
+            )
+        return found
