@@ -96,11 +96,8 @@ class PSFModel(nn.Module):
         """
         at = self.points(points)
         kernels = self._channels(self.predict(at.view(-1, at.shape[-1])), wavelengths)
-        return (
-            self._on_pixels(kernels, ks, pixel_um)
-            .unflatten(0, at.shape[:-1] or (1,))
-            .squeeze(0 if at.ndim == 1 else ())
-        )
+        found = self._on_pixels(kernels, ks, pixel_um)
+        return found[0] if at.ndim == 1 else found
 
     def sample(
         self,
@@ -131,7 +128,8 @@ class PSFModel(nn.Module):
         """
         columns, rows = grid
         points = self.field_points(*self._middles(columns, rows), depth, focus)
-        return self.psf(points.flatten(0, 1), wavelengths, ks, pixel_um).unflatten(0, (rows, columns))
+        kernels = self.psf(points.flatten(0, 1), wavelengths, ks, pixel_um)
+        return kernels.view(rows, columns, *kernels.shape[1:])
 
     def _middles(self, columns: int, rows: int) -> tuple[Tensor, Tensor]:
         """x and y, [rows, columns] each, of the middles of patches."""
