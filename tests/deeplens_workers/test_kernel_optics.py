@@ -111,7 +111,7 @@ def test_of_rendered_kernels_through_json(tmp_path: Path, recenter: bool):
     ideal, offset_um = points[at_far, :2], kernels.chief_ray_offset_px[at_far] * data.pixel_pitch_um
     back = found.ideal_points(ideal + offset_um / half_um, depth_mm=-5000.0)
     assert np.abs(offset_um).max() > 200
-    assert np.abs((back - ideal) * half_um).max() < 2
+    assert np.abs((back - ideal) * half_um).max() < 5
 
 
 def test_a_few_positions_at_each_distance_show_no_distortion(tmp_path: Path):

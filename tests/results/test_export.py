@@ -74,7 +74,7 @@ def test_the_card_says_units_test_numbers_and_limits(make_run: RunMaker):
         "depth (-10000 mm)",
     ):
         assert text in card
-    assert ".predict(torch.tensor([[0.0, 0.5]]))" in card
+    assert ".psf([[0.0, 0.5]])" in card
 
 
 def test_the_card_tells_what_is_judged_at_few_items_and_what_keeps_nothing(make_run: RunMaker):

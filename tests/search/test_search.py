@@ -93,10 +93,10 @@ def test_every_trial_is_in_the_study_once_with_its_end(first, root):
 
 def test_the_exported_model_works_on_its_own(first):
     _, run = first
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     from results import load_model
 
-    kernels = load_model(run / "model").predict(torch.tensor([[0.0, 0.5], [-1.0, 1.0]]))
+    kernels = load_model(run / "model").psf([[0.0, 0.5], [-1.0, 1.0]])
     assert kernels.shape == (2, 3, 15, 15)
     assert np.allclose(kernels.sum((2, 3)), 1, atol=1e-5)
     assert "load_model" in (run / "model" / "card.md").read_text()
@@ -321,7 +321,7 @@ def test_ctrl_c_ends_a_rendering_with_its_actors_and_leaves_no_file(tmp_path):
 
 @pytest.mark.slow
 def test_a_search_over_depths_and_focus_distances_trains_on_a_stream(tmp_path):
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     from results import load_model
 
     data = ["data.depths_mm=[-10000, -2000]", "data.focus_mm=[-10000, -3000]", "data.stream={kernels: 512, reuse: 1}"]
@@ -330,8 +330,8 @@ def test_a_search_over_depths_and_focus_distances_trains_on_a_stream(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     model = load_model(tmp_path / "runs" / "streamed" / "model")
-    assert model.config.conditions == ["x", "y", "depth_mm", "focus_mm"]
-    assert model.predict(torch.tensor([[0.0, 0.5, -5000.0, -4000.0]])).shape == (1, 3, 15, 15)
+    assert model.conditions == ("x", "y", "depth_mm", "focus_mm")
+    assert model.psf([0.0, 0.5, -5000.0, -4000.0]).shape == (3, 15, 15)
     # How many come while so few steps are made is the machine's affair.
     for trial in study_of(tmp_path, "streamed").trials:
         assert trial.user_attrs["progress"]["metrics"]["train/fresh_share"] >= 0

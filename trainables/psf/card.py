@@ -13,7 +13,7 @@ def psf_card(data: PsfData, lens: str) -> Card:
         title=f"PSF model of {lens}",
         intro="A conditional VAE that gives the point spread function of this lens at any field position, trained on "
         f"ray-traced kernels at {_grid(data)}.",
-        usage=(f"kernels = model.predict({_example(data)})",),
+        usage=(f"kernels = model.psf([{example_point(data)}])",),
         units=kernel_units(data),
         test=f"Means over {data.kernels()['test']} sealed positions off the training grid, each traced with "
         f"{data.held_out_rays:,} rays per wavelength.",
@@ -33,10 +33,6 @@ def _listed(distances: tuple[float, ...], between: bool) -> str:
     if between and len(distances) > 1:
         return f"between {min(distances):g} and {max(distances):g}"
     return ", ".join(f"{distance:g}" for distance in distances)
-
-
-def _example(data: PsfData) -> str:
-    return f"torch.tensor([{example_point(data)}])"
 
 
 def example_point(data: LensData) -> str:

@@ -12,6 +12,7 @@ import torch
 from spaces import store
 from tests.trainables.asbuilt.synthetic import CHANNELS, SIDE, kernels_of
 from tests.trainables.asbuilt.test_learner import LEARNER, SMALL, trained
+from tests.trainables.psf.test_model import optics
 from trainables.asbuilt import quantities
 from trainables.asbuilt.data import AsBuiltTensors, observed
 from trainables.asbuilt.population import Share
@@ -55,6 +56,21 @@ def test_numbers_of_gaussians_are_those_of_their_formulas():
     assert float(asymmetry(gaussians([2.0], shift=1.0), "y")) == pytest.approx(0, abs=1e-6)
     assert float(asymmetry(gaussians([2.0], shift=1.0).mT.flip(-2), "y")) > 0  # up is where rows are low
     torch.testing.assert_close(lp_per_mm(torch.tensor(0.25), 5.0), torch.tensor(50.0))
+
+
+def test_a_fitted_unit_is_a_model_of_one_lens(model, split, monkeypatch):
+    seen = observed(split, 4)
+    unit = model.fit(seen.kernels[0], seen.points[0])
+    with pytest.raises(ValueError, match="optics"):
+        unit.psf_model()
+    monkeypatch.setattr(model, "optics", optics(kernel_px=SIDE))
+    of_unit = unit.psf_model()
+    points = torch.tensor(PLACES, dtype=torch.float32)
+    torch.testing.assert_close(of_unit.psf(points), unit.predict(points))
+    torch.testing.assert_close(of_unit.sample(points, 0.0), unit.predict(points))
+    drawn = [of_unit.sample(points, 1.0, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
 
 
 def test_lines_blur_most_across_a_wide_kernel_and_a_point_passes_every_frequency():
