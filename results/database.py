@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from results.run_directory import MachineError
+from results.run_directory import MachineError, RunError
 from spaces.disk import is_full, no_space
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ class Patience:
 
     def __init__(self, path: Path, said: Callable[[str], None] = logger.warning) -> None:
         self._path, self._said = path, said
-        self.failure: MachineError | None = None
-        """Why it was in vain. What else is tried on the way out is not waited for."""
+        self.failure: RunError | None = None
+        """Why it was in vain, or why nothing may be written any more. Nothing else is tried on the way out."""
 
     def connect(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
         """As `sqlite3.connect`. Its calls raise MachineError when the wait is over."""
@@ -38,6 +38,8 @@ class Patience:
     def wait_for[Result](self, call: Callable[[], Result]) -> Result:
         """What a call returns, once no other process is in its way."""
         for tried in range(TRIES):
+            if self.failure is not None:
+                raise self.failure
             try:
                 return call()
             except sqlite3.OperationalError as error:
@@ -47,11 +49,9 @@ class Patience:
                     raise self.failure from None
                 if error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY):
                     raise
-                if self.failure is not None:
-                    break
                 if tried + 1 == QUIET_TRIES:
                     self._said(f"warning: {self._path}: locked by {holders(self._path)}; waiting for it")
-        self.failure = self.failure or MachineError(
+        self.failure = MachineError(
             f"{self._path}: locked for {TRIES * TRY:g} s by {holders(self._path)}; end that program, then try again"
         )
         raise self.failure

@@ -93,13 +93,12 @@ class TrialRecord:
         return row | {f"metrics_{name}" if name in row else name: value for name, value in self.metrics.items()}
 
 
-def check_database(run: RunDirectory) -> None:
-    """Look through the whole study database for damage, changing nothing.
+def check_database(path: Path) -> None:
+    """Look through a whole study database for damage, changing nothing.
 
     Raises:
         RunError: missing, truncated or not a database.
     """
-    path = run.study_db
     if not path.is_file():
         raise RunError(f"{path}: missing; the search has not started its study yet, or the file was removed")
     try:
@@ -122,7 +121,7 @@ def read_trials(run: RunDirectory) -> list[TrialRecord]:
     Raises:
         RunError: the study database is missing or damaged, or holds no study of this run's name.
     """
-    check_database(run)
+    check_database(run.study_db)
     name = run.read_record().name
     try:
         storage = optuna.storages.RDBStorage(

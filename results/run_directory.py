@@ -4,6 +4,7 @@ results/runs/<name>/
     run.json        how the run was started (RunRecord)
     study.db        Optuna storage, study name = run name: the one record of its trials
     lock            held (flock) by the search that writes to this run
+    driver.json     the same for other machines, while it runs
     trials/00007/   checkpoints/ of one trial, of the best ones and of those that have not ended
     finalists/00007-seed-0/   the same of a finalist's training
     warm_start.json what another run's trials said, if it was asked for
@@ -124,12 +125,17 @@ class RunDirectory:
 
     @property
     def storage_url(self) -> str:
-        """SQLAlchemy address of the study, for the driver, which creates and writes it."""
+        """SQLAlchemy's address of that file, which a search may be copying from elsewhere (search/study_disk.py)."""
         return f"sqlite:///{self.study_db.resolve()}"
 
     @property
     def lock_file(self) -> Path:
         return self.path / "lock"
+
+    @property
+    def lease(self) -> Path:
+        """Who writes to this run, also from another machine (search/lease.py)."""
+        return self.path / "driver.json"
 
     @property
     def trials(self) -> Path:

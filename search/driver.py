@@ -30,6 +30,7 @@ from search.quota import Quota
 from search.sampler import rehearse
 from search.scheduler import EarlyStopping, rule
 from search.searcher import StudySearcher, open_ledger
+from search.study_disk import StudyDisk, study_disk
 from search.tracking.tracker import tracked
 from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
 from spaces.disk import full_disk
@@ -68,11 +69,13 @@ def run(
     with (
         _told_plainly(job.directory),
         job.directory.lock(),
+        study_disk(job.directory, observer.say) as disk,
         tracked(track, job.directory, observer) as observer,
         _joined_ray(job, address, dashboard, observer) as shape,
     ):
         _record_start(job, cache, observer)
-        data, ended = _search(job, shape, cache, observer)
+        data, ended = _search(job, shape, cache, disk, observer)
+        disk.copy()
         observer.note("judging the finalists at the sealed test set")
         from search.finish import finish
 
@@ -110,13 +113,13 @@ def _told_plainly(directory: RunDirectory) -> Iterator[None]:
         raise
 
 
-def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Prepared, str]:
+def _search(job: Job, shape: Shape, cache: Path, disk: StudyDisk, observer: Observer) -> tuple[Prepared, str]:
     """Prepare the data, search, train the finalists; the data, and what ended the search."""
     config, resources, directory = job.study, job.study.resources, job.directory.absolute()
     name = directory.read_record().name  # not the directory's, which may have been moved
     preparation = config.system.make_preparation()
-    if directory.study_db.exists():
-        check_database(directory)
+    if disk.path.exists():
+        check_database(disk.path)
     with Lanes(
         lanes=shape.lanes,
         most=shape.most_lanes,
@@ -135,7 +138,8 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
             observer.say(f"warning: {warning}")
         earlier = warm_start.read(directory)
         experience = earlier.experience(config) if earlier is not None else None
-        with closing(open_ledger(directory.storage_url, name, config, job.budget, experience, observer.say)) as ledger:
+        with closing(open_ledger(disk.url, name, config, job.budget, experience, observer.say)) as ledger:
+            disk.on_loss = ledger.halt
             if config.data.streams:
                 observer.note("filling the stream of fresh data")
             with preparation.supply(*made_of, shape.render_actors) as supply:
@@ -143,7 +147,8 @@ def _search(job: Job, shape: Shape, cache: Path, observer: Observer) -> tuple[Pr
                 settings = TrialSettings(config, job.budget, directory, {**known, **supply.sets})
                 quota = Quota(settings, ledger, observer.say)
                 quota.enforce()  # a resumed run may have another one
-                ended = _trials(job, settings, ledger, lanes, observer, quota)
+                ended = _trials(job, settings, ledger, lanes, Observers(observer, disk), quota)
+                disk.copy()
                 from search.finalists import candidates, train_finalists  # reads checkpoints, with torch
 
                 found = candidates(read_trials(directory), config, job.budget)

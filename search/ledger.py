@@ -18,7 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from results.database import Patience
-from results.run_directory import MachineError
+from results.run_directory import RunError
 from search.optuna_fence import FreeChoices
 from spaces.study import Objective, Scalar
 
@@ -38,7 +38,7 @@ class Ledger:
         said: told when it waits for another program that uses the database.
 
     Raises:
-        MachineError: from every method, when that program does not let go of it for a minute.
+        RunError: from every method, when that program does not let go of it for a minute, or after `halt`.
     """
 
     def __init__(
@@ -67,9 +67,13 @@ class Ledger:
         self._requeue()  # trials that a killed search left running; the lock says that nobody runs them now
 
     @property
-    def failure(self) -> MachineError | None:
+    def failure(self) -> RunError | None:
         """Why nothing can be written any more."""
         return self._patience.failure
+
+    def halt(self, failure: RunError) -> None:
+        """Let nothing be written any more: every method raises this."""
+        self._patience.failure = failure
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -121,7 +125,7 @@ class Ledger:
 
     def close(self) -> None:
         """Trials that still run are interrupted: they wait, with their parameters and reports."""
-        with suppress(MachineError):  # the next search makes them wait
+        with suppress(RunError):  # the next search makes them wait
             self._requeue()
         self._storage.engine.dispose()
 

@@ -75,3 +75,27 @@ def is_full(path: Path) -> bool:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
+
+
+SHARED = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|lustre|gpfs|ceph|glusterfs|beegfs|wekafs|pvfs2|orangefs|afs|9p|virtiofs|fuse\..+"
+)
+"""File systems that several machines may have at once."""
+
+
+def is_shared(path: Path) -> bool:
+    """Whether other machines may have a path's file system, as far as its kind says; of a path to be, its nearest parent's."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    path, best, kind = path.resolve(), -1, ""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return False
+    for line in lines:  # the last of equal ones lies over the others
+        fields, _, rest = line.partition(" - ")
+        mounted = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields.split()[4]))
+        if path.is_relative_to(mounted) and len(mounted.parts) >= best:
+            best, kind = len(mounted.parts), rest.split()[0]
+    return SHARED.fullmatch(kind) is not None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,11 @@ import pytest
 from matplotlib.image import imread
 
 from results.explorer import section
+from results.records import read_trials
 from results.run import open_run
+from results.run_directory import RunDirectory
 from search.cli import main
+from search.study_disk import PLACE
 from tests.processes import ray_processes, wait_for_the_end
 from tests.search.small import run_of, small
 from tests.waiting import wait_until
@@ -286,6 +290,38 @@ def test_interrupted_and_resumed(first, root):
     trials = root / "runs" / "second" / "trials"
     kept = {kind: {int(path.parts[-3]) for path in trials.rglob(f"{kind}-*.json")} for kind in ("last", "best")}
     assert kept == {"last": set(), "best": {0, *(number for _, number in complete[:2])}}
+
+
+@pytest.mark.slow
+def test_a_driver_lost_with_its_disk_is_gone_on_with_from_the_last_copy(first, root, tmp_path):
+    """kill -9, its own disk gone, and another machine's name in the lease: what the run's directory has is enough."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", PLACE: str(tmp_path / "own")}
+    others = ray_processes()
+    process = subprocess.Popen(new_run(root, "lost"), stdout=subprocess.PIPE, text=True, cwd=root, env=environment)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("[3/"):  # three trials have ended
+            process.kill()
+            break
+    process.stdout.read()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    wait_for_the_end(others)
+    run = RunDirectory(root / "runs" / "lost")
+    copied = [trial.number for trial in read_trials(run) if trial.state in ("COMPLETE", "PRUNED")]
+    assert len(copied) >= 2
+    shutil.rmtree(tmp_path / "own")
+    holder = json.loads(run.lease.read_text())
+    run.lease.write_text(json.dumps(holder | {"host": "gone"}))
+    os.utime(run.lease, (0, 0))
+
+    going_on = command("--resume", "lost", "--out", root / "runs", "--cache", root / "cache")
+    done = subprocess.run(going_on, capture_output=True, text=True, cwd=root, timeout=400, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = read_trials(run)
+    assert len(trials) == TRIALS
+    assert all(trial.state in ("COMPLETE", "PRUNED") for trial in trials)
+    assert not run.lease.exists()
+    assert list((tmp_path / "own").rglob("*.db")) == []
 
 
 @pytest.mark.slow
