@@ -20,6 +20,9 @@ from typing import Literal
 from trainables.lanes.task import Task
 from trainables.lanes.telemetry import LaneTelemetry
 
+Order = Literal["wait", "close"]
+"""What a lane is told in place of an assignment."""
+
 BOARD = "lane-board"
 """The actor's name, in the job's namespace."""
 
@@ -100,7 +103,7 @@ class _Lane:
     attempt: str | None = None
     trial: int | None = None
     takes: int = 0
-    """Number of times it asked for work: only its last call may be served, an earlier one's process is dead."""
+    """Number of times it asked for work."""
 
 
 class LaneBoard:
@@ -110,10 +113,13 @@ class LaneBoard:
         self._attempts: dict[str, _Attempt] = {}
         self._queue: deque[str] = deque()
         self._lanes: dict[str, _Lane] = {}
+        self._idle: dict[str, asyncio.Future[Assignment | Order]] = {}
+        """Lanes that wait for work, the longest waiting first."""
         self._loss: str | None = None
         """Why no lane is left, and none will be."""
         self._telemetry = LaneTelemetry()
-        self._changed = asyncio.Condition()
+        self._asked = asyncio.Condition()
+        """A lane has asked for work for the first time, or is lost."""
         self._closing = False
 
     # The Tune trial's side
@@ -124,7 +130,7 @@ class LaneBoard:
         self._attempts[assignment.attempt] = _Attempt(assignment)
         self._queue.append(assignment.attempt)
         self._fail_without_lanes()
-        await self._notify()
+        self._hand_out()
 
     async def next_report(self, attempt: str) -> Report:
         """Let the lane go on, then wait for its next report."""
@@ -152,39 +158,29 @@ class LaneBoard:
 
     # The lane's side
 
-    async def take(self, lane: str, timeout: float) -> Assignment | Literal["wait", "close"]:
+    async def take(self, lane: str, timeout: float) -> Assignment | Order:
         """The lane's unfinished attempt if it was restarted, else the next one posted; "wait" after `timeout` s."""
         state = self._lanes.get(lane)
         if state is None:  # given up as lost: what still runs there is to end
             return "close"
         state.takes += 1
-        mine = state.takes
-
-        def superseded() -> bool:
-            return state.takes != mine or self._lanes.get(lane) is not state
-
+        self._answer(lane, "wait")  # to an earlier call, whose process is dead
         self._telemetry.ready(lane)
-        await self._notify()
+        if state.takes == 1:
+            await self._notify()
         if state.attempt is not None:
             if (held := self._begin(lane, state.attempt)) is not None:
                 return held
             self._release(lane)
-        try:
-            async with asyncio.timeout(timeout), self._changed:
-                while True:
-                    await self._changed.wait_for(
-                        lambda: self._closing or superseded() or self._next_attempt() is not None
-                    )
-                    if self._closing:
-                        return "close"
-                    attempt = self._next_attempt()
-                    if attempt is None or superseded():
-                        return "wait"
-                    self._queue.remove(attempt)
-                    if (taken := self._begin(lane, attempt)) is not None:
-                        return taken
-        except TimeoutError:
-            return "wait"
+        if self._closing:
+            return "close"
+        answer = self._idle[lane] = asyncio.get_running_loop().create_future()
+        self._hand_out()
+        await asyncio.wait([answer], timeout=timeout)
+        if not answer.done():
+            self._answer(lane, "wait")
+        found: Assignment | Order = answer.result()
+        return found
 
     async def report(self, lane: str, attempt: str, step: int, metrics: dict[str, float], last: bool) -> bool:
         """Pass a report on; True to go on. A repeated step is not passed on again, nor what a lost lane still says.
@@ -215,7 +211,7 @@ class LaneBoard:
     async def release(self, lane: str) -> None:
         """The lane is done with its attempt, whatever its end."""
         self._release(lane)
-        await self._notify()
+        self._hand_out()
 
     # The driver's side
 
@@ -230,6 +226,7 @@ class LaneBoard:
             back: there will be another one, for which what is posted waits.
         """
         state, self._loss = self._lanes.pop(lane), None if back else reason
+        self._answer(lane, "wait")
         self._telemetry.lost(lane)
         held = self._attempts.get(state.attempt) if state.attempt is not None else None
         if held is not None:
@@ -239,6 +236,7 @@ class LaneBoard:
             elif held.stopped:
                 self._forget(held.assignment.attempt)
         self._fail_without_lanes()
+        self._hand_out()
         await self._notify()
 
     async def give_up(self, reason: str) -> None:
@@ -248,8 +246,8 @@ class LaneBoard:
 
     async def wait_ready(self) -> None:
         """Return once every lane that was added has asked for work or is lost."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: all(lane.takes for lane in self._lanes.values()))
+        async with self._asked:
+            await self._asked.wait_for(lambda: all(lane.takes for lane in self._lanes.values()))
 
     async def ready_lanes(self) -> set[str]:
         """The lanes that have asked for work."""
@@ -261,7 +259,8 @@ class LaneBoard:
         self._closing = True
         for attempt in list(self._attempts):
             await self.stop(attempt)
-        await self._notify()
+        for lane in list(self._idle):
+            self._answer(lane, "close")
 
     def _begin(self, lane: str, attempt: str) -> Assignment | None:
         """Hand an attempt to a lane; None if it is over, or fails because it was started too often."""
@@ -296,10 +295,29 @@ class LaneBoard:
         if state.decision is not None and not state.decision.done():
             state.decision.set_result(go_on)
 
-    def _next_attempt(self) -> str | None:
-        """The first one posted whose trial no lane still holds: two lanes must never write to one trial's folder."""
+    def _hand_out(self) -> None:
+        """Give what is posted to the lanes that wait.
+
+        Not a trial that a lane still holds: two must never write to one trial's folder.
+        """
+        if not self._idle or not self._queue:
+            return
         held = {lane.trial for lane in self._lanes.values()}
-        return next((name for name in self._queue if self._attempts[name].assignment.trial not in held), None)
+        for attempt in list(self._queue):
+            if (trial := self._attempts[attempt].assignment.trial) in held:
+                continue
+            self._queue.remove(attempt)
+            lane = next(iter(self._idle))
+            if (taken := self._begin(lane, attempt)) is not None:
+                held.add(trial)
+                self._answer(lane, taken)
+                if not self._idle:
+                    return
+
+    def _answer(self, lane: str, answer: Assignment | Order) -> None:
+        """End a lane's wait for work, if it waits."""
+        if (waiting := self._idle.pop(lane, None)) is not None:
+            waiting.set_result(answer)
 
     def _release(self, lane: str) -> None:
         state = self._lanes.get(lane)
@@ -320,5 +338,5 @@ class LaneBoard:
             self._queue.remove(attempt)
 
     async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+        async with self._asked:
+            self._asked.notify_all()

@@ -26,7 +26,7 @@ class _Usage:
 
 
 class LaneTelemetry:
-    """How fast and how busy each lane is. Every event updates Ray's gauges, and so does `export`.
+    """How fast and how busy each lane is. An event updates its lane's gauges in Ray, `export` all of them.
 
     Args:
         clock: seconds.
@@ -39,24 +39,24 @@ class LaneTelemetry:
     def ready(self, lane: str) -> None:
         """It has asked for work, for the first time or again."""
         self._lanes.setdefault(lane, _Usage(self._clock()))
-        self.export()
+        self._export(lane)
 
     def took(self, lane: str) -> None:
         """It has a trial, a new one or its own after a restart."""
         usage = self._lanes[lane]
         usage.took = self._clock() if usage.took is None else usage.took
-        self.export()
+        self._export(lane)
 
     def reported(self, lane: str, metrics: dict[str, float]) -> None:
         """What it reports; `train/steps_per_second` counts, if there."""
         self._lanes[lane].speed = metrics.get("train/steps_per_second", 0.0)
-        self.export()
+        self._export(lane)
 
     def released(self, lane: str) -> None:
         """It is done with its trial."""
         usage = self._lanes[lane]
         usage.busy, usage.took, usage.speed = self._busy(usage), None, 0.0
-        self.export()
+        self._export(lane)
 
     def lost(self, lane: str) -> None:
         """It is gone. A gauge cannot be taken back: its last values are 0."""
@@ -71,7 +71,10 @@ class LaneTelemetry:
     def export(self) -> None:
         """Set the gauges; a lane's share changes also while nothing happens."""
         for lane in self._lanes:
-            _set(lane, self.values(lane))
+            self._export(lane)
+
+    def _export(self, lane: str) -> None:
+        _set(lane, self.values(lane))
 
     def _busy(self, usage: _Usage) -> float:
         return usage.busy + (self._clock() - usage.took if usage.took is not None else 0.0)
