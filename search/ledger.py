@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -63,7 +64,11 @@ class Ledger:
         )
         self._study_id = self._storage.get_study_id_from_name(name)
         self._suggest = suggest
-        self._running: dict[int, optuna.Trial] = {}
+        # Nobody else writes to the study, so what is in it is known. Optuna itself reads all unfinished trials again for each question,
+        # which with a thousand of them takes seconds.
+        self._trials = self._study.get_trials()
+        self._ids = [self._find(trial.number) for trial in self._trials]
+        self._waiting = deque(trial.number for trial in self._trials if trial.state is TrialState.WAITING)
         self._requeue()  # trials that a killed search left running; the lock says that nobody runs them now
 
     @property
@@ -78,32 +83,38 @@ class Ledger:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials by rising number; not to be changed."""
-        return self._study.get_trials(deepcopy=False)
+        return [*self._trials]
 
     def trial(self, number: int) -> FrozenTrial:
-        return self.trials[number]
+        return self._trials[number]
 
     def enqueue(self, trial: FrozenTrial) -> None:
         """Add a WAITING trial, which has its parameters; waiting trials are asked for first, in their order."""
         self._study.add_trial(trial)
+        number = len(self._trials)
+        self._ids.append(self._find(number))
+        self._trials.append(self._storage.get_trial(self._ids[number]))
+        self._waiting.append(number)
 
     def ask(self) -> tuple[int, dict[str, Scalar]]:
         """Number and parameters of the next trial, which is running from now on."""
-        trials = self.trials
-        if not any(trial.state is TrialState.WAITING for trial in trials):
-            self.enqueue(self._suggest(trials))
-        trial = self._study.ask()
-        self._running[trial.number] = trial
-        return trial.number, trial.params
+        if not self._waiting:
+            self.enqueue(self._suggest(self.trials))
+        number = self._waiting[0]
+        self._storage.set_trial_state_values(self._ids[number], TrialState.RUNNING)
+        self._waiting.popleft()
+        return number, self._read(number).params
 
     def report(self, number: int, step: int, value: float) -> None:
         # Not the trial's own method, which refuses several objectives.
-        self._storage.set_trial_intermediate_value(self._id(number), step, value)
+        self._storage.set_trial_intermediate_value(self._ids[number], step, value)
+        self._trials[number].intermediate_values[step] = value
 
     def note(self, number: int, **attributes: Any) -> None:
         """Set user attributes of a trial: JSON values."""
         for name, value in attributes.items():
-            self._running[number].set_user_attr(name, value)
+            self._storage.set_trial_user_attr(self._ids[number], name, value)
+            self._trials[number].user_attrs[name] = value
 
     def tell(
         self,
@@ -118,10 +129,11 @@ class Ledger:
             values: of the objectives, for COMPLETE; with one objective PRUNED has its last report's.
             constraints: by name; above 0 is a violation.
         """
-        trial = self._running.pop(number)
+        trial = optuna.Trial(self._study, self._ids[number])
         for name, violation in (constraints or {}).items():
             trial.set_constraint(name, violation)
         self._study.tell(trial, values, state)
+        self._read(number)
 
     def close(self) -> None:
         """Trials that still run are interrupted: they wait, with their parameters and reports."""
@@ -139,8 +151,15 @@ class Ledger:
         return connection
 
     def _requeue(self) -> None:
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._storage.set_trial_state_values(self._id(trial.number), TrialState.WAITING)
+        running = [trial.number for trial in self._trials if trial.state is TrialState.RUNNING]
+        for number in running:
+            self._storage.set_trial_state_values(self._ids[number], TrialState.WAITING)
+            self._read(number)
+        self._waiting = deque(sorted([*self._waiting, *running]))
 
-    def _id(self, number: int) -> int:
+    def _read(self, number: int) -> FrozenTrial:
+        self._trials[number] = self._storage.get_trial(self._ids[number])
+        return self._trials[number]
+
+    def _find(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

@@ -24,7 +24,7 @@ from spaces.study import Budget, Scalar, Study
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 # Trials that `MODELS` are shown, at most: the best, and an even choice of the others. More of them sharpen nothing that ten
-# good ones have to say, and TPE's time grows with each.
+# good ones have to say, and TPE's time grows with each. As many of those that run, the latest.
 SHOWN = 100
 GOOD = 10
 
@@ -136,8 +136,11 @@ class Suggestions:
         study = optuna.create_study(
             sampler=SAMPLERS[sampler_of(self._space, number)](self._space, seed), directions=several
         )
+        unfinished = [trial.number for trial in trials if trial.state not in FINISHED]
+        if self._space.sampler in MODELS:
+            unfinished = unfinished[-SHOWN:]
         for trial in (*self._earlier, *trials):
-            if trial.number in values or trial.state not in FINISHED:
+            if trial.number in values or trial.number in unfinished:
                 with suppress(ValueError):  # today's ranges do not hold it
                     study.add_trial(self._as_seen(trial, values.get(trial.number)))
         suggest(study.ask(), self._space)
