@@ -1,4 +1,4 @@
-"""DeepLens' own lens class, loaded: the only module that imports DeepLens (5 s, and torch)."""
+"""DeepLens' own lens classes, and lenses loaded: the only module that imports DeepLens (2 s, and torch)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,25 @@ from deeplens_workers.units import AsBuilt, GlassChange
 
 # DeepLens draws with one, saves pictures with another and scores them with the third: nearly all of the time its import takes.
 with placeholders("matplotlib", "matplotlib.patches", "matplotlib.pyplot", "torchvision", "torchvision.utils", "lpips"):
-    from deeplens import GeoLens, PSFNetLens, Ray
+    from deeplens import GeoLens, Lens, PSFNetLens, Ray
+    from deeplens.config import PSF_KS
+    from deeplens.imgsim import conv_psf_map
     from deeplens.material import Material
 
 # Surfaces that look the same from every azimuth when they are neither tilted, decentred nor square.
 CENTRED = {"Aperture", "Aspheric", "Plane", "QTypeSurface", "Spheric", "Stop", "ThinLens"}
-__all__ = ["GeoLens", "PSFNetLens", "Ray", "assembled", "is_centred", "load_lenses", "rays_through"]
+__all__ = [
+    "PSF_KS",
+    "GeoLens",
+    "Lens",
+    "PSFNetLens",
+    "Ray",
+    "assembled",
+    "conv_psf_map",
+    "is_centred",
+    "load_lenses",
+    "rays_through",
+]
 
 
 def load_lenses(text: str, glasses: tuple[str, ...]) -> tuple[float, tuple[GeoLens, GeoLens, GeoLens]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from numpy.typing import ArrayLike
@@ -22,6 +22,9 @@ from torch import Tensor, nn
 
 from deeplens_workers.kernel_optics import KernelOptics
 from trainables.psf.resampling import resampled
+
+if TYPE_CHECKING:
+    from deeplens_workers.psf_lens import PSFLens
 
 LOSS = 0.01
 """Share of the light that may fall outside of a smaller kernel before a warning says so."""
@@ -137,6 +140,12 @@ class PSFModel(nn.Module):
         y, x = torch.meshgrid(-y, x, indexing="ij")
         return x, y
 
+    def to_lens(self) -> PSFLens:
+        """This model as a `deeplens.Lens`, with its sensor and distortion; DeepLens is imported now, which takes seconds."""
+        from deeplens_workers.psf_lens import PSFLens
+
+        return PSFLens(self)
+
     def field_points(
         self, x: Tensor, y: Tensor, depth: float | Tensor | None = None, focus: float | Tensor | None = None
     ) -> Tensor:
@@ -204,7 +213,7 @@ class PSFModel(nn.Module):
         ratio = 1.0 if pixel_um is None else pixel_um / self.optics.pixel_um
         pixels = ks or math.ceil(self.optics.kernel_px / ratio) // 2 * 2 + 1
         found, lost = resampled(kernels, pixels, ratio)
-        if (share := float(lost.mean())) > LOSS:
+        if (share := float(lost.detach().mean())) > LOSS:
             warnings.warn(
                 f"{share:.1%} of the light falls outside of {pixels} pixels of {ratio * self.optics.pixel_um:.4g} um and is left out",
                 stacklevel=3,
