@@ -13,6 +13,7 @@ import heapq
 import resource
 import tempfile
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from benchmarks._shared import Options
 from benchmarks.search import Ours
 from spaces.loading import load
 from trainables.lanes.board import Assignment, LaneBoard
-from trainables.lanes.task import Task
+from trainables.lanes.task import Progress, Worker
 
 REPORTS = 4
 """Of a simulated trial on the board."""
@@ -29,8 +30,14 @@ PARTS = 5
 """Of a search, whose costs are printed one by one."""
 
 
-class _Nothing(Task):
+@dataclass(frozen=True)
+class _Nothing:
     """A task that nobody trains."""
+
+    metric: str = ""
+
+    def reports(self, worker: Worker) -> Generator[Progress]:
+        yield from ()
 
 
 @dataclass
@@ -78,11 +85,13 @@ async def _board(lanes: int, trials: int) -> float:
     return 1e3 * (time.process_time() - began) / calls.events
 
 
-def _search(lanes: int, trials: int) -> None:
+def _search(lanes: int, trials: int) -> list[float]:
+    """CPU milliseconds per trial of each part of a search."""
     study = load("cvae_psf", ["sampler=tpe"])
     budget = study.budget["full"].model_copy(update={"trials": trials})
     steps, rng = budget.report_steps(), np.random.default_rng(0)
     part, done, events, ended = trials // PARTS, 0, 0, 0
+    costs = []
     with tempfile.TemporaryDirectory() as folder:
         search = Ours(study, budget, folder)
         running: list[tuple[float, int, int, float]] = []  # when it reports next, its number, at which step, its level
@@ -110,13 +119,15 @@ def _search(lanes: int, trials: int) -> None:
                 started += 1
             if ended - done == part:
                 spent, done = time.process_time() - began, ended
+                costs.append(1e3 * spent / part)
                 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
                 print(
-                    f"{ended:>7,} trials ended: {1e3 * spent / part:6.1f} ms per trial, {1e3 * spent / events:5.2f} ms per report, "
+                    f"{ended:>7,} trials ended: {costs[-1]:6.1f} ms per trial, {1e3 * spent / events:5.2f} ms per report, "
                     f"{memory:,.0f} MB",
                     flush=True,
                 )
                 began, events = time.process_time(), 0
+    return costs
 
 
 def main() -> None:
@@ -128,8 +139,8 @@ def main() -> None:
     few = asyncio.run(_board(min(10, given.lanes), given.board_trials))
     many = asyncio.run(_board(given.lanes, given.board_trials))
     print(f"board: {few:.3f} ms per event with {min(10, given.lanes)} lanes, {many:.3f} ms with {given.lanes:,}")
-    _search(given.lanes, given.trials)
-    print(f"board_ms={many:.3f}")
+    first, *_, last = _search(given.lanes, given.trials)
+    print(f"board_ms={many:.3f} driver_ms={last:.1f} driver_growth={last / first:.2f}")
 
 
 if __name__ == "__main__":

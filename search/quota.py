@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from results.analysis import ranked
-from results.records import trial_record
+from results.records import TrialRecord, trial_record
 from search.ledger import Ledger
 from search.observer import Observer
 from search.trial import TrialSettings
@@ -38,15 +38,24 @@ class Quota(Observer):
         # Trials that have ended and may have something to delete, now or later -> when nobody writes there any more, of
         # `time.monotonic`. The lanes of those that are there already ended with the search of then.
         self._watched = {trial.number: 0.0 for trial in ledger.trials if trial.state.is_finished()}
+        self._complete: dict[int, TrialRecord] = {}
+        self._kept_before: set[int] = set()
 
     def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None:
-        self._watched[number] = time.monotonic() + SETTLING
-        self.enforce()
+        kept, now = self._kept(), time.monotonic()
+        due = {number} | (self._kept_before - kept)  # else each trial's end would look into all that ended lately
+        due |= {one for one, settles in self._watched.items() if settles <= now}
+        self._watched[number] = now + SETTLING
+        self._clear(due & self._watched.keys(), kept, now)
 
     def enforce(self) -> None:
         """Delete what is not to stay."""
-        kept, now = self._kept(), time.monotonic()
-        for number, settles in list(self._watched.items()):
+        self._clear(set(self._watched), self._kept(), time.monotonic())
+
+    def _clear(self, numbers: set[int], kept: set[int], now: float) -> None:
+        self._kept_before = kept
+        for number in numbers:
+            settles = self._watched[number]
             for one in self._stored(number):
                 if (one.complete or settles <= now) and not (one.complete and one.kind == "best" and number in kept):
                     self._delete(one)
@@ -55,8 +64,10 @@ class Quota(Observer):
 
     def _kept(self) -> set[int]:
         """Trials whose `best` stays."""
-        records = [trial_record(trial) for trial in self._ledger.trials if trial.state.name == "COMPLETE"]
-        return {0, *(record.number for record in ranked(records, self._mode)[: self._best])}
+        for trial in self._ledger.trials:
+            if trial.state.name == "COMPLETE" and trial.number not in self._complete:
+                self._complete[trial.number] = trial_record(trial)
+        return {0, *(record.number for record in ranked([*self._complete.values()], self._mode)[: self._best])}
 
     def _stored(self, number: int) -> list[Stored]:
         folder = self._directory.checkpoints(number)

@@ -17,8 +17,8 @@ from spaces.study import Budget, Scalar, Study
 from trainables.lanes.board import BOARD, Assignment, Report
 from trainables.training.task import TrainingTask
 
-# Bookkeeping only: the lanes' workers hold the CPUs that train. Tune needs a request above zero.
-TRIAL_CPUS = 0.01
+# Bookkeeping only: the lanes' workers hold the CPUs that train. Tune needs a request above zero; one spare CPU is to hold a thousand.
+TRIAL_CPUS = 0.001
 
 
 @dataclass(frozen=True)

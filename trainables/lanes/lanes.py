@@ -313,11 +313,10 @@ class Lanes:
                     logger.info("%s is ready", name)
                     self._told(f"{name} joins: there is room for it", self.count)
                 lanes = len(self._alive)
-                if (
-                    lanes < self.most - len(self._broken)
-                    and self._room.is_free()
-                    and self._room.holds(lanes + 1, new=1)
-                ):
+                new = min(self.most - len(self._broken) - lanes, self._room.free())
+                while new > 0 and not self._room.holds(lanes + new, new):
+                    new //= 2
+                for _ in range(new):
                     late.update(self._start())
             except Exception:
                 if not self._closing.is_set():

@@ -28,10 +28,13 @@ class Room:
     workers: int
     spare_cpus: float
 
-    def is_free(self) -> bool:
-        """Whether nobody has what a lane takes. A request that must wait would make an autoscaler add nodes."""
+    def free(self) -> int:
+        """How many lanes could have what nobody has, were it in one piece.
+
+        To be asked before `holds`: a request that must wait would make an autoscaler add nodes.
+        """
         free = ray.available_resources()
-        return all(free.get(kind, 0) + ROUNDING >= self.workers * amount for kind, amount in self.each.items())
+        return min(int((free.get(kind, 0) + ROUNDING) / (self.workers * amount)) for kind, amount in self.each.items())
 
     def holds(self, lanes: int, new: int) -> bool:
         """Whether the nodes hold so many lanes beside the spare CPUs, and the last `new` of them now."""
