@@ -19,6 +19,9 @@ from trainables.training.stored import Stored, stored_checkpoints
 SETTLING = 600.0
 """Seconds after a trial's end for which its lane may still be writing: it hears of the end at its next report."""
 
+RECENT = 32
+"""Trials, the last that ended, into whose folders a trial's end looks: with a thousand lanes it would be thousands else."""
+
 
 class Quota(Observer):
     """Deletes what is not to stay each time a trial has ended. What cannot be read or deleted is said once, and left.
@@ -43,9 +46,9 @@ class Quota(Observer):
 
     def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None:
         kept, now = self._kept(), time.monotonic()
-        due = {number} | (self._kept_before - kept)  # else each trial's end would look into all that ended lately
-        due |= {one for one, settles in self._watched.items() if settles <= now}
         self._watched[number] = now + SETTLING
+        due = {*list(self._watched)[-RECENT:], *(self._kept_before - kept)}
+        due |= {one for one, settles in self._watched.items() if settles <= now}
         self._clear(due & self._watched.keys(), kept, now)
 
     def enforce(self) -> None:
