@@ -6,14 +6,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # What the processes of a search import.
 IMPORTED := search.driver,search.finish,deeplens_workers.render,trainables.training.work,trainables.psf.learner,trainables.images.learner,torch._dynamo,ray.train.torch,ray.dashboard.agent,ray.dashboard.dashboard
-TREE := spaces deeplens_workers trainables results search tests benchmarks
+TREE := spaces deeplens_workers trainables results search tests benchmarks docs/site
 
 # The run that pictures and tables of images are of: the newest one that has exported a model of images, or RUN=NAME.
 NEWEST = $(firstword $(shell grep -ls '"vae_image"' results/runs/*/model/config.json | xargs -r ls -t))
 RUN ?= $(or $(patsubst results/runs/%/model/config.json,%,$(NEWEST)),$(error no finished run of images in results/runs: make train-mnist, or RUN=NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-standard test test-slow lint format bench lock clean clean-all
+.PHONY: help setup search search-standard test test-slow lint format docs docs-serve bench lock clean clean-all
 .PHONY: train-mnist train-cifar10 eval compare-dae sample viz-recon viz-traverse viz-scatter interpolate
 
 help: ## this list
@@ -65,6 +65,14 @@ lint: $(INSTALLED) ## ruff and mypy on the whole tree
 format: $(INSTALLED) ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs docs-serve: export NO_MKDOCS_2_WARNING := 1# which no build is about
+
+docs: $(INSTALLED) ## the documentation as a site, in build/site
+	$(BIN)/mkdocs build --quiet
+
+docs-serve: $(INSTALLED) ## the same at http://127.0.0.1:8000, made anew when a page changes
+	$(BIN)/mkdocs serve --no-strict --dev-addr 127.0.0.1:8000
 
 bench: $(INSTALLED) ## every benchmark, one after another
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done

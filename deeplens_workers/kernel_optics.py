@@ -104,7 +104,8 @@ class KernelOptics(Frozen):
         Between the depths and focus distances of `distortion` it is linear in their vergence; beyond, the nearest one's.
 
         Args:
-            depth_mm, focus_mm: of the object and of the focus, negative; None: the first that was trained on.
+            depth_mm: of the object, negative; None: the first that was trained on.
+            focus_mm: of the focus, likewise.
 
         Raises:
             ValueError: it is not known.

@@ -34,7 +34,9 @@ class PsfData(LensData):
         lt=1,
         description="relative L2 noise of training kernels, a third of it for the others; rays are then the most it takes",
     )
-    psf_model: Literal["geometric", "coherent", "huygens"] = "geometric"
+    psf_model: Literal["geometric", "coherent", "huygens"] = Field(
+        "geometric", description="how light becomes a kernel: by rays, or by one of DeepLens' models of waves"
+    )
     validation_points: PositiveInt = Field(200, description="positions to judge trials by, for each depth and focus")
     test_points: PositiveInt = Field(
         300, description="sealed positions to judge the winner by, for each depth and focus"

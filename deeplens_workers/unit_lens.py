@@ -61,7 +61,9 @@ def unit_lens(data: AsBuiltData, lens: LensFile, seed: int, name: str, number: i
 
     Args:
         data: a resolved data section, of this lens.
-        seed, name, number: of the run, the set (one of `SETS`) and the unit in it, from 0.
+        seed: of the run.
+        name: of the set, one of `SETS`.
+        number: of the unit in it, from 0.
 
     Raises:
         SpaceError: no light reaches its sensor, or DeepLens takes none of its glasses' wavelengths.

@@ -58,7 +58,9 @@ def run_search(
         name: of the run; the space and the time unless given.
         resume: name or directory of a run to go on with, in place of a space.
         warm_start: another run, whose trials the sampler learns from.
-        out, cache: directories of the runs and of prepared data.
+        out: directory of the runs.
+        cache: directory of prepared data.
+        address: of a Ray cluster to join.
         track: trackers that hear of it, "wandb" and "mlflow".
         observer: hears of the course; `search.display.Display` shows it.
 

@@ -26,15 +26,17 @@ class Parameter(Frozen):
     search finds. `when` makes the parameter conditional: {other parameter: values for which this one exists}.
     """
 
-    low: int | float | None = None
-    high: int | float | None = None
-    log: bool = False
-    step: int | float | None = None
-    choices: tuple[Scalar, ...] | None = None
-    when: dict[str, tuple[Scalar, ...]] = {}
-    recommended: Scalar
-    impact: Impact | None = None
-    source: str
+    low: int | float | None = Field(None, description="lower end of the range")
+    high: int | float | None = Field(None, description="upper end, which belongs to it")
+    log: bool = Field(False, description="values are even in their logarithm")
+    step: int | float | None = Field(None, description="values are `low` and so many steps more")
+    choices: tuple[Scalar, ...] | None = Field(None, description="values, in place of a range")
+    when: dict[str, tuple[Scalar, ...]] = Field(
+        {}, description="other hyperparameters, listed before it, and their values for which it exists; none: always"
+    )
+    recommended: Scalar = Field(description="the source document's value: that of trial 0, the reference")
+    impact: Impact | None = Field(None, description="the document's label, shown beside what the search finds")
+    source: str = Field(description="where range and recommended value come from")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -114,16 +116,16 @@ class Parameter(Frozen):
 class Objective(Frozen):
     """What the search optimises: a metric on held-out data that contains no swept weight."""
 
-    metric: str
-    mode: Mode
+    metric: str = Field(description="name of a metric of the model that has a value for each held-out item")
+    mode: Mode = Field(description="which of its values is better")
 
 
 class Constraint(Frozen):
     """What a trial must keep to: the winner does, and samplers are told by how much a trial does not."""
 
-    metric: str
-    low: float | None = None
-    high: float | None = None
+    metric: str = Field(description="name of a metric of the model, `val/...`")
+    low: float | None = Field(None, description="the least that it may be at the last report")
+    high: float | None = Field(None, description="or the most")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -142,7 +144,7 @@ class Constraint(Frozen):
 class Budget(Frozen):
     """How much a search may spend. The unit is the optimizer step; what is reached first ends the search."""
 
-    trials: PositiveInt
+    trials: PositiveInt = Field(description="how many are trained, stopped ones included")
     steps: PositiveInt = Field(description="steps of a full trial")
     grace_steps: PositiveInt = Field(description="the first rung: no trial is stopped earlier")
     reduction_factor: int = Field(4, ge=2, description="one in `reduction_factor` trials passes a rung")
@@ -186,7 +188,7 @@ class Resources(Frozen):
     """The shape of the search. A lane is one warm group of training workers; lanes train trials side by side."""
 
     lanes: PositiveInt | None = Field(None, description="trials trained at once; default: as many as there is room for")
-    workers_per_trial: PositiveInt = 1
+    workers_per_trial: PositiveInt = Field(1, description="training processes of a lane, which share each batch")
     cpus_per_worker: PositiveInt | None = Field(
         None, description="also its threads; default: 1, and with `lanes` on one machine an even part of its CPUs"
     )
@@ -206,24 +208,27 @@ class Study(Frozen):
     What such a point does not name is as recommended.
     """
 
-    space: str
-    description: str
+    space: str = Field(description="its name")
+    description: str = Field(description="what it searches, in a line")
     model: str = Field(description="a system: a shipped name, or a module that has one (docs/add-a-model.md)")
-    search: dict[str, Parameter]
-    fixed: dict[str, Any] = {}
-    points_to_evaluate: tuple[dict[str, Scalar], ...] = ()
-    data: SerializeAsAny[DataSection]
-    objective: Objective
+    search: dict[str, Parameter] = Field(description="the hyperparameters that are searched")
+    fixed: dict[str, Any] = Field({}, description="values of others; what is named nowhere has the model's default")
+    points_to_evaluate: tuple[dict[str, Scalar], ...] = Field(
+        (),
+        description="values of trials that come after the recommended ones; what one does not name is as recommended",
+    )
+    data: SerializeAsAny[DataSection] = Field(description="what is trained on, and what judges")
+    objective: Objective = Field(description="what trials are ranked by")
     further_objectives: tuple[Objective, ...] = Field((), description="with these, a search for the Pareto front")
-    constraints: tuple[Constraint, ...] = ()
+    constraints: tuple[Constraint, ...] = Field((), description="what a winner has to keep to")
     sampler: Literal["auto", "tpe", "random", "sobol", "gp", "cmaes", "nsga2", "grid"] = Field(
         "auto", description="auto: Gaussian processes for a hundred trials, then TPE"
     )
     grid_points: int = Field(3, ge=2, description="values of each range that the sampler `grid` combines")
     scheduler: Literal["asha", "median", "none"] = Field("asha", description="early stopping")
-    budget: dict[Literal["quick", "standard", "full"], Budget]
-    resources: Resources = Resources()
-    seed: int = Field(0, ge=0, le=LARGEST_SEED)
+    budget: dict[Literal["quick", "standard", "full"], Budget] = Field(description="its presets")
+    resources: Resources = Field(Resources(), description="lanes, workers, CPUs and GPUs")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="of everything random, held-out data too")
 
     @field_validator("model")
     @classmethod

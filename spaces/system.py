@@ -164,7 +164,8 @@ class System:
         baselines: the simplest first; the last is the yardstick, which a model has to beat.
         item: what one held-out item is called, such as "PSF".
         what: what its data sets are made of, such as "lens".
-        preparation, learner: `module:class` of its two parts.
+        preparation: `module:class` of the part that makes its data.
+        learner: `module:class` of the part that computes.
         doing: what is shown while its data is prepared.
     """
 

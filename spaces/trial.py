@@ -17,7 +17,9 @@ class Trial(Frozen):
 
     # Loss
     kl_weight: float = Field(1e-4, ge=0, description="weight of the KL term (nats per sample)")
-    kl_schedule: Literal["constant", "linear", "cosine", "cyclical"] = "constant"
+    kl_schedule: Literal["constant", "linear", "cosine", "cyclical"] = Field(
+        "constant", description="factor on the KL weight over the first `kl_warmup` of the budget"
+    )
     kl_warmup: float = Field(0.0, ge=0, le=1, description="warm-up length as a fraction of the full budget")
     kl_cycles: int = Field(4, ge=1, description="number of ramps of the cyclical schedule")
     kl_reduction: Literal["sum", "mean"] = Field(
@@ -27,11 +29,13 @@ class Trial(Frozen):
         0.0, ge=0, description="KL in nats per sample that the weight, starting at kl_weight, is steered to; 0: none"
     )
     free_bits: float = Field(0.0, ge=0, description="floor on the batch-mean KL in nats")
-    free_bits_per: Literal["dimension", "sample"] = "dimension"
+    free_bits_per: Literal["dimension", "sample"] = Field("dimension", description="what has that floor")
     # Optimizer
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    learning_rate: float = Field(1e-4, gt=0)
-    lr_schedule: Literal["constant", "cosine", "cosine_restarts", "one_cycle"] = "constant"
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="torch's")
+    learning_rate: float = Field(1e-4, gt=0, description="the largest, where there is a schedule")
+    lr_schedule: Literal["constant", "cosine", "cosine_restarts", "one_cycle"] = Field(
+        "constant", description="of the learning rate over the full budget"
+    )
     lr_warmup: float = Field(
         0.1, ge=0, lt=1, description="rising part of one_cycle and cosine_restarts, a fraction of the full budget"
     )

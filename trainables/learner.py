@@ -145,7 +145,8 @@ class Learner[T: Trial, D, N: Network, H](ABC):
         """What takes long to answer, run now, by the name that the system declares; none unless a system has some.
 
         Args:
-            study, source: what was searched, and what its data is made of.
+            study: what was searched.
+            source: what its data is made of.
             seconds: wall-clock time of the winner's training in the search.
         """
         return {}

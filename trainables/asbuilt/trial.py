@@ -41,8 +41,8 @@ class AsBuiltTrial(SquaredErrorTrial):
     prior: Literal["standard", "learned"] = Field(
         "standard", description="p(z): N(0, I), or a Gaussian of trained mean and variance"
     )
-    latent_dim: int = Field(24, ge=1)
-    hidden_dim: int = Field(512, ge=1)
+    latent_dim: int = Field(24, ge=1, description="numbers of the latent")
+    hidden_dim: int = Field(512, ge=1, description="units of a hidden layer")
     num_layers: int = Field(3, ge=1, description="hidden layers of the decoder")
     encoder_layers: int = Field(2, ge=1, description="hidden layers before the pooling; one comes after it")
     fourier_bands: int = Field(3, ge=0, le=10, description="sin/cos pairs per coordinate, frequencies 2^k pi")

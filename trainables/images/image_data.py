@@ -75,7 +75,7 @@ class ImageData(DataSection):
         "orl_faces",
         "celeba",
         "folder",
-    ] = "mnist_5k"
+    ] = Field("mnist_5k", description="the collection; docs/images.md has what each is and where it comes from")
     root: str | None = Field(
         None, description="folder with the files of `images`, laid out as torchvision does or flat"
     )

@@ -78,7 +78,9 @@ class VaeImageTrial(Trial):
     )
     perceptual_weight: float = Field(0.0, ge=0, description="of the difference of VGG16's features; needs data.vgg16")
     # Network
-    network: Literal["mlp", "conv", "resnet", "residual", "bottleneck"] = "conv"
+    network: Literal["mlp", "conv", "resnet", "residual", "bottleneck"] = Field(
+        "conv", description="of encoder and decoder: linear layers, convolutions, or blocks of these with skips"
+    )
     latent_dim: int = Field(32, ge=1, description="of all but residual")
     latent_channels: int = Field(8, ge=1, description="of residual, whose latent has so many channels of 8 x 8")
     levels: int = Field(2, ge=1, description="of conv, resnet and bottleneck: halvings of the image's side")

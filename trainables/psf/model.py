@@ -127,7 +127,8 @@ class PSFModel(nn.Module):
 
         Args:
             grid: (columns, rows).
-            depth, focus: object and focus distance in mm, negative; may carry gradients; None: the first that was trained on.
+            depth: object distance in mm, negative; may carry gradients; None: the first that was trained on.
+            focus: focus distance likewise.
         """
         columns, rows = grid
         points = self.field_points(*self._middles(columns, rows), depth, focus)

@@ -18,7 +18,9 @@ class CvaePsfTrial(SquaredErrorTrial):
 
     # Loss
     smooth_weight: float = Field(1e-3, ge=0, description="weight of the smoothness term")
-    smooth_term: Literal["mu", "kl", "output"] = "mu"
+    smooth_term: Literal["mu", "kl", "output"] = Field(
+        "mu", description="of what neighbours are alike: the prior's mean, the prior, or the kernel it decodes to"
+    )
     smooth_pairs: int = Field(64, ge=1, description="neighbour pairs drawn per step, over all workers")
     # Network
     network: Literal["mlp", "conv", "basis"] = Field(
@@ -28,8 +30,8 @@ class CvaePsfTrial(SquaredErrorTrial):
         "learned",
         description="p(z given c) of its own network, or N(0, I); a decoder of `conv` is given c beside z only with `standard`",
     )
-    latent_dim: int = Field(128, ge=1)
-    hidden_dim: int = Field(512, ge=1)
+    latent_dim: int = Field(128, ge=1, description="numbers of the latent")
+    hidden_dim: int = Field(512, ge=1, description="units of a hidden layer")
     num_layers: int = Field(4, ge=1, description="hidden layers of encoder, prior and decoder each")
     encoder_layers: int = Field(0, ge=0, description="those of encoder and prior, if others; 0: num_layers")
     fourier_bands: int = Field(10, ge=0, le=16, description="sin/cos pairs per coordinate, frequencies 2^k pi")
