@@ -94,7 +94,9 @@ def ours(lens: LensFile, data: PsfData, points: NDArray[np.float32], seconds: fl
         Path(directory, "grid").mkdir()
         np.save(Path(directory, "grid", "points.npy"), grid_points(data))
         train_set, validation, grid = (Path(directory, name) for name in ("train", "validation", "grid"))
-        tensors = PsfTensors.load(train_set, validation, turned=Turned(data.trace_px, aspect(data)), grid=grid)
+        tensors = PsfTensors.load(
+            train_set, validation, turned=Turned(data.trace_px, aspect(data), data.pixel_filter), grid=grid
+        )
 
         def trained(steps: int) -> tuple[Any, float]:
             began = time.perf_counter()

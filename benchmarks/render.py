@@ -43,7 +43,9 @@ def grid(side: int, depth_mm: float) -> Any:
 
 
 def tracing(rays: int, **options: Any) -> Tracing:
-    return Tracing(tuple(((wavelength, 1.0),) for wavelength in WAVELENGTHS), 64, 64, rays, **options)
+    """With pixels as DeepLens has them."""
+    channels = tuple(((wavelength, 1.0),) for wavelength in WAVELENGTHS)
+    return Tracing(channels, 64, 64, rays, pixel_filter="triangle", **options)
 
 
 def noise(kernels: Any, reference: Any) -> float:
@@ -182,7 +184,7 @@ def splatting(local: Any, rays: int) -> None:
         theirs = seconds(lambda: forward_integral(traced.clone().flip_xy(), tracer.pixel_mm, 64, center), 20)
         hits, valid = tracer.hits(objects, pupil, np.array([0.587]))
         hits = (hits[0] - center.numpy()) / tracer.pixel_mm
-        ours = seconds(lambda: splat_hits(hits, valid[0], np.zeros((64, 64)), np.zeros(MOMENTS)), 20)
+        ours = seconds(lambda: splat_hits(hits, valid[0], 1.0, 1.0, np.zeros((64, 64)), np.zeros(MOMENTS)), 20)
         trace = seconds(lambda: tracer.hits(objects, pupil, np.array([0.587])), 20)
     per_ray = (1e9 * took / count for took in (theirs, ours, trace))
     print("per ray: DeepLens' splat {:.0f} ns, ours {:.0f} ns, tracing {:.0f} ns".format(*per_ray))
@@ -271,7 +273,8 @@ def units(name: str, count: int) -> None:
     from deeplens_workers.tolerances import Tolerances, draw
     from deeplens_workers.units import Manufacture
 
-    positions, how, lens = 20, Tracing(tuple(((wave, 1.0),) for wave in WAVELENGTHS), 32, 32, 4096), find_lens(name)
+    positions, lens = 20, find_lens(name)
+    how = Tracing(tuple(((wave, 1.0),) for wave in WAVELENGTHS), 32, 32, 4096, pixel_filter="triangle")
     made = Manufacture(lens, Tolerances())
     drawn = Units(made.tolerances, draw(made.tolerances, count, 0, "benchmark", len(made.deviations)), -2e4)
     field = np.random.default_rng(0).uniform(-1, 1, (count * positions, 2))

@@ -142,7 +142,15 @@ def _power_of_two(count: int) -> int:
 
 def tracings(data: AsBuiltData) -> tuple[Tracing, Tracing]:
     """How kernels are made of rays: those to train on, and held-out ones."""
-    training = Tracing(data.channels(), data.trace_px, data.kernel_px, data.rays, PUPIL_SEED, centre=data.centre)
+    training = Tracing(
+        data.channels(),
+        data.trace_px,
+        data.kernel_px,
+        data.rays,
+        PUPIL_SEED,
+        centre=data.centre,
+        pixel_filter=data.pixel_filter,
+    )
     return training, replace(training, rays=data.held_out_rays)
 
 

@@ -67,7 +67,9 @@ def cpu_seconds(entry: Path) -> float | None:
 
 
 def _parameters(request: RenderRequest) -> dict[str, Any]:
-    points = _points(request)
+    points, tracing = _points(request), asdict(request.tracing)
+    if request.tracing.filter_unsaid:
+        del tracing["pixel_filter"]
     return {
         "render_version": RENDER_VERSION,
         "deeplens": deeplens_version(),
@@ -75,7 +77,7 @@ def _parameters(request: RenderRequest) -> dict[str, Any]:
         "points": len(points),
         "points_sha256": hashlib.sha256(points.tobytes()).hexdigest(),
         "pixel_pitch_um": float(request.pixel_pitch_um),
-        **asdict(request.tracing),
+        **tracing,
         **({} if request.units is None else {"units": _made(request.lens, request.units)}),
     }
 

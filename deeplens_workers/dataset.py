@@ -141,6 +141,7 @@ def tracings(data: PsfData) -> tuple[Tracing, Tracing]:
         noise=data.noise and data.noise / 3,  # what eight times the rays would leave of random sampling's noise
         model=data.psf_model,
         centre=data.centre,
+        pixel_filter=data.pixel_filter,
     )
     return replace(held_out, rays=data.rays, noise=data.noise), held_out
 
@@ -150,7 +151,7 @@ def training(data: PsfData) -> tuple[float, Tracing]:
     tracing, _ = tracings(data)
     if data.frame == "sensor":
         return data.pixel_pitch_um, tracing
-    samples = fine_px(data.trace_px, data.kernel_px)
+    samples = fine_px(data.trace_px, data.kernel_px, data.pixel_filter)
     fine = replace(tracing, trace_px=samples, kernel_px=samples, pooling="smooth")
     return data.pixel_pitch_um * data.trace_px / samples, fine
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from pydantic import Field
 
-from deeplens_workers.lens_data import COORDINATES, Centre, LensData, LensFacts
+from deeplens_workers.lens_data import COORDINATES, Centre, LensData, LensFacts, PixelFilter
 from spaces import store
 from spaces.frozen import Frozen
 from spaces.system import Source
@@ -49,7 +49,7 @@ class KernelOptics(Frozen):
     lens_sha256: str = Field(description="of the lens file's content")
     kernel_px: int = Field(description="side K in pixels")
     pixel_um: float = Field(description="side of a kernel's pixel on the sensor")
-    pixel_filter: Literal["box", "triangle"] = Field(
+    pixel_filter: PixelFilter = Field(
         "box",
         description="what a pixel gathers: its own square, or by a triangle that reaches to its neighbours' centres",
     )
@@ -78,6 +78,7 @@ class KernelOptics(Frozen):
             lens_sha256=source.sha256,
             kernel_px=data.kernel_px,
             pixel_um=data.pixel_pitch_um * data.trace_px / data.kernel_px,
+            pixel_filter=data.pixel_filter,
             channels=data.channels(),
             centre=data.centre,
             depths_mm=data.depths_mm,

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplens_workers.lens_data import Centre
+from deeplens_workers.lens_data import Centre, PixelFilter, unsaid_filter
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.tolerances import Tolerances
 
@@ -34,7 +34,7 @@ class Tracing:
     Args:
         channels: the light of each channel.
         trace_px: side T of the traced kernel in sensor pixels.
-        kernel_px: side K of the kernel it is area-pooled to.
+        kernel_px: side K of the kernel, of the same window.
         rays: rays per point and wavelength, the most if `noise` is given; a power of two serves best.
         seed: of the pupil samples.
         noise: relative L2 noise that each wavelength's kernel may have; None takes `rays` as they are.
@@ -43,6 +43,7 @@ class Tracing:
             the middle channel, which is the only one of them that can be measured. All channels have the same.
         pooling: "area" gives what pixels gather; "smooth" samples of a smoothed density, which can be turned
             (`deeplens_workers.pooling`).
+        pixel_filter: what a pixel gathers (docs/rendering.md). Of samples of a density it says nothing.
     """
 
     channels: tuple[Channel, ...]
@@ -54,6 +55,13 @@ class Tracing:
     model: Model = "geometric"
     centre: Centre = "chief ray"
     pooling: Pooling = "area"
+    pixel_filter: PixelFilter = "box"
+
+    @property
+    def filter_unsaid(self) -> bool:
+        """It is what an earlier version, which had no choice, made of such pixels; or it says nothing."""
+        unsaid = unsaid_filter(self.trace_px, self.kernel_px, self.model)
+        return self.pooling == "smooth" or self.pixel_filter == unsaid
 
     @cached_property
     def wavelengths(self) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ from spaces.frozen import Frozen
 from spaces.system import DataSection
 
 Centre = Literal["chief ray", "pinhole", "centroid"]
+PixelFilter = Literal["box", "triangle"]
 # Wavelengths that are a lens', not a mistake of units.
 SHORTEST_UM, LONGEST_UM = 0.1, 20.0
 # Sides of a pixel likewise.
@@ -28,8 +29,15 @@ DEEPLENS_UM = 10.0
 HALVED = 16
 # More positions than that are a mistake: their kernels, of which the driver holds a set at a time, would take tens of gigabytes.
 MOST_KERNELS = 1_000_000
+# Side of the smallest kernel with pixels between whose centres a ray can land, which they then share.
+LEAST_SHARED_PX = 2
 # A field point's coordinates: x and y normalised to half the sensor's width and height, object distances in mm, negative.
 COORDINATES = ("x", "y", "depth_mm", "focus_mm")
+
+
+def unsaid_filter(trace_px: int, kernel_px: int, psf_model: str = "geometric") -> PixelFilter:
+    """What pixels gather where a file of an earlier version does not say it."""
+    return "triangle" if psf_model == "geometric" and trace_px == kernel_px else "box"
 
 
 class LensFacts(Frozen):
@@ -79,7 +87,12 @@ class LensData(DataSection):
     trace_px: NonNegativeInt = Field(
         0, description="side of the traced kernel in sensor pixels; 0: proposed from the lens' spots"
     )
-    kernel_px: PositiveInt = Field(15, description="side of the model's kernel, area-pooled from the traced one")
+    kernel_px: PositiveInt = Field(15, description="side of the model's kernel, which is as large as the traced one")
+    pixel_filter: PixelFilter = Field(
+        "box",
+        description="what a kernel's pixel gathers: the light that falls on it, or light by a triangle that reaches to its "
+        "neighbours' centres, as in DeepLens",
+    )
     rays: PositiveInt = Field(4096, description="rays per training point and wavelength")
     held_out_rays: PositiveInt = Field(32768, description="rays per validation or test point and wavelength")
     focus_mm: tuple[float, ...] = Field(
@@ -88,6 +101,15 @@ class LensData(DataSection):
     )
     stream: Stream | None = Field(None, description="train on fresh kernels, rendered while trials train")
     lens_facts: LensFacts | None = Field(None, description="written by a run, from the lens file")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, given: Any) -> Any:
+        """A run's record, which has the lens' facts, is of the kernels that its version made."""
+        if isinstance(given, dict) and given.get("lens_facts") and "pixel_filter" not in given:
+            trace_px, kernel_px = given.get("trace_px", 0), given.get("kernel_px", 15)
+            return {**given, "pixel_filter": unsaid_filter(trace_px, kernel_px, given.get("psf_model", "geometric"))}
+        return given
 
     @field_validator("depths_mm", "focus_mm")
     @classmethod
@@ -120,6 +142,11 @@ class LensData(DataSection):
         if 0 < self.trace_px < self.kernel_px:
             raise ValueError(
                 f"`kernel_px <= trace_px` must hold, but got (kernel_px={self.kernel_px}, trace_px={self.trace_px})"
+            )
+        if self.pixel_filter == "triangle" and self.kernel_px < LEAST_SHARED_PX:
+            raise ValueError(
+                f"`kernel_px >= {LEAST_SHARED_PX}` must hold with `pixel_filter: triangle`, which shares light between pixels, "
+                f"but got (kernel_px={self.kernel_px})"
             )
         return self
 

@@ -130,7 +130,9 @@ class PsfPreparation(LensPreparation[PsfData]):
     ) -> Prepared:
         prepared = super().prepare(data, source, seed, cache, actors, progress)
         if data.frame == "meridional":
-            prepared.sets["turning"] = json.dumps({"trace_px": data.trace_px, "aspect": aspect(data)})
+            prepared.sets["turning"] = json.dumps(
+                {"trace_px": data.trace_px, "aspect": aspect(data), "pixel_filter": data.pixel_filter}
+            )
         return prepared
 
 

@@ -63,6 +63,10 @@ class PsfData(LensData):
             raise ValueError(f"`noise` needs `rays >= 256`, which it may take at the most, but got {self.rays}")
         if self.noise is not None and self.psf_model != "geometric":
             raise ValueError(f"`noise` can be asked for only of psf_model geometric, but got {self.psf_model}")
+        if self.pixel_filter == "triangle" and self.psf_model != "geometric":
+            raise ValueError(
+                f"`pixel_filter: triangle` shares rays: it goes with psf_model geometric, but got {self.psf_model}"
+            )
         if self.stream is not None and self.psf_model != "geometric":
             raise ValueError(f"`stream` goes with psf_model geometric, the only fast one, but got {self.psf_model}")
         if self.frame == "meridional" and not (self.train_points or self.stream):

@@ -94,6 +94,7 @@ CARDS = {
     "PIXPITCH": ("pixel_pitch_um", "[um] sensor pixel pitch"),
     "KERNPIX": ("kernel_pixel_um", "[um] side of a pixel of the kernels"),
     "PSFMODEL": ("model", "PSF model of DeepLens"),
+    "PIXFILT": ("pixel_filter", "what a pixel gathers"),
     "CENTRE": ("centre", "what the middle of a kernel is"),
 }
 """FITS keywords -> the metadata's names, and comments."""

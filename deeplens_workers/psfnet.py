@@ -32,8 +32,9 @@ import torch
 from numpy.typing import NDArray
 
 from deeplens_workers.geolens import PSFNetLens
+from deeplens_workers.lens_data import PixelFilter
 from deeplens_workers.lens_file import LensFile
-from deeplens_workers.pooling import area_weights
+from deeplens_workers.pooling import area_weights, triangle_weights
 from deeplens_workers.psf_data import PsfData
 from deeplens_workers.pupil import find_pupils
 from deeplens_workers.raytrace import RayTracer
@@ -55,7 +56,7 @@ class TrainedPsfNet:
     Args:
         net: the lens' network.
         half_sensor: [2] half the width and height of the sensor in mm.
-        kernel_px: side K of the kernels.
+        kernel_px, pixel_filter: side K of the kernels, and what their pixels gather.
         steps: optimizer steps.
         training_seconds: wall-clock time of all of them.
         tracing_seconds: that part of it in which DeepLens traced the steps' kernels.
@@ -64,6 +65,7 @@ class TrainedPsfNet:
     net: Any
     half_sensor: NDArray[np.float64]
     kernel_px: int
+    pixel_filter: PixelFilter
     steps: int
     training_seconds: float
     tracing_seconds: float
@@ -81,7 +83,8 @@ class TrainedPsfNet:
                 negative.
         """
         unit = torch.from_numpy((self.half_sensor / self.net.lens.r_sensor).astype(np.float32))
-        weights = torch.from_numpy(area_weights(SIDE, self.kernel_px).astype(np.float32))
+        pooling = area_weights if self.pixel_filter == "box" else triangle_weights
+        weights = torch.from_numpy(pooling(SIDE, self.kernel_px).astype(np.float32))
         found = []
         with torch.inference_mode():
             for chunk in torch.from_numpy(points).split(CHUNK):
@@ -138,7 +141,8 @@ def train_psfnet(
             took = _train(net, steps, batch_size, learning_rate)
     net.eval()
     net.psfnet.cpu()  # where it is compared
-    return TrainedPsfNet(net, tracer.half_sensor, data.kernel_px, steps, took, net.tracing_seconds)
+    pixels = data.kernel_px, data.pixel_filter
+    return TrainedPsfNet(net, tracer.half_sensor, *pixels, steps, took, net.tracing_seconds)
 
 
 class _Net(PSFNetLens):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deeplens_workers.kernels import Kernels, Tracing, Units, middle_channel
 from deeplens_workers.lens_file import LensFile
-from deeplens_workers.pooling import area_weights, smooth_weights
+from deeplens_workers.pooling import BOX_RAMP, area_weights, smooth_weights
 from deeplens_workers.pupil import find_pupils
 from deeplens_workers.pupil_map import HALF, WHOLE, PupilMaps, trace_maps
 from deeplens_workers.raytrace import RAY_BLOCK, Pupils, RayTracer
@@ -107,6 +107,8 @@ class KernelRenderer:
         """Of the lens that the tracer has: the design, or a unit."""
         if tracing.pooling == "smooth" and not self.tracer.symmetric:
             raise ValueError("this lens is not centred, so its kernels cannot be turned (data.frame: meridional)")
+        if tracing.pixel_filter == "triangle" and tracing.model != "geometric":
+            raise ValueError(f"pixel_filter triangle shares rays, but model {tracing.model} has waves: use box")
         places = np.asarray(points[:, :3].astype(np.float64))
         rendered = Kernels.empty(len(points), len(tracing.channels), tracing.kernel_px)
         for focus_mm, chosen in _by_focus(points):
@@ -261,19 +263,21 @@ class KernelRenderer:
         bundle = row * len(tracing.wavelengths) + tracing.wavelengths.index(wavelength)
         pupil = bundles.pupils.take(slice(bundle, bundle + 1))
         area = float(pupil.radii.prod())
+        side, ramp = _grid(tracing)
+        shared = side / tracing.trace_px, ramp
         maps = bundles.maps
         if maps is not None and maps.usable[bundle]:
             if bundle not in bundles.ready:
                 bundles.ready = {k: v for k, v in bundles.ready.items() if k // len(tracing.wavelengths) == row}
                 bundles.ready[bundle] = maps.arguments(bundle)
             fixed = (*bundles.ready[bundle], turn, -(turn @ centre))
-            return lambda disc, kernel, moments: splat_map(*fixed, disc, kernel, moments), area
+            return lambda disc, kernel, moments: splat_map(*fixed, *shared, disc, kernel, moments), area
 
         def traced(disc: NDArray[np.float32], kernel: Array, moments: Array) -> None:
             for block in np.split(disc, range(RAY_BLOCK, len(disc), RAY_BLOCK)):
                 hits, valid = self.tracer.hits(bundles.objects[row][None], pupil.place(block), np.array([wavelength]))
                 self.rays_traced += len(block)
-                splat_hits((hits[0] / self.tracer.pixel_mm - centre) @ turn.T, valid[0], kernel, moments)
+                splat_hits((hits[0] / self.tracer.pixel_mm - centre) @ turn.T, valid[0], *shared, kernel, moments)
 
         return traced, area
 
@@ -364,7 +368,8 @@ def _integrate(
     For a given noise, two samples of their own are doubled until half their difference, relative to their sum, is below it:
     the standard error of their mean.
     """
-    traced = np.zeros((2, tracing.trace_px, tracing.trace_px), np.float32)
+    side, _ = _grid(tracing)
+    traced = np.zeros((2, side, side), np.float32)
     moments = np.zeros(MOMENTS)
     if tracing.noise is None:
         add(samples(0, 0, tracing.rays), traced[0], moments)
@@ -380,11 +385,20 @@ def _integrate(
         first, last = last, 2 * last
 
 
+def _grid(tracing: Tracing) -> tuple[int, float]:
+    """Pixels along a side that rays are put on, and the ramp of their edges (`deeplens_workers.splat`)."""
+    pooled = tracing.pixel_filter == "box" and tracing.trace_px > tracing.kernel_px
+    if tracing.pooling == "smooth" or pooled:
+        return tracing.trace_px, 1.0
+    return tracing.kernel_px, BOX_RAMP if tracing.pixel_filter == "box" else 1.0
+
+
 def _weights(tracing: Tracing) -> Array | None:
     """What makes kernels of traced ones; None: these are kernels."""
     if tracing.pooling == "smooth":
         return smooth_weights(tracing.kernel_px)  # of as many traced ones
-    return None if tracing.trace_px == tracing.kernel_px else area_weights(tracing.trace_px, tracing.kernel_px)
+    traced, _ = _grid(tracing)
+    return None if traced == tracing.kernel_px else area_weights(traced, tracing.kernel_px)
 
 
 def _pooled(kernel: NDArray[Any], weights: Array | None) -> NDArray[Any]:

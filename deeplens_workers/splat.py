@@ -1,9 +1,12 @@
 """Compiled loops: ray hits become kernels.
 
 Splatting is DeepLens' own rule (`deeplens.imgsim.forward_integral`): a ray's unit of light is shared by the four pixels
-around it with bilinear weights, and rays within half a pixel of the window's border, or beyond it, are lost.
+around it with bilinear weights. So a pixel gathers light by a triangle. That is a box with edges as wide as itself, over which
+light passes linearly to the next pixel, a ramp of 1. With a lesser one a pixel gathers the light that falls on it, but for
+its edges. Rays of which a part would come to lie outside the window are lost, as those on the border are in DeepLens.
 
-T = side of the traced kernel in sensor pixels. Hits are in pixels, x right and y up, from the kernel's centre.
+G = side of the kernel that rays are put on, in its own pixels. Hits are in sensor pixels, x right and y up, from the kernel's
+centre.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ _ANGLES = 4096
 _COSINE = np.cos(np.arange(_ANGLES + 2) * (2 * np.pi / _ANGLES)).astype(np.float32)
 
 # Numba makes float64 of a float32 and a Python number.
-ONE, TWO, HALF, SIXTH = np.float32(1.0), np.float32(2.0), np.float32(0.5), np.float32(1 / 6)
+ZERO, ONE, TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
+HALF, SIXTH = np.float32(0.5), np.float32(1 / 6)
 
 # The order of sums is fixed; contraction and the rest change how a sum is rounded, alike on every call.
 _compiled: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
@@ -56,16 +60,18 @@ def disc_points(sobol: Array, shift: Array) -> Array:
 
 
 @_compiled
-def splat_hits(hits: Array, valid: Array, kernel: Array, moments: Array) -> None:
+def splat_hits(hits: Array, valid: Array, zoom: float, ramp: float, kernel: Array, moments: Array) -> None:
     """Add traced rays to a kernel.
 
     Args:
         hits: [S, 2] float64, x and y.
         valid: [S] bool.
-        kernel, moments: [T, T] float32 and [MOMENTS] float64, added to.
+        zoom, ramp: see `splat_map`.
+        kernel, moments: [G, G] float32 and [MOMENTS] float64, added to.
     """
     middle = 0.5 * (len(kernel) - 1)
-    edge = middle - BORDER
+    half = middle + 0.5
+    edge = half - 0.5 * ramp - BORDER
     for i in range(len(hits)):
         if not valid[i]:
             continue
@@ -74,9 +80,31 @@ def splat_hits(hits: Array, valid: Array, kernel: Array, moments: Array) -> None
         moments[1] += x
         moments[2] += y
         moments[3] += x * x + y * y
+        x, y = x * zoom, y * zoom
         if abs(x) < edge and abs(y) < edge:
             moments[4] += 1.0
-            _share(kernel, x + middle, middle - y)
+            if ramp == 1.0:
+                _share(kernel, x + middle, middle - y)
+            else:
+                _gather(kernel, x + half, half - y, ramp)
+
+
+@njit(inline="always")
+def _gather(kernel: Array, column: Any, row: Any, ramp: Any) -> None:
+    """Into the pixel that a ray falls on, counted from the window's corner, and near an edge into its neighbour."""
+    c, r = np.int32(column), np.int32(row)
+    right, down = column - np.float32(c) - HALF, row - np.float32(r) - HALF
+    across = max(ZERO, (abs(right) - HALF) / ramp + HALF)
+    along = max(ZERO, (abs(down) - HALF) / ramp + HALF)
+    kernel[r, c] += (ONE - along) * (ONE - across)
+    if across > ZERO or along > ZERO:
+        c_next, r_next = c + (1 if right > ZERO else -1), r + (1 if down > ZERO else -1)
+        if across > ZERO:
+            kernel[r, c_next] += (ONE - along) * across
+        if along > ZERO:
+            kernel[r_next, c] += along * (ONE - across)
+        if across > ZERO and along > ZERO:
+            kernel[r_next, c_next] += along * across
 
 
 @njit(inline="always")
@@ -276,6 +304,8 @@ def splat_map(
     whole: bool,
     turn: Array,
     shift: Array,
+    zoom: float,
+    ramp: float,
     pupil: Array,
     kernel: Array,
     moments: Array,
@@ -292,15 +322,18 @@ def splat_map(
         whole: the grid is of the whole pupil; else of its half with y >= 0, whose mirror image is the other.
         turn: [2, 2] rotation by the field point's azimuth.
         shift: x and y added to the hits, in pixels, after the turn.
+        zoom: pixels of the kernel in a sensor pixel.
+        ramp: width of a pixel's edges, over which light passes to its neighbour, in sides of a pixel of the kernel.
         pupil: [S, 2] float32 points of the unit disc.
-        kernel, moments: [T, T] float32 and [MOMENTS] float64, added to.
+        kernel, moments: [G, G] float32 and [MOMENTS] float64, added to.
     """
     nx = flags.shape[1]
     factor = np.int32(fine.shape[1] // (nx - 1))
     coarser = np.float32(1.0 / factor)
     scale, left, top = np.float32(factor / step), np.float32(factor * 0.5 * (nx - 1)), np.float32(-factor * first)
-    middle = np.float32(0.5 * (len(kernel) - 1))
-    edge = middle - np.float32(BORDER)
+    middle, width, per_pixel = np.float32(0.5 * (len(kernel) - 1)), np.float32(ramp), np.float32(zoom)
+    half = middle + HALF
+    edge = half - HALF * width - np.float32(BORDER)
     xx, xy, yx, yy = np.float32(turn[0, 0]), np.float32(turn[0, 1]), np.float32(turn[1, 0]), np.float32(turn[1, 1])
     shift_x, shift_y = np.float32(shift[0]), np.float32(shift[1])
     count, sum_x, sum_y, sum_square, inside = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -325,9 +358,13 @@ def splat_map(
         sum_x += x
         sum_y += y
         sum_square += x * x + y * y
+        x, y = x * per_pixel, y * per_pixel
         if abs(x) < edge and abs(y) < edge:
             inside += 1
-            _share(kernel, x + middle, middle - y)
+            if width == ONE:
+                _share(kernel, x + middle, middle - y)
+            else:
+                _gather(kernel, x + half, half - y, width)
     moments[0] += count
     moments[1] += sum_x
     moments[2] += sum_y

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deeplens_workers.kernels import Kernels, RenderRequest, Tracing
+from deeplens_workers.lens_data import LEAST_SHARED_PX
 from deeplens_workers.lens_file import find_lens
 from deeplens_workers.preparation import fill_in, origins
 from deeplens_workers.psf_data import PsfData
@@ -55,7 +56,10 @@ def render(
     trace_px: Annotated[
         int | None, typer.Option(help="Side of the traced kernel in sensor pixels; default: as the spots are large.")
     ] = None,
-    kernel_px: Annotated[int | None, typer.Option(help="Side it is area-pooled to; default: not pooled.")] = None,
+    kernel_px: Annotated[
+        int | None, typer.Option(help="Side of the kernel, in larger pixels; default: those traced.")
+    ] = None,
+    pixel_filter: Annotated[str, typer.Option(help="What a pixel gathers: box, or triangle as in DeepLens.")] = "box",
     rays: Annotated[int, typer.Option(help="Rays per point and wavelength; the most, with --noise.")] = 4096,
     noise: Annotated[
         float | None, typer.Option(help="Relative L2 noise to reach, in place of a number of rays.")
@@ -82,7 +86,8 @@ def render(
         "focus_mm": focus and numbers("--focus", focus, "-1000,-5000"),
         "wavelengths_um": wavelengths and numbers("--wavelengths", wavelengths, "0.486,0.587"),
         "trace_px": trace_px,
-        "kernel_px": 1 if kernel_px is None else kernel_px,
+        "kernel_px": LEAST_SHARED_PX if kernel_px is None else kernel_px,
+        "pixel_filter": pixel_filter,
         "rays": rays,
         "held_out_rays": 8 * rays,
         "noise": noise,
@@ -97,7 +102,17 @@ def render(
     if kernel_px is None:
         data = data.model_copy(update={"kernel_px": data.trace_px})
     where = _grid(data) if rows is None else _placed(rows, data)
-    tracing = Tracing(data.channels(), data.trace_px, data.kernel_px, rays, seed, noise, data.psf_model, data.centre)
+    tracing = Tracing(
+        data.channels(),
+        data.trace_px,
+        data.kernel_px,
+        rays,
+        seed,
+        noise,
+        data.psf_model,
+        data.centre,
+        pixel_filter=data.pixel_filter,
+    )
     request = RenderRequest(found, where, data.pixel_pitch_um, tracing)
     try:
         kernels = _rendered(request, actors)

@@ -63,6 +63,7 @@ def test_every_parameter_is_part_of_the_key(tmp_path, make_request, monkeypatch)
         "model": "huygens",
         "centre": "pinhole",
         "pooling": "smooth",
+        "pixel_filter": "triangle",
         "units": Units(Tolerances(), np.zeros((1, 33)), -1e4),
     }
     assert set(changes) | {"tracing"} == {

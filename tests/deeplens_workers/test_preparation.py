@@ -41,7 +41,11 @@ def test_a_set_of_the_meridional_frame_comes_with_how_to_turn_it(tmp_path):
     places = preparation.places(data, lens, 0, tmp_path)
     assert set(places) == {"train", "validation", "test", "grid", "axis"}
     assert prepared.sets == {name: str(place) for name, place in places.items()} | {"turning": prepared.sets["turning"]}
-    assert json.loads(prepared.sets["turning"]) == {"trace_px": 32, "aspect": pytest.approx(2 / 3)}
+    assert json.loads(prepared.sets["turning"]) == {
+        "trace_px": 32,
+        "aspect": pytest.approx(2 / 3),
+        "pixel_filter": "box",
+    }
     line = preparation.describe(data, lens)["data set"]
     assert all(f"{count} {name}" in line for name, count in {"train": 6, "validation": 2, "test": 3, "grid": 6}.items())
     assert "axis positions" in line

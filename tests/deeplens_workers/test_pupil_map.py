@@ -23,7 +23,7 @@ def interpolated(maps, bundle: int, disc) -> np.ndarray:
     for i in range(len(disc)):
         moments = np.zeros(MOMENTS)
         kernel = np.zeros((64, 64), np.float32)
-        splat_map(*arguments, np.eye(2), np.zeros(2), disc[i : i + 1], kernel, moments)
+        splat_map(*arguments, np.eye(2), np.zeros(2), 1.0, 1.0, disc[i : i + 1], kernel, moments)
         if moments[0]:
             hits[i] = moments[1:3]
     return hits

@@ -182,7 +182,7 @@ def mapped_and_single(lens, unit, points, px, rays):
     """Kernels of a unit from pupil maps, and with every ray traced."""
     made, file = manufacture(lens), find_lens(lens)
     units = Units(made.tolerances, np.array([unit(made)]), -20000.0)
-    tracing = Tracing(channels=(((0.587, 1.0),),), trace_px=px, kernel_px=px, rays=rays)
+    tracing = Tracing((((0.587, 1.0),),), px, px, rays, pixel_filter="triangle")
     tracer = RayTracer(file, 6.4)
     return [
         KernelRenderer(tracer, file, maps=maps).render_units(at_depth(points, -20000.0), tracing, units)

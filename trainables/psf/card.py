@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from deeplens_workers.lens_data import LensData
+from deeplens_workers.lens_data import LensData, PixelFilter
 from deeplens_workers.psf_data import PsfData
 from spaces.card import Card
+
+GATHERED: dict[PixelFilter, str] = {
+    "box": "the light that falls on it",
+    "triangle": "light by a triangle that reaches to its neighbours' centres, as in DeepLens",
+}
+"""What a pixel of each filter does, in words."""
 
 
 def psf_card(data: PsfData, lens: str) -> Card:
@@ -49,8 +55,8 @@ def kernel_units(data: LensData) -> tuple[str, ...]:
         f"half the sensor's width and height{_sensor(data)}, in [-1, 1]{'; distances in mm, negative' if data.conditions[2:] else ''}",
         f"out: kernels [N, {len(data.wavelengths_um)}, {data.kernel_px}, {data.kernel_px}], each channel sums to one; "
         f"channels at {wavelengths} um, in this order",
-        f"one kernel pixel is {pixel:.4g} um on the sensor ({data.trace_px} sensor pixels of {data.pixel_pitch_um:g} um, "
-        f"area-pooled to {data.kernel_px}); row 0 is the top (+y) of the upright image",
+        f"one kernel pixel is {pixel:.4g} um on the sensor (traced: {data.trace_px} pixels of {data.pixel_pitch_um:g} um across a "
+        f"kernel) and gathers {GATHERED[data.pixel_filter]}; row 0 is the top (+y) of the upright image",
     )
 
 

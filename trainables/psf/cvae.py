@@ -160,7 +160,7 @@ class CVAE(Network):
         if config.network == "basis":
             self._keep(basis)
         if config.turned is not None:
-            self.turning = Turning(config.turned.trace_px, config.kernel_px)
+            self.turning = Turning(config.turned, config.kernel_px)
 
     def _keep(self, basis: Components | None) -> None:
         count, samples = self.config.components, self.config.samples

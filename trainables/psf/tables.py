@@ -152,7 +152,7 @@ def judged_tables(
         grid, axis: kernels on the sensor's grid and, of the meridional frame, on a grid of the +x axis.
         size: the model's bytes.
     """
-    turn = Turning(turned.trace_px, grid.kernels.shape[-1])
+    turn = Turning(turned, grid.kernels.shape[-1])
     fitted = Components.fit(axis.kernels, mirrored=True)
     ranks = [rank for rank in RANKS if rank <= len(fitted.components)] or [len(fitted.components)]
     kinds = {

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from deeplens_workers.lens_data import PixelFilter, unsaid_filter
 from deeplens_workers.pooling import fine_px, sensor_weights
 
 
@@ -25,10 +26,12 @@ class Turned:
     Args:
         trace_px: traced pixels along a side of a kernel on the sensor.
         aspect: height of the sensor over its width.
+        pixel_filter: what the sensor's pixels gather; None of an earlier version, which did not say it.
     """
 
     trace_px: int
     aspect: float
+    pixel_filter: PixelFilter | None = None
 
     @property
     def farthest(self) -> float:
@@ -51,15 +54,17 @@ class Turning(nn.Module):
     Differentiable in both.
 
     Args:
-        trace_px, kernel_px: traced and model pixels along a side of the kernels on the sensor.
+        kernel_px: pixels along a side of the kernels on the sensor.
     """
 
     weights: Tensor
 
-    def __init__(self, trace_px: int, kernel_px: int) -> None:
+    def __init__(self, turned: Turned, kernel_px: int) -> None:
         super().__init__()
-        self.samples = fine_px(trace_px, kernel_px)
-        weights = torch.from_numpy(sensor_weights(self.samples, trace_px, kernel_px)).float()
+        trace_px = turned.trace_px
+        pixel_filter = turned.pixel_filter or unsaid_filter(trace_px, kernel_px)
+        self.samples = fine_px(trace_px, kernel_px, pixel_filter)
+        weights = torch.from_numpy(sensor_weights(self.samples, trace_px, kernel_px, pixel_filter)).float()
         self.register_buffer("weights", weights, persistent=False)
         ends = 1 - 1 / self.samples
         axis = torch.linspace(-ends, ends, self.samples)
@@ -78,8 +83,8 @@ class Turning(nn.Module):
 
 
 @lru_cache(maxsize=4)
-def _turning(trace_px: int, kernel_px: int, device: torch.device) -> Turning:
-    return Turning(trace_px, kernel_px).to(device)
+def _turning(turned: Turned, kernel_px: int, device: torch.device) -> Turning:
+    return Turning(turned, kernel_px).to(device)
 
 
 @torch.no_grad()
@@ -99,4 +104,4 @@ def at_random_azimuths(
     x = radius * first.cos() * torch.where((quadrant == 1) | (quadrant == 2), -1.0, 1.0)
     y = radius * first.sin() * torch.where(quadrant >= 2, -1.0, 1.0)
     placed = torch.cat([x[:, None], y[:, None] / turned.aspect, points[:, 2:]], dim=1)
-    return placed, _turning(turned.trace_px, kernel_px, smooth.device)(smooth, torch.atan2(y, x))
+    return placed, _turning(turned, kernel_px, smooth.device)(smooth, torch.atan2(y, x))

@@ -43,7 +43,7 @@ def meridional(**changes) -> tuple[PsfData, LensFile]:
 
 
 def turned(data: PsfData) -> Turned:
-    return Turned(data.trace_px, aspect(data))
+    return Turned(data.trace_px, aspect(data), data.pixel_filter)
 
 
 @cache

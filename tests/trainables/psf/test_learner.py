@@ -125,7 +125,8 @@ def test_a_basis_s_posterior_is_judged_on_the_axis_by_kernels_that_no_batch_has(
     points = data.train.points[last]
     model.eval()
     with torch.no_grad():
-        on_axis = Turning(16, 8)(data.train.kernels[last], torch.zeros(len(points)))
+        assert data.turned is not None
+        on_axis = Turning(data.turned, 8)(data.train.kernels[last], torch.zeros(len(points)))
         posterior = model.encode(data.basis.scores[last, :16], points)
         expected = relative_l2(model.decode(posterior.mu, points), on_axis).mean()
     model.train()

@@ -17,14 +17,23 @@ def azimuths(data: PsfData, points: torch.Tensor) -> torch.Tensor:
     return torch.atan2(turned(data).aspect * points[:, 1], points[:, 0])
 
 
-@pytest.mark.parametrize("sensor_mm", [(25.0, 25.0), (30.0, 20.0)])
-def test_a_turned_kernel_is_the_one_traced_at_its_azimuth(sensor_mm):
-    """In all quadrants, on the axes, and where the lens is focused."""
-    data, lens = meridional(sensor_mm=sensor_mm, depths_mm=(-10000,), **SHARP)
+@pytest.mark.parametrize(
+    ("sensor_mm", "pixels"),
+    [
+        ((25.0, 25.0), {}),
+        ((30.0, 20.0), {}),
+        ((30.0, 20.0), {"pixel_filter": "triangle"}),
+        ((30.0, 20.0), {"pixel_pitch_um": 6.4, "trace_px": 32}),
+        ((30.0, 20.0), {"pixel_pitch_um": 6.4, "trace_px": 32, "pixel_filter": "triangle"}),
+    ],
+)
+def test_a_turned_kernel_is_the_one_traced_at_its_azimuth(sensor_mm, pixels):
+    """In all quadrants, on the axes, and where the lens is focused; whatever the sensor's pixels gather."""
+    data, lens = meridional(sensor_mm=sensor_mm, depths_mm=(-10000,), **(SHARP | pixels))
     xy = [[0.4, 0.0], [0.5, 0.3], [0.0, 0.9], [-0.6, 0.8], [-0.7, 0.0], [-0.2, -0.9], [1.0, -1.0]]
     points = np.column_stack([xy, np.full(len(xy), -10000.0)]).astype(np.float32)
     smooth = kernels(lens, in_frame(data, points), training(data))
-    found = Turning(data.trace_px, data.kernel_px)(smooth, azimuths(data, torch.from_numpy(points)))
+    found = Turning(turned(data), data.kernel_px)(smooth, azimuths(data, torch.from_numpy(points)))
     true = kernels(lens, points, (data.pixel_pitch_um, tracings(data)[1]))
     errors = relative_l2(found, true)
     assert errors.mean() < 0.0125
@@ -39,7 +48,7 @@ def test_its_gradient_is_that_of_a_finite_difference():
     data, lens = meridional()
     at = np.array([[0.3, 0.0, -10000], [0.8, 0.0, -5000], [1.1, 0.0, -4000]], np.float32)
     smooth = kernels(lens, at, training(data)).double()
-    turning = Turning(data.trace_px, data.kernel_px).double()
+    turning = Turning(turned(data), data.kernel_px).double()
     weight = torch.randn(8, 8, generator=torch.Generator().manual_seed(0)).double()
     azimuth = torch.tensor([0.3, 1.7, -2.8], dtype=torch.float64, requires_grad=True)
 
@@ -56,7 +65,7 @@ def test_its_gradient_is_that_of_a_finite_difference():
 
 def test_a_quarter_turn_is_exact_and_upwards_is_from_x_to_y():
     data, _ = meridional()
-    turning = Turning(data.trace_px, data.kernel_px)
+    turning = Turning(turned(data), data.kernel_px)
     places = torch.linspace(-1, 1, turning.samples)
     blob = torch.exp(-((places - 0.3) ** 2) / 0.02) * torch.exp(-(places[:, None] ** 2) / 0.04)
     first, second = turning(blob.expand(2, 1, -1, -1), torch.tensor([0.0, torch.pi / 2]))
