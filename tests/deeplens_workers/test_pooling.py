@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplens_workers.pooling import (
@@ -94,6 +94,7 @@ def test_traced_pixels_become_triangles_by_their_weights(trace_px, kernel_px, ce
     assert variances[1] - variances[0] == pytest.approx(hats[1] - hats[0], abs=1e-4)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 40), st.data())
 def test_smoothing_and_its_undoing_keep_sums_and_centres(trace_px, data):
     kernel_px = data.draw(st.integers(1, trace_px))
