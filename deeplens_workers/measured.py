@@ -136,7 +136,7 @@ def saturated(images: NDArray[Any], white: float | None) -> list[int]:
 def check_fits(where: str) -> None:
     """Raises SpaceError if astropy is missing."""
     if importlib.util.find_spec("astropy") is None:
-        raise SpaceError(f"{where}: FITS needs astropy: install psf-search[fits]")
+        raise SpaceError(f"{where}: FITS needs astropy: pip install 'psf-search[fits]'")
 
 
 def _measured(arrays: Arrays) -> Measured:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplens_workers.kernel_optics import KernelOptics
 from deeplens_workers.kernels import Kernels, RenderRequest
 from spaces.files import replacing
 
@@ -42,9 +43,8 @@ class PsfFile:
         focus = points[:, 3] if points.shape[1] == 4 else np.full(len(points), np.nan, np.float32)
         arrays = {name: getattr(self.kernels, name) for name in Kernels.names()}
         conditions = self.request.lens.conditions
-        image = (points[:, :2] * (np.array(conditions.sensor_mm) / 2)).astype(np.float32)
-        field = np.rad2deg(np.arctan(image / np.float32(conditions.focal_length_mm or np.nan)))
-        return {**arrays, "points": points[:, :3], "image_mm": image, "field_deg": field, "focus_mm": focus}
+        placed = _placed(points[:, :2], conditions.sensor_mm, conditions.focal_length_mm)
+        return {**arrays, "points": points[:, :3], **placed, "focus_mm": focus}
 
     def metadata(self) -> dict[str, Any]:
         """Everything besides the arrays."""
@@ -60,6 +60,36 @@ class PsfFile:
             "kernel_pixel_um": request.pixel_pitch_um * request.tracing.trace_px / request.tracing.kernel_px,
             **asdict(request.tracing),
         }
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """The kernels [N, C, K, K] that a model predicts at points [N, 4] = x, y, depth_mm, focus_mm (NaN: as in the lens' file)."""
+
+    optics: KernelOptics
+    points: NDArray[np.float32]
+    kernels: NDArray[np.float32]
+    source: str
+    """The model's name."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        placed = _placed(self.points[:, :2], self.optics.sensor_mm, self.optics.focal_length_mm)
+        return {"kernels": self.kernels, "points": self.points[:, :3], **placed, "focus_mm": self.points[:, 3]}
+
+    def metadata(self) -> dict[str, Any]:
+        return {"source": self.source, **optics_metadata(self.optics)}
+
+
+def optics_metadata(optics: KernelOptics) -> dict[str, Any]:
+    """What files say of the kernels of a model."""
+    names = ("lens", "lens_sha256", "sensor_mm", "focal_length_mm", "f_number", "primary_um", "centre", "kernel_px")
+    known = optics.model_dump(mode="json", include={*names, "channels", "pixel_filter"})
+    return {**known, "kernel_pixel_um": optics.pixel_um, "model": optics.psf_model}
+
+
+def _placed(xy: NDArray[np.float32], sensor_mm: tuple[float, float], focal_mm: float | None) -> dict[str, Any]:
+    image = (xy * (np.array(sensor_mm) / 2)).astype(np.float32)
+    return {"image_mm": image, "field_deg": np.rad2deg(np.arctan(image / np.float32(focal_mm or np.nan)))}
 
 
 def write(path: Path, file: KernelFile) -> None:
@@ -100,14 +130,8 @@ CARDS = {
 """FITS keywords -> the metadata's names, and comments."""
 
 
-def _fits(path: Path, file: KernelFile) -> None:
-    """Primary image: kernels, axes x, y, channel, point, y upwards. Table POINTS: a row per point."""
-    from astropy.io import fits
-
-    arrays, meta = file.arrays(), file.metadata()
-    # FITS images have their first row at the bottom.
-    image = fits.PrimaryHDU(np.ascontiguousarray(arrays.pop("kernels")[:, :, ::-1]))
-    header = image.header
+def describe(header: Any, meta: dict[str, Any]) -> None:
+    """Put the cards of a file's metadata into a FITS header."""
     if "sensor_mm" in meta:
         header["SENSORW"], header["SENSORH"] = ((side, "[mm] sensor") for side in meta["sensor_mm"])
     for card, (name, comment) in CARDS.items():
@@ -119,6 +143,16 @@ def _fits(path: Path, file: KernelFile) -> None:
             f"[um] wavelengths of channel {number}",
         )
         header[f"WEIGHT{number}"] = (",".join(f"{weight:g}" for _, weight in channel), "their weights")
+
+
+def _fits(path: Path, file: KernelFile) -> None:
+    """Primary image: kernels, axes x, y, channel, point, y upwards. Table POINTS: a row per point."""
+    from astropy.io import fits
+
+    arrays, meta = file.arrays(), file.metadata()
+    # FITS images have their first row at the bottom.
+    image = fits.PrimaryHDU(np.ascontiguousarray(arrays.pop("kernels")[:, :, ::-1]))
+    describe(image.header, meta)
     points = arrays.pop("points")
     columns = {**dict(zip(("x", "y", "depth_mm"), points.T, strict=False)), **arrays}
     table = fits.BinTableHDU.from_columns(

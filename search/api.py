@@ -163,7 +163,13 @@ def execute(
 
 
 def open_test(run: Run, cache: str | Path | None = None, *, observer: Observer | None = None) -> Any:
-    """The sealed test set of a run, as its system's learner opens it, prepared again if it is not there any more.
+    """The sealed test set of a run, as its system's learner opens it; else as `sets_of`."""
+    learner = run.directory.read_record().resolved_study().system.make_learner()
+    return learner.open_test(sets_of(run, cache, observer=observer))
+
+
+def sets_of(run: Run, cache: str | Path | None = None, *, observer: Observer | None = None) -> dict[str, str]:
+    """The data sets of a run, prepared again if they are not there any more.
 
     Args:
         cache: directory of prepared data; the run's own unless given.
@@ -178,13 +184,12 @@ def open_test(run: Run, cache: str | Path | None = None, *, observer: Observer |
         places = {name: Path(cache).resolve() / place.name for name, place in places.items()}
     for place in places.values():
         store.drop_if_corrupt(place)
-    sets, system = {name: str(place) for name, place in places.items()}, record.resolved_study().system
-    if not all(place.is_dir() for place in places.values()):
-        job, there = plan.resumed(str(run.path), ROOT, []), places["test"].parent
-        plan.check_writable("--cache", there)
-        (observer or Observer()).note(f"preparing the data of run {run.name} again")
-        sets = plan.prepare_here(job, there).sets
-    return system.make_learner().open_test(sets)
+    if all(place.is_dir() for place in places.values()):
+        return {name: str(place) for name, place in places.items()}
+    job, there = plan.resumed(str(run.path), ROOT, []), places["test"].parent
+    plan.check_writable("--cache", there)
+    (observer or Observer()).note(f"preparing the data of run {run.name} again")
+    return plan.prepare_here(job, there).sets
 
 
 def _of_budget(preset: str, limits: Mapping[str, Any] | None) -> list[str]:

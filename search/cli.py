@@ -1,4 +1,4 @@
-"""Command line: `psf-search run|sensitivity|analyze|report|figures|render|lens|make-unit|fit-unit|sample-units|cache`, `python search/run.py`,
+"""Command line: `psf-search run|sensitivity|analyze|report|figures|export|render|lens|make-unit|fit-unit|sample-units|cache`, `python search/run.py`,
 `tune analyze`.
 
 Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 130 and 143 interrupted by SIGINT and SIGTERM.
@@ -23,6 +23,7 @@ from search import plan
 from search.analyze_command import analyze
 from search.api import CACHE, as_settings, check_places, plan_search, refuse_with_resume
 from search.cache_command import app as cache_app
+from search.export_command import export
 from search.figures_command import figures
 from search.home import find_caches
 from search.lens_command import lens
@@ -46,6 +47,7 @@ app.add_typer(cache_app, name="cache")
 app.command()(analyze)
 app.command()(report)
 app.command()(figures)
+app.command()(export)
 app.command()(render)
 app.command()(lens)
 app.command()(make_unit)

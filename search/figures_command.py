@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -12,7 +11,7 @@ import typer
 from results.run import Run, open_run
 from results.run_directory import RunError
 from search.api import open_test
-from search.observer import Observer
+from search.observer import Notes
 from search.options import writing
 from search.plan import check_writable
 from spaces.errors import SpaceError, nearest
@@ -88,7 +87,7 @@ def _winner(run: Run, asked: Sequence[str], cache: Path | None) -> _Winner | Non
     if run.summary is not None:
         study = run.directory.read_record().resolved_study()
         network = load_network(run.directory.model)
-        return _Winner(study.system.make_learner(), network, open_test(run, cache, observer=_Progress()), study)
+        return _Winner(study.system.make_learner(), network, open_test(run, cache, observer=Notes()), study)
     for name in asked:
         if name not in SEARCH_FIGURES:
             valid = ", ".join(SEARCH_FIGURES)
@@ -119,10 +118,3 @@ def _reason(seen: Analysis, name: str) -> str:
         return "the search has not ended"
     assert seen.sensitivity.reason is not None, "what has a sensitivity is drawn"
     return seen.sensitivity.reason
-
-
-class _Progress(Observer):
-    """Says that data is being made."""
-
-    def note(self, text: str) -> None:
-        print(text, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from results.run_directory import RunDirectory
@@ -40,6 +41,13 @@ class Observer:
 
     def search_ended(self, directory: RunDirectory) -> None:
         """The winner is judged and exported, and the run has its summary."""
+
+
+class Notes(Observer):
+    """Prints on standard error what goes on now, of a command without a display."""
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr)
 
 
 class Observers(Observer):

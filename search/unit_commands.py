@@ -14,7 +14,7 @@ from deeplens_workers.psf_file import FORMATS, write
 from deeplens_workers.unit_file import DrawnUnitsFile, UnitFile
 from results.narrow_table import WIDEST, NarrowTable
 from search.options import check_out, numbers, seed_option, writing
-from search.unit_inputs import Point, agreed, asked_points, few, known_distances, model_directory, shown_channel
+from search.unit_inputs import Point, asked_points, few, fitted, known_distances, model_directory, shown_channel
 from spaces.errors import SpaceError
 
 LEVEL = 0.9
@@ -98,12 +98,8 @@ def fit_unit(
     config = network.config
     if isinstance(seen, pinholes.Picture):
         seen = seen.cut(config.kernel_px, white)
-    channels = agreed(config, seen, file, pixel, waves)
     shown = shown_channel(config, channel)
-    try:
-        unit = network.fit(seen.kernels, seen.at(config.conditions, file), channels)
-    except ValueError as error:
-        raise SpaceError(f"{file}: {error}") from None
+    unit = fitted(network, seen, file, pixel, waves)
     found = _found(unit, points)
     if out is not None:
         _write(out, UnitFile(unit.predict(points).numpy(), **_about(config, points, directory, found)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from deeplens_workers.kernels import middle_channel
 from deeplens_workers.measured import Measured
-from results.run_directory import find as find_run
+from search.exported import find_model
 from spaces.errors import SpaceError
 
 Point = tuple[float, ...]
@@ -33,14 +33,7 @@ def model_directory(model: str) -> Path:
     Raises:
         SpaceError: there is no such run, or the model is of another system.
     """
-    directory = Path(model)
-    if not (directory / "config.json").is_file():
-        try:
-            directory = find_run(model).model
-        except SpaceError as error:
-            raise SpaceError(f"{error}; nor is it the directory of an exported model") from None
-        if not (directory / "config.json").is_file():
-            raise SpaceError(f"{model}: this run has no exported model yet; its search ends with one")
+    directory = find_model(model)
     try:
         found = json.loads((directory / "config.json").read_text())
         name, _ = found["system"], dict(found.get("config", {}))
@@ -142,6 +135,21 @@ def agreed(
     for note in notes:
         print(note, file=sys.stderr)
     return chosen
+
+
+def fitted(network: Any, seen: Measured, file: Path, pixel: float | None, wavelengths: list[float] | None) -> Any:
+    """The unit that is fitted to the measured kernels of `file`.
+
+    Raises:
+        SpaceError: they do not suit the model.
+    """
+    channels = agreed(network.config, seen, file, pixel, wavelengths)
+    try:
+        return network.fit(seen.kernels, seen.at(network.config.conditions, file), channels)
+    except SpaceError:
+        raise
+    except ValueError as error:
+        raise SpaceError(f"{file}: {error}") from None
 
 
 def _channels(config: Any, seen: Measured, file: Path, waves: Sequence[float]) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +20,7 @@ from torch import nn
 from spaces.errors import SpaceError
 from spaces.files import write
 from spaces.system import BEFORE_SYSTEMS, system
-from trainables.learner import Network
+from trainables.learner import Learner, Network
 
 FORMAT = 3
 
@@ -39,26 +39,37 @@ def export(network: Network, name: str, directory: Path, facts: Mapping[str, Any
     write(directory / "config.json", json.dumps(record, indent=2).encode() + b"\n")
 
 
+class Loaded(NamedTuple):
+    """What is in a directory that `export` wrote, on the CPU, frozen and in evaluation mode."""
+
+    learner: Learner[Any, Any, Any, Any]
+    network: Network
+    model: nn.Module
+    """What the system makes of the network for users."""
+    record: Mapping[str, Any]
+    """config.json."""
+
+
 def load_model(directory: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """The model in a directory that `export` wrote, frozen and in evaluation mode: what its system makes of the network for users.
 
     Raises:
         SpaceError: no export, a damaged one, or one of a format or version that this program does not read.
     """
-    model, _ = _load(Path(directory))
-    return model.to(device).eval().requires_grad_(False)
+    return load(directory).model.to(device)
 
 
 def load_network(directory: str | Path) -> Network:
     """Its network alone, on the CPU; else as `load_model`."""
-    _, network = _load(Path(directory))
-    return network.eval().requires_grad_(False)
+    return load(directory).network
 
 
-def _load(directory: Path) -> tuple[nn.Module, Network]:
+def load(directory: str | Path) -> Loaded:
+    """The model with its network and its system's learner. Raises as `load_model`."""
+    directory = Path(directory)
     try:
         record = _record(directory / "config.json")
-        learner = system(record["system"]).make_learner()
+        learner: Learner[Any, Any, Any, Any] = system(record["system"]).make_learner()
         network: Network = learner.rebuild(record["config"])
         network.load_state_dict(load_file(directory / "model.safetensors"))
         model: nn.Module = learner.presented(network, record)
@@ -70,7 +81,7 @@ def _load(directory: Path) -> tuple[nn.Module, Network]:
         raise SpaceError(f"{directory / 'config.json'}: {error}") from None
     except (ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise SpaceError(f"{directory}: not an exported model of this version: {str(error).splitlines()[0]}") from None
-    return model, network
+    return Loaded(learner, network.eval().requires_grad_(False), model.eval().requires_grad_(False), record)
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -27,8 +27,9 @@ from spaces.system import Source
 from spaces.trial import Trial
 from trainables.training.losses import Ranks
 
-if TYPE_CHECKING:  # a lane draws no figures
+if TYPE_CHECKING:  # a lane draws no figures and exports nothing
     from spaces.drawing import Figures
+    from trainables.onnx_file import Graph
 
 
 class Network(nn.Module):
@@ -95,6 +96,14 @@ class Learner[T: Trial, D, N: Network, H](ABC):
             ValueError: the record is not of this version.
         """
         return network
+
+    def graphs(self, model: nn.Module) -> dict[str, Graph]:
+        """What a user's model computes, by the names of the ONNX files; none unless a system has some.
+
+        Args:
+            model: what `presented` gave, or what a user made of it, such as one unit.
+        """
+        return {}
 
     @abstractmethod
     def draw(self, trial: T, data: D, generator: torch.Generator) -> tuple[Tensor, ...]:

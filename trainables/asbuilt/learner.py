@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeplens_workers.asbuilt_data import OBSERVED, AsBuiltData
 from deeplens_workers.kernel_optics import KernelOptics, optics_facts
@@ -38,11 +38,13 @@ from trainables.asbuilt.oracle import MirroredTolerances, oracle
 from trainables.asbuilt.system import SYSTEM
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.learner import Judged, Learner
+from trainables.psf.model import PSFModel
 from trainables.timing import fastest
 from trainables.training.losses import Ranks
 
-if TYPE_CHECKING:  # a lane draws no figures
+if TYPE_CHECKING:  # a lane draws no figures and exports nothing
     from spaces.drawing import Figures
+    from trainables.onnx_file import Graph
 
 NEIGHBOUR = 0.1
 """Distance of a target's neighbour along x and y, at the most; it has the target's depth and focus."""
@@ -99,6 +101,16 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         if "optics" in record:
             network.optics = KernelOptics(**record["optics"])
         return network
+
+    def graphs(self, model: nn.Module) -> dict[str, Graph]:
+        """Of the model of all units, or of one of them."""
+        from trainables.asbuilt.onnx_graph import units_graph
+        from trainables.psf.onnx_graph import kernel_graph
+
+        if isinstance(model, PSFModel):
+            return {"kernels": kernel_graph(model)}
+        assert isinstance(model, AsBuiltCVAE)
+        return {} if model.optics is None else {"units": units_graph(model, model.optics)}
 
     def draw(self, trial: AsBuiltTrial, data: AsBuiltTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Units [B], mirror images [B], order of positions [B, P], numbers observed [B], noise of z [B, L], offsets [B, 2] in [0, 1),

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeplens_workers.threads import one_thread
 from spaces.card import Card
@@ -37,8 +37,9 @@ from trainables.training.distances import Distances
 from trainables.training.losses import Ranks, kl_loss
 from trainables.training.ssim import ssim
 
-if TYPE_CHECKING:  # a lane draws no figures
+if TYPE_CHECKING:  # a lane draws no figures and exports nothing
     from spaces.drawing import Figures
+    from trainables.onnx_file import Graph
 
 TIMED_IMAGES = 32
 """An image's time does not depend on how many there are, and a full test set takes seconds."""
@@ -63,6 +64,12 @@ class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):
 
     def rebuild(self, config: dict[str, Any]) -> VAE:
         return VAE(VaeConfig(**config))
+
+    def graphs(self, model: nn.Module) -> dict[str, Graph]:
+        from trainables.images.onnx_graph import image_graphs
+
+        assert isinstance(model, VAE)
+        return image_graphs(model)
 
     def draw(self, trial: VaeImageTrial, data: ImageTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Places [B, 4] of images, noise [B, S, L] of the posterior, and chances [B, C, H, W] if pixels are drawn."""

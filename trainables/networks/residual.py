@@ -97,8 +97,8 @@ class SelfAttention(nn.Module):
         nn.init.zeros_(self.projection.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)  # [B, T, C] each
-        seen = F.scaled_dot_product_attention(query, key, value)
+        query, key, value = self.qkv(self.norm(x)).flatten(2).mT[:, None].chunk(3, dim=3)  # [B, 1, T, C] each
+        seen = F.scaled_dot_product_attention(query, key, value)[:, 0]  # ONNX has it with a dimension of heads only
         attended: Tensor = self.projection(seen.transpose(1, 2).reshape(x.shape))
         return x + attended
 

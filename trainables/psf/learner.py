@@ -43,8 +43,9 @@ from trainables.timing import fastest
 from trainables.training.losses import Ranks
 from trainables.training.squared_error import Terms, squared_error_loss
 
-if TYPE_CHECKING:  # a lane draws no figures
+if TYPE_CHECKING:  # a lane draws no figures and exports nothing
     from spaces.drawing import Figures
+    from trainables.onnx_file import Graph
 
 
 class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
@@ -85,6 +86,11 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
     def presented(self, network: CVAE, record: Mapping[str, Any]) -> nn.Module:
         """`PSFModel`; of an export of the first versions, which says nothing of the kernels, the network."""
         return PSFModel(network, KernelOptics(**record["optics"])) if "optics" in record else network
+
+    def graphs(self, model: nn.Module) -> dict[str, Graph]:
+        from trainables.psf.onnx_graph import kernel_graph
+
+        return {"kernels": kernel_graph(model)} if isinstance(model, PSFModel) else {}
 
     def draw(self, trial: CvaePsfTrial, data: PsfTensors, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Indices [B] of kernels, noise [B, L] of the posterior, indices [P] of neighbour pairs, turns [B] in [0, 1)."""
