@@ -18,6 +18,7 @@ FIGURES = {
     "overhead": ("ratio",),
     "psfnet": ("psfnet_error", "psfnet_ms", "psfnet_ratio"),
     "render": ("units_per_core", "noise_equivalent_speedup", "equal_rays_speedup", "efficiency"),
+    "render_image": ("db", "deeplens_db", "undistorted_db", "cheaper", "four_megapixels"),
     "scale": ("board_ms", "driver_ms", "driver_growth"),
     "search": ("driver_ms_per_trial", "ours_to_random", "ours_to_stock"),
     "sensitivity": ("covered",),

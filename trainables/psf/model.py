@@ -4,6 +4,7 @@
     model = load_model("results/runs/NAME/model")
     model.psf([[0.0, 0.5]], ks=33)               # x, y in [-1, 1] -> [1, C, 33, 33], unit sum per channel
     model.psf_map((24, 24))                       # [24, 24, C, K, K]: the middles of 24 x 24 patches of the sensor
+    model.render(picture)                         # [B, C, H, W], linear light, as the lens sees it
 
 Shape legend: N = field points, d = condition dimension (x, y, then depth and focus distance in mm, negative, where the model was trained
 on several), C = channels, K = side of the trained kernels in pixels, k = side of those wanted.
@@ -14,13 +15,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from deeplens_workers.kernel_optics import KernelOptics
+from trainables.imaging.operators import Operator
+from trainables.psf.rendering import Distance, Method, Rendering, restored
 from trainables.psf.resampling import resampled
 
 if TYPE_CHECKING:
@@ -134,6 +137,51 @@ class PSFModel(nn.Module):
         points = self.field_points(*self._middles(columns, rows), depth, focus)
         kernels = self.psf(points.flatten(0, 1), wavelengths, ks, pixel_um)
         return kernels.view(rows, columns, *kernels.shape[1:])
+
+    def render(self, picture: Tensor, depth: Distance = None, focus: Distance = None, **options: Any) -> Tensor:
+        """What the lens makes of a picture, [B, C, H, W]: distorted, and blurred by the kernels of each place. Differentiable.
+
+        Args:
+            picture: [B, C, H, W] of a pinhole, in linear light, in the middle of the sensor; C as the kernels have.
+            depth: of the scene in mm, negative: one, or a map [B, 1, H, W]; None: the first that was trained on.
+            focus: that the lens is focused at in mm, negative; None likewise.
+            options: of `trainables.psf.rendering.Rendering`.
+
+        Raises:
+            ValueError: distances or channels that the kernels are not of, or options that do not go with the picture.
+        """
+        return self.operator((picture.shape[-2], picture.shape[-1]), depth, focus, **options)(picture)
+
+    def operator(
+        self, size: tuple[int, int], depth: Distance = None, focus: Distance = None, **options: Any
+    ) -> Operator:
+        """What `render` applies to pictures of size (H, W), to be used several times, with its adjoint."""
+        return Rendering(**options).operator(self, size, depth, focus)
+
+    def restore(
+        self,
+        seen: Tensor,
+        depth: Distance = None,
+        focus: Distance = None,
+        method: Method = "richardson_lucy",
+        iterations: int = 20,
+        noise: float = 1e-3,
+        **options: Any,
+    ) -> Tensor:
+        """A sharp picture, [B, C, H, W], of what the lens took.
+
+        Args:
+            seen, depth, focus: as of `render`.
+            method: richardson_lucy undoes the distortion too (`distortion=False` leaves it) and is nowhere negative; wiener takes one pass and
+                leaves the distortion (`trainables.imaging.restore`).
+            iterations: of richardson_lucy.
+            noise: for wiener, its variance over the mean square difference between neighbouring pixels of the sharp picture.
+            options: of `trainables.psf.rendering.Rendering`.
+
+        Raises:
+            ValueError: as `render`.
+        """
+        return restored(self, seen, depth, focus, method, iterations, noise, Rendering(**options))
 
     def _middles(self, columns: int, rows: int) -> tuple[Tensor, Tensor]:
         """x and y, [rows, columns] each, of the middles of patches."""

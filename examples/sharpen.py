@@ -1,0 +1,68 @@
+"""End to end: one sharpening kernel, found by gradient descent through the lens.
+
+    python examples/sharpen.py results/runs/NAME/model --out sharpen.png
+
+A projector sharpens a picture before its lens blurs it. The kernel is optimised so that what comes out of the lens is the picture: gradients go
+back through the lens. Without a model, the ray tracer takes its place, with the Cooke triplet's kernels.
+"""
+
+import argparse
+from pathlib import Path
+
+import skimage
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from results import load_model
+from trainables.imaging.pictures import read_picture, write_picture
+from trainables.psf.traced import traced_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("--pixels", type=int, default=256, help="along a side of the pictures")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--pixel-um", type=float, default=13.65, help="side of a pixel on the sensor")
+    parser.add_argument("--out", type=Path, default=Path("sharpen.png"))
+    arguments = parser.parse_args()
+
+    model = load_model(arguments.model) if arguments.model else traced_model()
+    data = Path(skimage.__file__).parent / "data"
+    pictures = torch.cat([read_picture(data / name)[..., :512, :512] for name in ("astronaut.png", "ihc.png")])
+    pictures = F.interpolate(pictures, 2 * (arguments.pixels,), mode="area")
+    with torch.no_grad():
+        lens = model.operator(2 * (arguments.pixels,), pixel_um=arguments.pixel_um, distortion=False)
+    kernel = torch.zeros(7, 7, requires_grad=True)
+    optimizer = torch.optim.Adam([kernel], lr=0.01)
+    for step in range(arguments.steps):
+        loss = (lens(sharpened(pictures[:1], kernel)) - pictures[:1]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % max(1, arguments.steps // 5) == 0:
+            print(f"step {step}: loss {loss.item():.6f}")
+    print(f"last loss {loss.item():.6f}")
+    with torch.no_grad():
+        plain, found = lens(pictures[1:]), lens(sharpened(pictures[1:], kernel))
+    print(
+        f"another picture: {psnr(plain, pictures[1:]):.2f} dB as it comes, {psnr(found, pictures[1:]):.2f} dB sharpened first"
+    )
+    side = arguments.pixels
+    parts = [one[..., :side, :side] for one in (pictures[1:], plain, found)]
+    write_picture(arguments.out, torch.cat(parts, dim=-1))
+
+
+def sharpened(picture: Tensor, kernel: Tensor) -> Tensor:
+    """The picture and, of every channel, what the kernel without its mean finds in it: what is even stays as it is."""
+    weights = (kernel - kernel.mean()).expand(3, 1, -1, -1)
+    return picture + F.conv2d(F.pad(picture, 4 * [3], mode="replicate"), weights, groups=3)
+
+
+def psnr(found: Tensor, wanted: Tensor) -> float:
+    return float(-10 * torch.log10((found - wanted).square().mean()))
+
+
+if __name__ == "__main__":
+    main()
