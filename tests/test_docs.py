@@ -8,6 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread, imsave
+from skimage.data import astronaut
+
+from tests.trainables.psf.test_model import made
+from trainables.exports import export
+from trainables.psf.cvae import CVAE
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("spaces", "deeplens_workers", "trainables", "results", "search")
@@ -205,3 +211,21 @@ def anchors(page):
     """Of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", without_code(page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_s_lines_render_a_photograph(tmp_path):
+    model = made()
+    assert isinstance(model.network, CVAE)
+    export(
+        model.network,
+        "cvae_psf",
+        tmp_path / "results/runs/NAME/model",
+        {"optics": model.optics.model_dump(mode="json")},
+    )
+    photo = astronaut()
+    imsave(tmp_path / "photo.png", photo)
+    lines = SCRIPT.findall((ROOT / "README.md").read_text())[0]
+    run(tmp_path, "-c", lines + "assert kernels.shape == (2, 3, 15, 15)\n", path=[str(ROOT)])
+    seen = imread(tmp_path / "seen.png")
+    assert seen.shape[:2] == photo.shape[:2]
+    assert 1 < abs(255 * seen[..., :3] - photo).mean() < 30

@@ -143,3 +143,12 @@ def test_what_does_not_go_with_the_picture_is_refused(options: dict[str, object]
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="wiener"):
         model().restore(scene(), method="magic")  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def test_a_lens_of_deeplens_renders_as_the_model_does():
+    """The two renderers share no code: `deeplens_workers` may import neither this package nor its operators."""
+    lens = model(1.05).to_lens()
+    picture = scene((lens.sensor_res[1], lens.sensor_res[0]))
+    seen = model(1.05).render(picture, pixel_um=1e3 * lens.pixel_size)
+    torch.testing.assert_close(lens.render(picture), seen, atol=1e-4, rtol=0)
