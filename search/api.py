@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from results.run import Run, open_run
-from results.run_directory import ROOT
+from results.run_directory import ROOT, RunDirectory, validate_name
 from results.run_directory import find as find_run
 from search import plan
 from search.home import find_caches
@@ -40,6 +40,7 @@ def run_search(
     overrides: Mapping[str, Any] | None = None,
     name: str | None = None,
     resume: str | None = None,
+    resume_or_start: bool = False,
     warm_start: str | None = None,
     out: str | Path = ROOT,
     cache: str | Path = CACHE,
@@ -57,6 +58,7 @@ def run_search(
         overrides: of any key of the space, `{"search.kl_weight.high": 1e-2}`.
         name: of the run; the space and the time unless given.
         resume: name or directory of a run to go on with, in place of a space.
+        resume_or_start: go on with the run `name` if it is there, else start it; for schedulers, which start a command again.
         warm_start: another run, whose trials the sampler learns from.
         out: directory of the runs.
         cache: directory of prepared data.
@@ -74,6 +76,7 @@ def run_search(
         overrides=as_settings(overrides or {}),
         name=name,
         resume=resume,
+        resume_or_start=resume_or_start,
         warm_start=warm_start,
         out=out,
     )
@@ -91,6 +94,7 @@ def plan_search(
     limits: Mapping[str, Any] | None = None,
     name: str | None = None,
     resume: str | None = None,
+    resume_or_start: bool = False,
     warm_start: str | None = None,
     out: str | Path = ROOT,
 ) -> Job:
@@ -105,6 +109,9 @@ def plan_search(
     """
     find_caches(lambda line: print(line, file=sys.stderr))  # before a lens that has to be tried
     settings, out = list(overrides), Path(out)
+    if resume_or_start and (there := _started(name, resume, space, preset, out)) is not None:
+        lasting = [one for one in settings if one.startswith("resources.")]  # the rest is the start's, and recorded
+        return plan.resumed(str(there.path), out, lasting + _of_budget(preset or PRESET, limits))
     if resume is not None:
         new = {"--space": space, "--name": name, "--preset": preset, "--warm-start": warm_start}
         refuse_with_resume(option for option, value in new.items() if value is not None)
@@ -123,6 +130,32 @@ def plan_search(
     if not isinstance(presets, dict) or chosen in presets:  # else it is told as such, not as an override of it
         settings += _of_budget(chosen, limits)
     return plan.new(override(tree, settings, where, by_preset), space, chosen, settings, name, out, warm_start)
+
+
+def _started(
+    name: str | None, resume: str | None, space: str | None, preset: str | None, out: Path
+) -> RunDirectory | None:
+    """The run of `resume_or_start`, if it is there.
+
+    Raises:
+        SpaceError: no name to know it by, or the run of that name searches something else.
+    """
+    if resume is not None:
+        raise SpaceError("--resume-or-start: goes with --name, not with --resume")
+    if name is None:
+        raise SpaceError("--resume-or-start: needs --name, by which the run is known when it is started again")
+    directory = RunDirectory(out / validate_name(name))
+    if not directory.record.exists():
+        return None
+    record = directory.read_record()
+    chosen = preset or PRESET
+    asked = record.study["space"] if space is None else read(space)[0].get("space")
+    if (asked, chosen) != (record.study["space"], record.preset):
+        raise SpaceError(
+            f"--name {name}: {directory.path} searches {record.study['space']} with the preset {record.preset}, not {asked} with "
+            f"{chosen}; choose another name"
+        )
+    return directory
 
 
 def refuse_with_resume(options: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Command line: `psf-search run|sensitivity|analyze|report|figures|export|render|lens|make-unit|fit-unit|sample-units|cache`, `python search/run.py`,
+"""Command line: `psf-search run|sensitivity|analyze|report|figures|export|render|lens|make-unit|fit-unit|sample-units|cache|cluster`, `python search/run.py`,
 `tune analyze`.
 
 Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 130 and 143 interrupted by SIGINT and SIGTERM.
@@ -23,6 +23,7 @@ from search import plan
 from search.analyze_command import analyze
 from search.api import CACHE, as_settings, check_places, plan_search, refuse_with_resume
 from search.cache_command import app as cache_app
+from search.cluster_command import app as cluster_app
 from search.export_command import export
 from search.figures_command import figures
 from search.home import find_caches
@@ -44,6 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cache_app, name="cache")
+app.add_typer(cluster_app, name="cluster")
 app.command()(analyze)
 app.command()(report)
 app.command()(figures)
@@ -103,6 +105,9 @@ def run(
     seed: SeedOption = None,
     name: NameOption = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    resume_or_start: Annotated[
+        bool, typer.Option("--resume-or-start", help="Go on with the run of --name if it is there, else start it.")
+    ] = False,
     out: RunsRoot = ROOT,
     cache: CacheOption = CACHE,
     address: AddressOption = None,
@@ -128,6 +133,7 @@ def run(
         limits={"trials": trials, "max_hours": max_hours, "target": target},
         name=name,
         resume=resume,
+        resume_or_start=resume_or_start,
         warm_start=warm_start,
         out=out,
     )

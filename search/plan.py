@@ -125,6 +125,7 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
     for one in overrides:
         _check_change(one, before, record.preset)
     study = override(copy.deepcopy(record.study), overrides, str(directory.record)) if overrides else before
+    changes = tuple(overrides) if study != before else ()  # a command that is started again repeats what it changed
     _check_numbers_stay(study, before, directory.name)
     _check_compiler(study)
     preparation = study.system.make_preparation()
@@ -140,9 +141,7 @@ def resumed(run: str, out: Path, overrides: list[str]) -> Job:
             f"run {directory.name}: its data would be made otherwise today (by this version of psf-search or of what it uses), and "
             f"its trials would not compare with new ones; start a new run that learns from it: --warm-start {directory.name}"
         )
-    return Job(
-        study, record.preset, _budget(study, record.preset), source, directory, resume=True, changes=tuple(overrides)
-    )
+    return Job(study, record.preset, _budget(study, record.preset), source, directory, resume=True, changes=changes)
 
 
 def _check_numbers_stay(study: Study, before: Study, run: str) -> None:

@@ -36,6 +36,10 @@ HOMES = {
     },
     "wandb": {"search/tracking/wandb_backend.py"},
     "mlflow": {"search/tracking/mlflow_backend.py"},
+    "jsonschema": {"search/clusters/schema.py"},
+    "botocore": {"search/clusters/node_config.py"},
+    "googleapiclient": {"search/clusters/node_config.py"},
+    "kubernetes_validate": {"search/clusters/kuberay_schema.py"},
     "pickle": set(),
     "cloudpickle": set(),
 }
@@ -94,8 +98,9 @@ for name in ("section.html", "explorer.css", "network.js"):
     assert files("results.explorer").joinpath(name).is_file()
 main(["run", "--space", "vae_mnist", "--dry-run"])
 """
-    read = {".css", ".html", ".js", ".json", ".yaml"}
-    data = [one.relative_to(source) for folder in LAYERS for one in (source / folder).rglob("*") if one.suffix in read]
+    read = {".css", ".html", ".js", ".json", ".yaml", ".sbatch", ""}  # Dockerfile has no suffix
+    files = [one for folder in LAYERS for one in (source / folder).rglob("*") if one.is_file() and one.suffix in read]
+    data = [one.relative_to(source) for one in files]
     for path in data:
         assert (site / path).is_file(), f"{path} is not in the wheel"
     done = subprocess.run(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from search.api import plan_search
 from search.cli import main
 from tests.search.small import run_of, small
 
@@ -223,6 +224,49 @@ def test_a_bad_change_of_a_resumed_run(runs, arguments, says):
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
     assert "loaded: []" in done.stdout
+
+
+QUICK = ["--space", "cvae_psf", "--preset", "quick", "--resume-or-start"]
+
+
+def test_resume_or_start_plans_a_run_that_is_not_there_and_goes_on_with_one_that_is(runs):
+    """The same command, started again by a scheduler."""
+    settings = ["--set", "search.kl_weight.high=1e-2", "--seed", "3"]
+    new = plan_search("cvae_psf", preset="quick", name="new", resume_or_start=True, out=runs)
+    assert not new.resume
+    done = command(["run", *QUICK, "--name", "a-run", *settings, "--dry-run", "--out", runs, *EMPTY])
+    assert done.returncode == 0, done.stderr
+    there = plan_search("cvae_psf", preset="quick", name="a-run", resume_or_start=True, out=runs)
+    assert there.resume
+    assert there.study == small(sampler="random")  # what was recorded, not what the shipped space has today
+    assert there.changes == ()
+
+
+def test_resume_or_start_extends_a_run_once(runs):
+    def planned(trials):
+        return plan_search(
+            "cvae_psf", preset="quick", name="a-run", resume_or_start=True, limits={"trials": trials}, out=runs
+        )
+
+    assert planned(40).budget.trials == 40
+    assert planned(40).changes == ("budget.quick.trials=40",)
+    assert planned(18).changes == ()  # as it is already
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (QUICK, "--resume-or-start: needs --name"),
+        ([*QUICK, "--resume", "a-run"], "--resume-or-start: goes with --name, not with --resume"),
+        (["--space", "vae_mnist", *QUICK[2:], "--name", "a-run"], "searches cvae_psf with the preset quick"),
+        ([*QUICK[:2], "--resume-or-start", "--name", "a-run"], "not cvae_psf with standard; choose another name"),
+    ],
+)
+def test_resume_or_start_with_something_else(runs, arguments, says, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *arguments, "--out", str(runs)])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
 
 
 def test_the_limits_of_a_resumed_run_are_its_preset_s(runs):

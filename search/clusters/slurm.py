@@ -1,0 +1,142 @@
+"""Batch scripts of Slurm."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from search.clusters import planned, shell
+from search.clusters.launch_file import Command, Finding, LaunchFile, Node, Result, Unchecked
+from spaces.errors import nearest
+
+# Long options of sbatch (its manual page, 22.05 to 25.11); the short ones below.
+OPTIONS = [
+    "account", "acctg-freq", "array", "batch", "bb", "bbf", "begin", "chdir", "cluster-constraint", "clusters",
+    "comment", "constraint", "container", "container-id", "contiguous", "core-spec", "cores-per-socket", "cpu-freq",
+    "cpus-per-gpu", "cpus-per-task", "deadline", "delay-boot", "dependency", "distribution", "error", "exclude",
+    "exclusive", "export", "export-file", "extra", "extra-node-info", "get-user-env", "gid", "gpu-bind", "gpu-freq",
+    "gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "gres", "gres-flags", "help", "hint", "hold",
+    "ignore-pbs", "input", "job-name", "kill-on-invalid-dep", "licenses", "mail-type", "mail-user", "mcs-label",
+    "mem", "mem-bind", "mem-per-cpu", "mem-per-gpu", "mincpus", "network", "nice", "no-kill", "no-requeue",
+    "nodefile", "nodelist", "nodes", "ntasks", "ntasks-per-core", "ntasks-per-gpu", "ntasks-per-node",
+    "ntasks-per-socket", "open-mode", "output", "overcommit", "oversubscribe", "parsable", "partition", "power",
+    "prefer", "priority", "profile", "propagate", "qos", "quiet", "reboot", "requeue", "reservation", "resv-ports",
+    "segment", "signal", "sockets-per-node", "spread-job", "stepmgr", "switches", "test-only", "thread-spec",
+    "threads-per-core", "time", "time-min", "tmp", "tres-bind", "tres-per-task", "uid", "usage", "use-min-nodes",
+    "verbose", "version", "wait", "wait-all-nodes", "wckey", "wrap",
+]  # fmt: skip
+SHORT = {
+    "A": "account", "c": "cpus-per-task", "G": "gpus", "J": "job-name", "k": "no-kill", "N": "nodes", "n": "ntasks", "o": "output",
+    "p": "partition", "t": "time",
+} | {letter: letter for letter in "abBCdDeFhHiILmMOqQsSvVwWx"}  # fmt: skip
+DIRECTIVE = re.compile(r"^#SBATCH\s+(?:--([\w-]+)|-(\w))(?:[= ]\s*(\S+))?", re.MULTILINE)
+
+
+def is_one(file: LaunchFile) -> bool:
+    return file.text.startswith("#!") and re.search(r"^#SBATCH\b", file.text, re.MULTILINE) is not None
+
+
+def check(file: LaunchFile) -> Iterator[Result]:
+    """What is wrong with a batch script."""
+    script = Command(file.text, 1, "script")
+    given: dict[str, tuple[str, int]] = {}
+    for found in DIRECTIVE.finditer(file.text):
+        line = script.line_of(found.start())
+        name = found[1] or SHORT.get(found[2], found[2])
+        given[name] = (found[3] or "", line)
+        if found[1] and found[1] not in OPTIONS:
+            yield Finding(line, f"#SBATCH --{found[1]}: unknown option; {nearest(found[1], OPTIONS)}")
+        if found[2] and found[2] not in SHORT:
+            yield Finding(line, f"#SBATCH -{found[2]}: unknown option")
+    yield from _late(script)
+    yield from shell.check([script])
+    yield from shell.stops([script], "those of other jobs on the node; end the srun step in which it runs")
+    yield from _ray(script)
+    yield from _ending(script, given)
+    yield from planned.check(
+        [script], _nodes(given), None, planned.assignments(file.text), again="--requeue" if "requeue" in given else None
+    )
+    yield from _by_slurm(file)
+
+
+def _late(script: Command) -> Iterator[Finding]:
+    """sbatch reads no further than the first command."""
+    lines = script.text.splitlines()
+    first = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    for number, line in enumerate(lines[first:], start=first + 1):
+        if line.startswith("#SBATCH"):
+            yield Finding(number, "#SBATCH: stands after the first command, and is not read")
+
+
+def _ray(script: Command) -> Iterator[Finding]:
+    text = shell.without_comments(script.text)
+    starts = list(re.finditer(r"\bray (?:start|symmetric-run)\b", text))
+    if not starts:
+        return
+    line = script.line_of(starts[0].start())
+    for wanted, why in (
+        (
+            "RAY_AUTH_MODE=token",
+            "no token is asked for: export RAY_AUTH_MODE=token, with a token of mode 0600 for each job",
+        ),
+        ("--num-cpus", 'Ray counts the CPUs of the machine, not the job\'s: --num-cpus="$SLURM_CPUS_PER_TASK"'),
+        ("SLURM_JOB_ID %", "two jobs on one node would take the same ports: make them of SLURM_JOB_ID"),
+    ):
+        if wanted not in text:
+            yield Finding(line, f"`ray start`: {why}")
+    if not re.search(r"RAY_TMPDIR=|--temp-dir", text):
+        yield Finding(
+            line, "`ray start`: two jobs on one node would share /tmp/ray: export RAY_TMPDIR=/tmp/ray-$SLURM_JOB_ID"
+        )
+    if "RAY_AUTH_TOKEN_PATH=" in text and not re.search(r"umask 0?77|chmod 0?600", text):
+        yield Finding(line, "the token's file can be read by others: umask 077, or chmod 600")
+    for found in re.finditer(r"\bsrun\b(?:\\\n|[^\n;&|])*", text):
+        if (
+            "ray start" in text[found.start() : found.start() + 2000]
+            and "--cpus-per-task" not in found[0]
+            and "-c" not in found[0].split()
+        ):
+            yield Finding(
+                script.line_of(found.start()),
+                'srun: takes no --cpus-per-task from sbatch since Slurm 22.05: add --cpus-per-task="$SLURM_CPUS_PER_TASK"',
+            )
+
+
+def _ending(script: Command, given: dict[str, tuple[str, int]]) -> Iterator[Finding]:
+    signal, line = given.get("signal", ("", 1))
+    if "requeue" in given and not signal:
+        yield Finding(
+            given["requeue"][1],
+            "--requeue: without --signal=B:TERM@120 the time limit kills the search before it has saved what it has",
+        )
+    if signal and not signal.startswith(("B:", "R:B:", "BR:")):
+        yield Finding(line, f"--signal={signal}: reaches the steps, not this script: B:{signal}")
+    if signal and not re.search(r"^\s*trap\b.*\bTERM\b", script.text, re.MULTILINE):
+        yield Finding(line, "--signal: the script has no `trap ... TERM` that hands it on to the search")
+
+
+def _nodes(given: dict[str, tuple[str, int]]) -> list[Node]:
+    def number(name: str, pattern: str = r"(\d+)$") -> float:
+        found = re.search(pattern, given.get(name, ("", 0))[0])
+        return float(found[1]) if found else 0
+
+    count = int(number("nodes", r"^(\d+)") or 1)  # of 2-4 the two that it starts with
+    generic = given.get("gres", ("", 0))[0].startswith("gpu") and (number("gres") or 1)
+    gpus = number("gpus-per-node") or number("gpus-per-task") or number("gpus") / count or generic or 0
+    return [Node("nodes", count, number("cpus-per-task") or None, gpus)]
+
+
+def _by_slurm(file: LaunchFile) -> Iterator[Result]:
+    sbatch = shutil.which("sbatch")
+    if sbatch is None:
+        yield Unchecked("whether this Slurm would take the job: there is no sbatch here")
+        return
+    done = subprocess.run(
+        [sbatch, "--test-only", str(file.path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    if "Unable to contact" in done.stderr:
+        yield Unchecked("whether this Slurm would take the job: its controller does not answer")
+    elif done.returncode:
+        yield Finding(1, f"sbatch --test-only: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
