@@ -178,7 +178,8 @@ def test_a_grey_picture_is_fitted_with_the_colour_it_was_taken_in(made, capsys):
     )
     assert code == 0
     assert "not measured: at 0.656 um; filled in" in out
-    assert err == f"{name}: does not give its pixels, which must be 5 um (--pixel)\n"
+    # Whether it also suits a model of random weights is chance.
+    assert err.startswith(f"{name}: does not give its pixels, which must be 5 um (--pixel)\n")
     assert "(0.5, -0.5)" in out
 
 

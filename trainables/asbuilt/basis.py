@@ -5,6 +5,9 @@ sensor so is the image across the diagonal. Components are found separately amon
 even or odd along y and x, so that a mirror changes signs of scores and the diagonal exchanges pairs of them. A batch
 of mirrored units then costs no more than one of the units themselves.
 
+Errors far from the middle count more than near it (`pixel_weights`): components are principal, orthonormal, and found by projection
+in that measure. Faint light far out is little of a kernel's norm and much of its RMS radius.
+
 Shape legend: N = kernels, C = channel, K = kernel side in pixels, F = C K K, R = components, G = mirror images.
 """
 
@@ -22,6 +25,8 @@ from deeplens_workers.threads import one_thread
 FITTED_KERNELS = 6000
 """Of more, components are found from as many, which takes seconds."""
 MOST_COMPONENTS = 384
+FAR = 0.27
+"""How much more a squared error counts at the RMS radius than in the middle (docs/as-built.md, "Populations")."""
 NEGLIGIBLE = 1e-6
 """Of the variance: float32 has no less, and what is found there is of no class."""
 CHUNK = 1024
@@ -55,17 +60,20 @@ class Mirrors(NamedTuple):
 
 @dataclass(frozen=True)
 class MirrorBasis:
-    """Mean [F] and orthonormal components [R, F] of kernels of unit norm, float16, the most telling first.
+    """Mean [F] and components [R, F] of kernels of unit norm, float16, the most telling first.
 
-    `spread` [R]: standard deviations of the scores. `variance`: of kernels of unit norm about their mean, all of it.
+    `weights` [F]: of squared errors of pixels, as are the products in which components are orthonormal. `spread` [R]: standard
+    deviations of the scores. `variance`: of kernels of unit norm about their mean, all of it; `weighted_variance`: the same, weighted.
     `parity` [R, 2]: 1 or -1 under flips along y and x. `partner`, `exchange` [R]: across the diagonal score r becomes
     exchange[r] * score partner[r]; None on a sensor that is not square.
     """
 
     mean: Tensor
     components: Tensor
+    weights: Tensor
     spread: Tensor
     variance: float
+    weighted_variance: float
     parity: Tensor
     partner: Tensor | None
     exchange: Tensor | None
@@ -80,9 +88,12 @@ class MirrorBasis:
         step = max(1, math.ceil(len(kernels) / FITTED_KERNELS))
         with one_thread():
             unit = torch.cat([of_unit_norm(part) for part in kernels[::step].split(CHUNK)])
-            blocks = [one for rows in (0, 1) for columns in (0, 1) for one in _blocks(unit, rows, columns, square)]
             mean = _unfolded(_even_mean(unit, square), (0, 0), unit.shape[-1])
-            variance = float((unit.double() - mean.double()).square().flatten(1).sum(1).mean())
+            variance, weights = _variance(unit, mean), pixel_weights(mean)
+            root = weights.sqrt()
+            unit, weighted_mean = unit * root, mean * root
+            weighted_variance = _variance(unit, weighted_mean)
+            blocks = [one for rows in (0, 1) for columns in (0, 1) for one in _blocks(unit, rows, columns, square)]
         found = sorted(
             ((float(value), block, index) for block in blocks for index, value in enumerate(block.values)),
             key=lambda one: -one[0],
@@ -91,10 +102,10 @@ class MirrorBasis:
         spread, parity, partner, exchange = [], [], [], []
         for value, block, index in found:
             pair = 2 if block.paired else 1
-            if value <= NEGLIGIBLE * variance or len(vectors) + pair > MOST_COMPONENTS:
+            if value <= NEGLIGIBLE * weighted_variance or len(vectors) + pair > MOST_COMPONENTS:
                 break
             here = len(vectors)
-            vector = _unfolded(block.vectors[index], block.parts, unit.shape[-1])
+            vector = _unfolded(block.vectors[index], block.parts, unit.shape[-1]) / root
             vectors += [vector, vector.mT][:pair]
             signs = [1 - 2 * part for part in block.parts]
             parity += [signs, signs[::-1]][:pair]
@@ -104,8 +115,10 @@ class MirrorBasis:
         return cls(
             mean.flatten().half(),
             torch.stack(vectors).flatten(1).half(),
+            weights.expand(mean.shape).flatten(),
             torch.tensor(spread),
             variance,
+            weighted_variance,
             torch.tensor(parity),
             torch.tensor(partner) if square else None,
             torch.tensor(exchange) if square else None,
@@ -120,10 +133,14 @@ class MirrorBasis:
 
     def scores(self, kernels: Tensor) -> Tensor:
         """[N, C, K, K] -> [N, R], in units of the kernels' norm."""
-        mean, components = self.mean.to(kernels), self.components.to(kernels)
         with one_thread():
-            parts = [(of_unit_norm(part).flatten(1) - mean) @ components.T for part in kernels.split(CHUNK)]
+            parts = [projected(part, self.mean, self.components, self.weights) for part in kernels.split(CHUNK)]
         return torch.cat(parts)
+
+    def noise(self, count: int) -> Tensor:
+        """Standard deviations [count] of the first scores of white noise of standard deviation 1 in each pixel."""
+        deviations: Tensor = torch.linalg.vector_norm(self.components[:count].float() * self.weights, dim=1)
+        return deviations
 
     def mirrors(self, centred: bool) -> Mirrors:
         """The unit itself, and of a centred design its flips, on a square sensor also those of its image across the diagonal."""
@@ -150,6 +167,21 @@ def flipped(kernels: Tensor, images: Tensor) -> Tensor:
     return torch.where(y, kernels.flip(-2), kernels)
 
 
+def projected(kernels: Tensor, mean: Tensor, components: Tensor, weights: Tensor) -> Tensor:
+    """Scores [N, R] of kernels [N, C, K, K] in components [R, F] that are orthonormal by weights [F]."""
+    apart = of_unit_norm(kernels).flatten(1) - mean.to(kernels)
+    scores: Tensor = (apart * weights.to(kernels)) @ components.to(kernels).mT
+    return scores
+
+
+def pixel_weights(mean: Tensor) -> Tensor:
+    """[K, K] 1 + `FAR` (r / R)^2, r from the window's middle and R the RMS radius about it of the mean kernel [C, K, K]."""
+    axis = torch.arange(mean.shape[-1]) - (mean.shape[-1] - 1) / 2
+    squared = axis.square() + axis.square()[:, None]
+    light = mean.sum(dim=0)
+    return 1 + FAR * squared * light.sum() / (light * squared).sum()
+
+
 def of_unit_norm(kernels: Tensor) -> Tensor:
     """Kernels [N, C, K, K] over their norms, all channels together."""
     norm: Tensor = torch.linalg.vector_norm(kernels, dim=(1, 2, 3), keepdim=True)
@@ -167,6 +199,10 @@ class _Block(NamedTuple):
     """What becomes of a score across the diagonal."""
     paired: bool = False
     """Each component's image across the diagonal is one too."""
+
+
+def _variance(unit: Tensor, mean: Tensor) -> float:
+    return float((unit.double() - mean.double()).square().flatten(1).sum(1).mean())
 
 
 def _blocks(unit: Tensor, rows: int, columns: int, square: bool) -> list[_Block]:

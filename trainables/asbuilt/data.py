@@ -218,6 +218,11 @@ class AsBuiltTensors:
         """Of the components of the basis."""
         return Shifts(*(one.to(self.device) for one in Shifts.of(self.basis, self.shape[2])))
 
+    @cached_property
+    def noise(self) -> Tensor:
+        """[R] standard deviations of the scores of white noise (`MirrorBasis.noise`)."""
+        return self.basis.noise(len(self.basis.components)).to(self.device)
+
     def mirrored(self, scores: Tensor, images: Tensor) -> Tensor:
         """Scores [B, n, R] of units as those of their mirror images, which `images` [B] names by number."""
         count = scores.shape[-1]

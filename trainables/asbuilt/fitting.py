@@ -98,7 +98,7 @@ class FittedUnit:
         predicted = self.predict(self.measured_at)[:, list(self.channels)]
         error = relative_l2(predicted, self.measured).mean()
         spread = self._spread(self.measured_at, DRAWS, self.channels).mean()
-        familiar = torch.minimum(spread, FAMILIAR * self.model.residual.sum().sqrt())
+        familiar = torch.minimum(spread, FAMILIAR * self.model.typical_error)
         return Misfit(float(error), float(torch.hypot(familiar, self.noise.mean())))
 
     def psf_model(self) -> PSFModel:

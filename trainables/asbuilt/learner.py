@@ -153,7 +153,8 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
         if trial.observed_noise:
             _, _, channels, side = data.shape
             # White noise spreads over all pixels, of which components are few.
-            observed_scores = observed_scores + disturbed[0] * (trial.observed_noise / (channels * side**2) ** 0.5)
+            deviation = trial.observed_noise / (channels * side**2) ** 0.5
+            observed_scores = observed_scores + deviation * data.noise[:components] * disturbed[0]
         if trial.network == "basis":
             targets = scores(wanted)
         else:

@@ -171,7 +171,7 @@ def judged(data: AsBuiltTensors, test: AsBuiltSplit, winner: AsBuiltCVAE) -> Jud
         found = {name_of(count): errors(best, winner, test, count) for count in OBSERVED}
         few = test.some(slice(1))
         _, seconds = fastest(lambda: predict(best, winner, observed(few, GIVEN), few.held_out.points))
-    kept = (best.mean, best.loadings, best.noise, winner.mean, winner.components)
+    kept = (best.mean, best.loadings, best.noise, winner.mean, winner.components, winner.weights)
     return Judged(found, sum(one.numel() * one.element_size() for one in kept), seconds, training=training)
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from deeplens_workers.kernel_optics import KernelOptics
 from deeplens_workers.lens_data import COORDINATES
-from trainables.asbuilt.basis import FLIPS, MirrorBasis, flipped, of_unit_norm
+from trainables.asbuilt.basis import FLIPS, MirrorBasis, flipped, of_unit_norm, projected
 from trainables.asbuilt.encoder import SetEncoder
 from trainables.asbuilt.losses import Terms, misfit
 from trainables.asbuilt.simplex import clean_kernels
@@ -97,13 +97,14 @@ class AsBuiltCVAE(Network):
     """[G, R] of the scores of a unit's mirror images."""
     mean: Tensor
     components: Tensor
+    weights: Tensor
     spread: Tensor
     variance: Tensor
     batches: Tensor
     population_mu: Tensor
     population_second: Tensor
     residual: Tensor
-    """[V] mean squared error of each predicted value of training kernels, in units of their norm."""
+    """[V] mean squared error of each predicted value of training kernels; of pixels, in units of their norm."""
 
     def __init__(self, config: AsBuiltConfig, basis: MirrorBasis | None = None) -> None:
         super().__init__()
@@ -126,30 +127,30 @@ class AsBuiltCVAE(Network):
     def _keep(self, basis: MirrorBasis | None) -> None:
         config = self.config
         count, pixels = config.components, config.channels * config.kernel_px**2
+        half, whole = torch.zeros(1, dtype=torch.float16), torch.ones(1)
         if basis is None:
-            half, whole = torch.zeros(1, dtype=torch.float16), torch.ones(1)
-            mean, components, spread, variance = (
-                half.expand(pixels),
-                half.expand(count, pixels),
-                whole.expand(count),
-                1.0,
-            )
+            mean, components, weights = half.expand(pixels), half.expand(count, pixels), whole.expand(pixels)
+            spread, variance = whole.expand(count), 1.0
         else:
-            mean, components = basis.mean, basis.components[:count]
-            spread, variance = basis.spread[:count], basis.variance
+            mean, components, weights = basis.mean, basis.components[:count], basis.weights
+            spread = basis.spread[:count]
+            variance = basis.weighted_variance if config.network == "basis" else basis.variance
         parity = torch.ones(count, 2) if basis is None else basis.parity[:count].float()
         x, y = (FLIPS[: config.flips, None, axis] < 0 for axis in (0, 1))
         ones = torch.ones(())
         self.register_buffer("signs", torch.where(y, parity[:, 0], ones) * torch.where(x, parity[:, 1], ones))
         self.register_buffer("mean", mean.clone())
         self.register_buffer("components", components.clone())
+        self.register_buffer("weights", weights.clone())
         self.register_buffer("spread", spread.clone())
         self.register_buffer("variance", torch.tensor(variance))
         self.register_buffer("batches", torch.zeros(()))
         # Mean and second moment of z over training units, each with its posterior's variance.
         self.register_buffer("population_mu", torch.zeros(config.latent_dim))
         self.register_buffer("population_second", torch.eye(config.latent_dim))
-        self.register_buffer("residual", torch.full((config.elements,), variance / config.elements))
+        # At first nothing is explained.
+        unexplained = spread.square() if config.network == "basis" else whole.expand(pixels) * variance / pixels
+        self.register_buffer("residual", unexplained.clone())
 
     @property
     def config_dict(self) -> dict[str, Any]:
@@ -287,7 +288,14 @@ class AsBuiltCVAE(Network):
 
     def scores(self, kernels: Tensor) -> Tensor:
         """[N, C, K, K] -> [N, R], in units of the kernels' norms."""
-        return (of_unit_norm(kernels).flatten(1) - self.mean.to(kernels)) @ self.components.to(kernels).mT
+        return projected(kernels, self.mean, self.components, self.weights)
+
+    @property
+    def typical_error(self) -> Tensor:
+        """Scalar, relative L2 of training kernels: the root of its mean square."""
+        if self.config.network == "mlp":
+            return self.residual.sum().sqrt()
+        return (self.residual @ self.components.float().square().sum(dim=1)).sqrt()
 
     def _features(self, scores: Tensor, points: Tensor) -> Tensor:
         """What the encoder makes of each kernel: scores [B, n, R], points [B, n, d] -> [B, n, D]."""

@@ -34,7 +34,7 @@ class Shifts(NamedTuple):
         components = basis.components.float()
         side = math.isqrt(components.shape[1] // channels)
         maps = torch.cat([basis.mean.float()[None], components]).view(-1, channels, side, side)
-        derived = torch.stack([(_derivative(maps, i, j).flatten(1) @ components.mT) for i, j in ORDERS])
+        derived = torch.stack([(_derivative(maps, i, j).flatten(1) * basis.weights) @ components.mT for i, j in ORDERS])
         return cls(derived[:, 1:].mT.contiguous(), derived[:, 0])
 
     def apply(self, scores: Tensor, shift: Tensor) -> Tensor:

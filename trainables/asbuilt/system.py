@@ -38,7 +38,12 @@ METRICS = metric_table(
     Metric("val/kl", "nats", None, "KL(q(z given 4 PSFs) || p(z)) per unit, raw: no weight, no free bits"),
     Metric("val/active_units", "dims", None, "latent dimensions whose posterior mean varies by more than 0.01"),
     *TRAINING_METRICS,
-    Metric("train/mse", "1", None, "squared relative L2 of targets over the variance of all kernels"),
+    Metric(
+        "train/mse",
+        "1",
+        None,
+        "squared error of targets over the variance of all kernels; of `basis`, pixels far out count more",
+    ),
     Metric("train/smooth", "1", None, "the same between predictions at neighbouring positions"),
     Metric("train/decoder_variance", "1", None, "variance of the Gaussian decoder, in units of the kernels' own"),
     FRESH_SHARE,
@@ -46,7 +51,7 @@ METRICS = metric_table(
 
 SYSTEM = System(
     name="cvae_asbuilt",
-    version=2,
+    version=3,
     trial=AsBuiltTrial,
     data=AsBuiltData,
     metrics=METRICS,

@@ -13,8 +13,9 @@ class AsBuiltTrial(SquaredErrorTrial):
     """A CVAE whose latent z says which manufactured lens it is: q(z given observed PSFs), decode(z, x, y).
 
     A sample is one unit, so `batch_size` counts units and the KL is in nats per unit. The MSE is the squared relative L2 error of a
-    unit's target kernels in units of the variance of all kernels: 1 if each is taken for their mean. The smoothness is the same
-    between predictions at neighbouring positions.
+    unit's target kernels in units of the variance of all kernels: 1 if each is taken for their mean. Scores (`network: basis`) are of
+    kernels whose pixels far out count more (`basis.pixel_weights`). The smoothness is the same between predictions at neighbouring
+    positions.
     """
 
     # Batch

@@ -13,7 +13,7 @@ from deeplens_workers.kernels import Kernels, RenderRequest, Tracing, Units
 from deeplens_workers.lens_file import LENSES, find_lens
 from deeplens_workers.tolerances import Tolerances
 from tests.trainables.asbuilt.synthetic import kernels_of
-from trainables.asbuilt.basis import MirrorBasis, of_unit_norm
+from trainables.asbuilt.basis import FAR, MirrorBasis, of_unit_norm, pixel_weights
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors
 from trainables.asbuilt.quantities import rms_radius
 from trainables.asbuilt.set_facts import SetFacts
@@ -85,8 +85,10 @@ def test_a_lens_says_which_images_of_a_unit_are_units(tmp_path, lens, sensor_mm,
 
 
 def test_components_are_orthonormal_and_explain_the_kernels(data, few):
+    """Orthonormal as errors are weighted."""
     components = data.basis.components.float()
-    torch.testing.assert_close(components @ components.mT, torch.eye(len(components)), atol=2e-3, rtol=0)
+    products = (components * data.basis.weights) @ components.mT
+    torch.testing.assert_close(products, torch.eye(len(components)), atol=2e-3, rtol=0)
     unit = of_unit_norm(few.flatten(0, 1)).flatten(1)
     again = data.basis.mean.float() + data.basis.scores(few.flatten(0, 1)) @ components
     assert float((again - unit).norm(dim=1).max()) < 0.02
@@ -97,7 +99,36 @@ def test_the_variance_is_that_of_scores_and_their_spread(data):
     scores = torch.cat([data.mirrored(data.scores, torch.full((len(data.scores),), one)) for one in range(8)])
     found = scores.flatten(0, 1).square().mean(dim=0)
     torch.testing.assert_close(found.sqrt(), data.basis.spread, rtol=0.02, atol=2e-4)
-    assert float(found.sum()) == pytest.approx(data.basis.variance, rel=0.01)
+    assert float(found.sum()) == pytest.approx(data.basis.weighted_variance, rel=0.01)
+
+
+def test_errors_count_more_the_farther_out_they_are():
+    """A mean kernel of four pixels, all of them at its RMS radius."""
+    mean = torch.zeros(2, 8, 8)
+    mean[:, 1::5, 1::5] = 0.25
+    weights = pixel_weights(mean)
+    torch.testing.assert_close(weights[1::5, 1::5], torch.full((2, 2), 1 + FAR))
+    radius = torch.hypot(torch.tensor(0.5), torch.tensor(0.5)) / torch.hypot(torch.tensor(2.5), torch.tensor(2.5))
+    torch.testing.assert_close(weights[3:5, 3:5], (1 + FAR * radius.square()).expand(2, 2))
+
+
+def test_light_far_out_comes_before_as_much_light_in_the_middle():
+    """Kernels that differ by a near and a far ring, the near one by a little more."""
+    axis = torch.arange(16) - 7.5
+    radius = torch.hypot(axis, axis[:, None])
+    near, far = ((radius - at).abs().lt(0.5).float() for at in (2, 7))
+    amounts = torch.randn(400, 2, 1, 1, generator=torch.Generator().manual_seed(0))
+    rings = 1.1 * amounts[:, 0] * near / near.norm() + amounts[:, 1] * far / far.norm()
+    kernels = torch.exp(-radius.square() / 8) + 0.01 * rings
+    first = MirrorBasis.fit(kernels[:, None], square=True).components[0].float().view(16, 16)
+    assert float((first * far).abs().sum()) > 5 * float((first * near).abs().sum())
+
+
+def test_scores_of_white_noise_have_the_deviation_that_is_told(data):
+    basis = data.basis
+    white = torch.randn(4000, len(basis.weights), generator=torch.Generator().manual_seed(0))
+    found = (white * basis.weights) @ basis.components[:8].float().mT
+    torch.testing.assert_close(found.std(dim=0), basis.noise(8), rtol=0.05, atol=0)
 
 
 def test_a_whole_number_of_components_splits_no_pair(data):
