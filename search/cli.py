@@ -1,7 +1,7 @@
 """Command line: `psf-search run|sensitivity|analyze|report|figures|export|render|lens|make-unit|fit-unit|sample-units|cache|cluster`, `python search/run.py`,
 `tune analyze`.
 
-Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 130 and 143 interrupted by SIGINT and SIGTERM.
+Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 129, 130 and 143 interrupted by SIGHUP, SIGINT and SIGTERM.
 Nothing heavy is imported before the input has been found good.
 """
 
@@ -27,6 +27,7 @@ from search.cluster_command import app as cluster_app
 from search.export_command import export
 from search.figures_command import figures
 from search.home import find_caches
+from search.interruption import interruptible
 from search.lens_command import lens
 from search.make_unit_command import make_unit
 from search.options import LensOption, OverridesOption, RunsRoot, seed_option
@@ -219,29 +220,39 @@ def _time(job: plan.Job, shape: plan.Shape | None, cache: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with one of the module's codes."""
+    with interruptible() as interruption:
+        try:
+            sys.exit(_run(arguments if arguments is not None else sys.argv[1:]))
+        except BaseException:
+            if interruption.number is None:
+                raise
+            print("psf-search: interrupted", file=sys.stderr)
+            sys.exit(interruption.exit_code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
     find_caches(lambda line: print(line, file=sys.stderr))  # before any command imports what has caches
     try:
-        code = app(
-            args=arguments if arguments is not None else sys.argv[1:], prog_name="psf-search", standalone_mode=False
-        )
+        code = app(args=arguments, prog_name="psf-search", standalone_mode=False)
     except TyperException as error:  # an option that there is not, or a value it does not take
         if message := error.format_message():  # else the help was asked for by saying nothing
             print(f"psf-search: {message}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except typer.Abort:
-        sys.exit(1)
+        return 1
     except SpaceError as error:
         print(f"psf-search: {error}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, RunError) else 2)
+        return 1 if isinstance(error, RunError) else 2
     except MemoryError as error:
         print(f"psf-search: not enough memory: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1
     except OSError as error:
         if (full := full_disk(error)) is None:
             raise
         print(f"psf-search: {full}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)  # Typer's own, such as 130; our commands return nothing
+        return 1
+    return code if isinstance(code, int) else 0  # our commands return nothing
 
 
 if __name__ == "__main__":

@@ -279,7 +279,8 @@ def _start_ray(job: Job, address: str | None, dashboard: bool, observer: Observe
             ) from error
         return _fit_cluster(job)
     shape = fit_machine(job.study, job.budget.trials)
-    for note in (shape.note, unused_gpus(job.study)):
+    limited = f"the search may use {shape.machine}" if shape.machine is not None and shape.machine.by else None
+    for note in (limited, shape.note, unused_gpus(job.study)):
         if note is not None:
             observer.say(f"note: {note}")
     context = start_ray(

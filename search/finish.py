@@ -10,6 +10,7 @@ from shutil import rmtree
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
@@ -21,6 +22,7 @@ from results.plots import search_figures
 from results.records import TrialRecord, read_trials
 from results.summary import BaselineResult, Final, FinalistResult, Summary, Training, Winner
 from search.finalists import Candidate, candidates
+from search.machine import machine
 from search.plan import Job
 from spaces.drawing import save
 from spaces.explorer import Explorer
@@ -70,6 +72,8 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
     Raises:
         NoWinner: no trial completed, or none of the finalists could be trained.
     """
+    # By default torch counts the CPUs of the affinity, and more threads than a cgroup's quota wait for each other.
+    torch.set_num_threads(min(torch.get_num_threads(), machine().cpus))
     directory, objective = job.directory, job.study.objective
     learner: AnyLearner = job.study.system.make_learner()
     trials = read_trials(directory)

@@ -7,13 +7,14 @@ import os
 import shutil
 import socket
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.run_directory import RunDirectory, default_name, validate_name
 from results.run_directory import find as find_run
-from search.machine import machine
+from search.machine import GIB, Machine, machine
 from spaces.errors import SpaceError, nearest
 from spaces.loading import as_yaml, override
 from spaces.study import Budget, Study
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 # Room for the trials' bookkeeping requests beside the workers' CPUs.
 SPARE_CPUS = 1
 
-GIB = 2**30
 # What a search of one machine takes of its memory: the driver (0.6) with Ray's own processes and the trials' (0.7), and each training
 # worker or renderer (0.4 with a tiny model, 0.2 more for the documents' with its optimizer). Measured in a cgroup, where two lanes
 # could not live in 1.7 GiB: every trial's process was killed.
@@ -56,7 +56,7 @@ class Shape:
     """How many lanes and rendering actors a search starts, and the logical CPUs they ask Ray for together.
 
     `most_lanes`: as many lanes as there may be once nodes join. `cpus_per_worker`: also its threads. `note`: why there are fewer lanes
-    than CPUs would take.
+    than CPUs would take. `machine`: what the search may use of it.
     """
 
     lanes: int
@@ -65,6 +65,7 @@ class Shape:
     render_actors: int
     logical_cpus: int
     note: str | None = None
+    machine: Machine | None = None
 
 
 def new(
@@ -232,19 +233,19 @@ def fit_machine(study: Study, trials: int) -> Shape:
     cpus, gpus = here.cpus, here.gpus
     even = cpus // (need.lanes * need.workers_per_trial) if need.lanes is not None else 1
     each = need.cpus_per_worker or max(1, even)
-    lanes, note = _lanes(study, trials, cpus, each, gpus, "this machine has"), None
+    lanes, note = _lanes(study, trials, cpus, each, gpus, "this machine has", here.because), None
     if here.memory is not None:
         fit = int((here.memory - SEARCH_MEMORY) / (need.workers_per_trial * WORKER_MEMORY))
         takes = f"each takes about {need.workers_per_trial * WORKER_MEMORY / GIB:.1f} GiB beside {SEARCH_MEMORY / GIB:.1f} GiB for all"
         if fit < (need.lanes or 1):
             raise SpaceError(
                 f"resources: lanes={need.lanes or 1} x workers_per_trial={need.workers_per_trial}: {takes}, but only "
-                f"{here.memory / GIB:.1f} GiB of memory are free; lower one of them, or free some memory"
+                f"{here.memory / GIB:.1f} GiB of memory are free{here.because('memory')}; lower one of them, or free some memory"
             )
         if fit < lanes:
-            note = f"{fit} lanes instead of {lanes}: {takes}, and {here.memory / GIB:.1f} GiB of memory are free"
+            note = f"{fit} lanes instead of {lanes}: {takes}, and {here.memory / GIB:.1f} GiB of memory are free{here.because('memory')}"
             lanes = fit
-    return replace(_shape(study, lanes, lanes, each, _actors(study, cpus)), note=note)
+    return replace(_shape(study, lanes, lanes, each, _actors(study, cpus)), note=note, machine=here)
 
 
 def fit_cluster(study: Study, trials: int, cpus: float, gpus: float) -> Shape:
@@ -280,7 +281,15 @@ def unused_gpus(study: Study) -> str | None:
     )
 
 
-def _lanes(study: Study, trials: int, cpus: int, each_cpus: int, gpus: float, owner: str) -> int:
+def _lanes(
+    study: Study,
+    trials: int,
+    cpus: int,
+    each_cpus: int,
+    gpus: float,
+    owner: str,
+    because: Callable[[str], str] = lambda kind: "",
+) -> int:
     """Lanes as asked for, or as many as fit and have a trial to train."""
     need = study.resources
     kinds = (("cpus", each_cpus, cpus), ("gpus", need.gpus_per_worker, gpus))
@@ -293,7 +302,7 @@ def _lanes(study: Study, trials: int, cpus: int, each_cpus: int, gpus: float, ow
         if wanted > there:
             raise SpaceError(
                 f"resources: {shape} x {kind}_per_worker={each} asks for {wanted:g} {kind[:-1].upper()}s, "
-                f"{owner} {there:g}; lower one of them with --set resources.KEY=VALUE"
+                f"{owner} {there:g}{because(kind)}; lower one of them with --set resources.KEY=VALUE"
             )
     return lanes
 
@@ -349,6 +358,7 @@ def describe(job: Job, shape: Shape | None) -> str:
             f"work       {f'{least:,} to ' if least < most else ''}{most:,} optimizer steps"
             f"{f' and up to {finals:,} of the finals' if finals else ''} on "
             f"{lanes} of {need.workers_per_trial} worker{'s, each' * (need.workers_per_trial > 1)} on {cpus} CPU{'s' * (cpus > 1)}{gpus}",
+            *([f"machine    {shape.machine}"] if shape is not None and shape.machine is not None else []),
             *([f"memory     {shape.note}"] if shape is not None and shape.note is not None else []),
             f"run        {job.directory.path}",
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from results.run_directory import MachineError
+from search.interruption import handler_kept
 from spaces.disk import full_disk
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ def start_ray(address: str = "local", said: Callable[[str], None] = logger.warni
     others = _daemons()
     for tried in range(1, TRIES + 1):
         try:
-            return ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+            with handler_kept():
+                return ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises just that
             if address != "local" or full_disk(error) is not None:
                 raise

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Buffer, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 from rich.console import Console
@@ -22,6 +20,7 @@ from results.run_directory import MachineError, RunDirectory
 from results.tables import analysis_tables
 from search.api import execute
 from search.display import Display
+from search.interruption import interruptible
 from search.plan import Job
 from spaces.errors import SpaceError
 
@@ -29,14 +28,14 @@ logger = logging.getLogger(__name__)
 
 
 def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bool, track: Sequence[str] = ()) -> int:
-    """Run or go on with a search; returns the exit code: 0, 1 (failed), 130 or 143 (interrupted).
+    """Run or go on with a search; returns the exit code: 0, 1 (failed), or a signal's.
 
     Raises:
         SpaceError: the run is in use or damaged, or the cluster cannot hold its shape.
     """
     directory = job.directory
     log = directory.logs / "driver.log"
-    with signals() as interruption, library_output_to(log) as terminal:
+    with interruptible() as interruption, library_output_to(log) as terminal:
         console = Console(file=terminal, markup=False)
         try:
             with Display(job.study, budget=job.budget, console=console) as display:
@@ -60,7 +59,7 @@ def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bo
             else:
                 why += "\nThe run had not begun: nothing is saved, its name is free"
             console.print(why, highlight=False, soft_wrap=True)
-            return 1 if interruption.number is None else 128 + interruption.number
+            return 1 if interruption.number is None else interruption.exit_code
 
 
 def _places(run: RunDirectory) -> str:
@@ -83,39 +82,30 @@ def _go_on(job: Job, cache: Path, address: str | None, track: Sequence[str]) -> 
     return f"Every reported result is saved. Go on with:\n  {command}"
 
 
-class Interrupted(BaseException):
-    """Raised where the search is when a signal asks it to end."""
-
-
-@dataclass
-class Interruption:
-    """Which signal, if any, has asked the search to end."""
-
-    number: int | None = None
-
-
-@contextmanager
-def signals() -> Iterator[Interruption]:
-    """The first SIGINT or SIGTERM raises `Interrupted`; while the search then ends, a second one is not waited for."""
-    interruption = Interruption()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        interruption.number = number
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, signal.SIG_DFL)
-        raise Interrupted
-
-    before = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interruption
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-
 def _unbuffered(log: Path) -> TextIO:
     """A full disk loses lines, and nothing waits to be written when the file is closed."""
     return io.TextIOWrapper(log.open("ab", buffering=0), write_through=True)  # type: ignore[type-var]
+
+
+class _Terminal(io.FileIO):
+    """The terminal under a descriptor. Once it is lost, what it would have shown goes to the log."""
+
+    def __init__(self, descriptor: int, log: TextIO) -> None:
+        super().__init__(descriptor, "w")
+        self._log = log
+
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            os.dup2(self._log.fileno(), self.fileno())
+            return super().write(data)
+
+
+def _shown(descriptor: int, log: TextIO) -> TextIO:
+    return io.TextIOWrapper(io.BufferedWriter(_Terminal(descriptor, log)), line_buffering=True)
 
 
 @contextmanager
@@ -126,7 +116,7 @@ def library_output_to(log: Path) -> Iterator[TextIO]:
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
     root = logging.getLogger()
-    with _unbuffered(log) as file, os.fdopen(os.dup(saved[0]), "w", buffering=1) as terminal:
+    with _unbuffered(log) as file, _shown(os.dup(saved[0]), file) as terminal:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         handler = logging.StreamHandler(file)

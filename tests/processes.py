@@ -29,7 +29,7 @@ def own_processes() -> dict[int, str]:
 
 def tree(pid: int) -> set[int]:
     """A process and all that it started, and they, whatever their sessions."""
-    return {
+    return {pid} | {
         one
         for one in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
         if pid in _ancestors(one)

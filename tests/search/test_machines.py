@@ -75,15 +75,25 @@ def test_another_program_with_the_studys_lock_is_waited_for_and_then_named(tmp_p
 
 
 class Cgroup:
-    """A memory cgroup of either version."""
+    """A cgroup of memory and CPUs, of either version."""
 
     def __init__(self):
-        v1 = Path("/sys/fs/cgroup/memory")
-        self.path = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / f"psf-search-{uuid.uuid4().hex[:8]}"
+        top, name = Path("/sys/fs/cgroup"), f"psf-search-{uuid.uuid4().hex[:8]}"
+        v1 = (top / "memory").is_dir()
+        self.path, self.of_cpus = (top / "memory" / name, top / "cpu" / name) if v1 else (top / name, top / name)
         self.names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control")
-        if not v1.is_dir():
+        if not v1:
             self.names = ("memory.max", "memory.current", "memory.events")
-        self.path.mkdir()
+        self.paths = {self.path, self.of_cpus}
+        for path in self.paths:
+            path.mkdir()
+
+    def limit_cpus(self, number):
+        quota = self.of_cpus / "cpu.cfs_quota_us"
+        if quota.exists():
+            quota.write_text(str(100_000 * number))
+        else:
+            (self.of_cpus / "cpu.max").write_text(f"{100_000 * number} 100000")
 
     def limit(self, size):
         with suppress(OSError):  # version 1 refuses less than what cannot be given back
@@ -96,14 +106,16 @@ class Cgroup:
         return int(dict(line.split() for line in (self.path / self.names[2]).read_text().splitlines())["oom_kill"])
 
     def around(self, arguments):
-        return ["sh", "-c", f'echo $$ > {self.path}/cgroup.procs && exec "$@"', "sh", *arguments]
+        enter = " && ".join(f"echo $$ > {path}/cgroup.procs" for path in self.paths)
+        return ["sh", "-c", f'{enter} && exec "$@"', "sh", *arguments]
 
     def remove(self):
         for pid in (self.path / "cgroup.procs").read_text().split():
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
         wait_until(lambda: not (self.path / "cgroup.procs").read_text())
-        self.path.rmdir()
+        for path in self.paths:
+            path.rmdir()
 
 
 @pytest.fixture
@@ -147,6 +159,20 @@ def test_a_worker_killed_for_memory_costs_nothing_but_time(tmp_path, cgroup):
     found = states(tmp_path, "killed")
     assert len(found) == TRIALS
     assert set(found) <= {"COMPLETE", "PRUNED"}
+
+
+def test_a_search_takes_the_cpus_and_the_memory_of_its_cgroup(tmp_path, cgroup):
+    """One CPU of all, and 3 GB: one lane, which is said, and it comes to its end."""
+    cgroup.limit_cpus(1)
+    cgroup.limit(3 * 10**9)
+    with search(tmp_path, cgroup.around(new_run(tmp_path, "small"))) as process:
+        said = printed_until(process, "on 1 lanes")
+        assert "the search may use 1 CPU (the cgroup's quota)" in said
+        rest = process.stdout.read()
+        assert process.wait() == 0, rest + (tmp_path / "errors").read_text()
+    assert "warning" not in said + rest
+    assert cgroup.kills() == 0
+    assert len(states(tmp_path, "small")) == TRIALS
 
 
 @pytest.mark.parametrize("moment", ["[1/", "training finalists", "judging"])
