@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from results import load_model
+from trainables.imaging.chart import chart
 from trainables.imaging.pictures import read_picture, write_picture
 from trainables.psf.traced import traced_model
 
@@ -21,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--picture", type=Path, default=Path(skimage.__file__).parent / "data" / "astronaut.png")
+    parser.add_argument("--chart", action="store_true", help="a test chart, drawn, in place of the picture")
     parser.add_argument(
         "--pixels", type=int, default=512, help="a square of so many is cut out of the picture's top left"
     )
@@ -31,7 +33,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     model = load_model(arguments.model) if arguments.model else traced_model()
-    picture = read_picture(arguments.picture)[..., : arguments.pixels, : arguments.pixels]
+    side = arguments.pixels
+    picture = chart(side, side) if arguments.chart else read_picture(arguments.picture)[..., :side, :side]
     how = {"pixel_um": arguments.pixel_um, "distortion": False}
     torch.manual_seed(0)
     with torch.no_grad():
@@ -44,8 +47,8 @@ def main() -> None:
         }
     for name, one in found.items():
         print(f"{name:16} {psnr(one, picture):.2f} dB")
-    side = arguments.pixels // 3
-    crops = [one[..., :side, side : 2 * side] for one in (picture, *found.values())]
+    third = side // 3
+    crops = [one[..., :third, third : 2 * third] for one in (picture, *found.values())]
     write_picture(arguments.out, torch.cat(crops, dim=-1).repeat_interleave(2, -1).repeat_interleave(2, -2))
     print(f"{arguments.out}: the picture, {', '.join(found)}")
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from results import load_model
+from trainables.imaging.chart import chart
 from trainables.imaging.pictures import read_picture, write_picture
 from trainables.psf.traced import traced_model
 
@@ -35,6 +36,9 @@ WINDOW = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument(
+        "--chart", action="store_true", help="three test charts, drawn, at three distances, in its place"
+    )
     parser.add_argument("--focus", type=float, nargs="+", default=[-2200.0, -3000.0, -4500.0], help="in mm, negative")
     parser.add_argument("--width", type=int, default=741, help="of the picture in pixels")
     parser.add_argument("--grid", type=int, default=12, help="patches of the picture along each side")
@@ -42,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     model = load_model(arguments.model) if arguments.model else traced_model(*WIDER, *WINDOW)
-    picture, depth = scene(arguments.width)
+    picture, depth = (charts if arguments.chart else scene)(arguments.width)
     print(f"depths from {depth.max():.0f} to {depth.min():.0f} mm")
     taken = []
     for focus in arguments.focus:
@@ -67,6 +71,13 @@ def scene(width: int) -> tuple[Tensor, Tensor]:
     depth = torch.where(seen, depth, farthest).clamp_min(farthest)  # what only one of its eyes saw lies behind
     size = (round(picture.shape[-2] * width / picture.shape[-1]), width)
     return F.interpolate(picture, size, mode="area"), F.interpolate(depth, size, mode="nearest")
+
+
+def charts(width: int) -> tuple[Tensor, Tensor]:
+    """The same of three charts side by side, 2.2, 3 and 4.5 m away."""
+    third = width // 3
+    depth = torch.tensor([-2200.0, -3000.0, -4500.0]).repeat_interleave(third).expand(1, 1, third, -1)
+    return chart(third, 3 * third, cell=third // 3), depth
 
 
 def halves(depth: Tensor) -> tuple[Tensor, Tensor]:

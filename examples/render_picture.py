@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from results import load_model
+from trainables.imaging.chart import chart
 from trainables.imaging.pictures import read_picture, write_picture
 from trainables.psf.traced import traced_model
 
@@ -22,12 +23,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--picture", type=Path, default=Path(skimage.__file__).parent / "data" / "astronaut.png")
+    parser.add_argument("--chart", action="store_true", help="a test chart, drawn, in place of the picture")
     parser.add_argument("--pixels", type=int, default=512, help="a square of so many is cut out of the middle")
     parser.add_argument("--out", type=Path, default=Path("render_picture.png"))
     arguments = parser.parse_args()
 
     model = load_model(arguments.model) if arguments.model else traced_model()
-    picture = middle(read_picture(arguments.picture), arguments.pixels)
+    side = arguments.pixels
+    picture = chart(side, side) if arguments.chart else middle(read_picture(arguments.picture), side)
     size = (picture.shape[-2], picture.shape[-1])
     with torch.no_grad():
         began = time.perf_counter()

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from results import load_model
+from trainables.imaging.chart import chart
 from trainables.imaging.pictures import read_picture, write_picture
 from trainables.psf.traced import traced_model
 
@@ -23,17 +24,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--pixels", type=int, default=256, help="along a side of the pictures")
+    parser.add_argument("--chart", action="store_true", help="test charts, drawn, in place of the pictures")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--pixel-um", type=float, default=13.65, help="side of a pixel on the sensor")
     parser.add_argument("--out", type=Path, default=Path("sharpen.png"))
     arguments = parser.parse_args()
 
     model = load_model(arguments.model) if arguments.model else traced_model()
-    data = Path(skimage.__file__).parent / "data"
-    pictures = torch.cat([read_picture(data / name)[..., :512, :512] for name in ("astronaut.png", "ihc.png")])
-    pictures = F.interpolate(pictures, 2 * (arguments.pixels,), mode="area")
+    side = arguments.pixels
+    if arguments.chart:
+        pictures = torch.cat([chart(side, side, cell, spokes) for cell, spokes in ((64, 18), (85, 12))])
+    else:
+        data = Path(skimage.__file__).parent / "data"
+        photographs = [read_picture(data / name)[..., :512, :512] for name in ("astronaut.png", "ihc.png")]
+        pictures = F.interpolate(torch.cat(photographs), (side, side), mode="area")
     with torch.no_grad():
-        lens = model.operator(2 * (arguments.pixels,), pixel_um=arguments.pixel_um, distortion=False)
+        lens = model.operator((side, side), pixel_um=arguments.pixel_um, distortion=False)
     kernel = torch.zeros(7, 7, requires_grad=True)
     optimizer = torch.optim.Adam([kernel], lr=0.01)
     for step in range(arguments.steps):
@@ -49,9 +55,7 @@ def main() -> None:
     print(
         f"another picture: {psnr(plain, pictures[1:]):.2f} dB as it comes, {psnr(found, pictures[1:]):.2f} dB sharpened first"
     )
-    side = arguments.pixels
-    parts = [one[..., :side, :side] for one in (pictures[1:], plain, found)]
-    write_picture(arguments.out, torch.cat(parts, dim=-1))
+    write_picture(arguments.out, torch.cat([pictures[1:], plain, found], dim=-1))
 
 
 def sharpened(picture: Tensor, kernel: Tensor) -> Tensor:

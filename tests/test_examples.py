@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 SMALL = {
     "render_picture": ("--pixels", "64"),
     "refocus": ("--width", "240", "--grid", "3"),
-    "deconvolve": ("--pixels", "64", "--iterations", "3"),
-    "sharpen": ("--pixels", "48", "--steps", "8"),
+    "deconvolve": ("--chart", "--pixels", "64", "--iterations", "3"),
+    "sharpen": ("--chart", "--pixels", "48", "--steps", "8"),
 }
 
 
