@@ -29,7 +29,7 @@ from search.observer import Observer
 from search.process import start_ray
 from search.scheduler import EarlyStopping
 from search.searcher import StudySearcher, open_ledger
-from search.trial import TRIAL_CPUS, TrialSettings, run_trial
+from search.trial import TrialSettings, place, run_trial
 from spaces.loading import load
 from spaces.study import Scalar
 from trainables.lanes.lanes import Lanes
@@ -95,7 +95,7 @@ def through_lanes(trials: int, root: Path) -> list[float]:
     ledger = open_ledger(f"sqlite:///{root}/study.db", "overhead", space, budget)
     settings = TrivialSettings(space, budget, RunDirectory(root), sets={})
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
+        tune.with_resources(tune.with_parameters(run_trial, settings=settings), place()),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(ledger, space, STEPS[-1], Observer(), {}),
             scheduler=EarlyStopping(None, (METRIC,)),
@@ -113,7 +113,7 @@ def through_lanes(trials: int, root: Path) -> list[float]:
 def trainer_per_trial(trials: int, root: Path) -> list[float]:
     """Seconds to each trial's end in a Tune run of so many trials that start a TorchTrainer each."""
     tuner = tune.Tuner(
-        tune.with_resources(train_driver, {"CPU": TRIAL_CPUS}),
+        tune.with_resources(train_driver, place()),
         param_space={"storage": str(root / "train"), "x": tune.uniform(0, 1)},
         tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=1),
         run_config=tune.RunConfig(name="trainers", storage_path=str(root), verbose=0, callbacks=[ends := Ends()]),

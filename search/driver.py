@@ -32,7 +32,7 @@ from search.scheduler import EarlyStopping, rule
 from search.searcher import StudySearcher, open_ledger
 from search.study_disk import StudyDisk, study_disk
 from search.tracking.tracker import tracked
-from search.trial import TRIAL_CPUS, FreeLane, TrialSettings, run_trial
+from search.trial import FreeLane, TrialSettings, place, run_trial
 from spaces.disk import full_disk
 from spaces.errors import SpaceError
 from spaces.study import Study
@@ -220,7 +220,7 @@ def tune_trials(
         stopping.replay(trial.number, trial.intermediate_values)
     searcher = StudySearcher(ledger, study, budget.steps, observer, stopping.decisions, lambda: lanes.count)
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, settings=settings), {"CPU": TRIAL_CPUS}),
+        tune.with_resources(tune.with_parameters(run_trial, settings=settings), place()),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=stopping,
@@ -273,10 +273,9 @@ def _start_ray(job: Job, address: str | None, dashboard: bool, observer: Observe
         try:
             start_ray(address, namespace=namespace)
         except ConnectionError as error:
-            hint = "; does the cluster ask for a token? Then set RAY_AUTH_MODE=token"
-            raise SpaceError(
-                f"--address {address}: {str(error).splitlines()[0]}{'' if 'RAY_AUTH_MODE' in os.environ else hint}"
-            ) from error
+            asked = os.environ.get("RAY_AUTH_MODE") == "token"
+            hint = "is its token the one here?" if asked else "does it ask for a token? Then set RAY_AUTH_MODE=token"
+            raise SpaceError(f"--address {address}: {str(error).splitlines()[0]}; {hint}") from error
         return _fit_cluster(job)
     shape = fit_machine(job.study, job.budget.trials)
     limited = f"the search may use {shape.machine}" if shape.machine is not None and shape.machine.by else None

@@ -23,7 +23,7 @@ from spaces.system import Prepared, Source
 if TYPE_CHECKING:
     from search.warm_start import WarmStart
 
-# Room for the trials' bookkeeping requests beside the workers' CPUs.
+# Left to the driver and to its trials' processes, which ask Ray for none.
 SPARE_CPUS = 1
 
 # What a search of one machine takes of its memory: the driver (0.6) with Ray's own processes and the trials' (0.7), and each training

@@ -19,9 +19,10 @@ logger = logging.getLogger(__name__)
 TRIES = 3
 """Ray gives up when its node is not there within 30 s, a number in its code (ray/_private/node.py, 2.60), and the node itself when its
 agents have not come in 15 s. What they had to read from the disk is in memory the next time."""
-# What Ray lets be set, for machines that are busy with something else; its defaults: 30, 60 and 30 s.
+# What Ray lets be set, for machines that are busy with something else; its defaults: 60 and 30 s, and 30 s for one's own head. A cluster
+# that runs already is asked again and again for as long, also when it refuses the token: Ray's 20 s are enough for it.
+HEAD_PATIENCE = {"RAY_gcs_server_port_wait_time_s": "120"}
 PATIENCE = {
-    "RAY_gcs_server_port_wait_time_s": "120",
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_agent_register_timeout_ms": "120000",
 }
@@ -41,7 +42,8 @@ def start_ray(address: str = "local", said: Callable[[str], None] = logger.warni
 
     from trainables.lanes.lanes import ray_environment
 
-    os.environ.update(PATIENCE | {name: os.environ[name] for name in PATIENCE if name in os.environ})
+    patience = PATIENCE | (HEAD_PATIENCE if address == "local" else {})
+    os.environ.update(patience | {name: os.environ[name] for name in patience if name in os.environ})
     os.environ.update(ray_environment())
     others = _daemons()
     for tried in range(1, TRIES + 1):

@@ -17,9 +17,6 @@ from spaces.study import Budget, Scalar, Study
 from trainables.lanes.board import BOARD, Assignment, Report
 from trainables.training.task import TrainingTask
 
-# Bookkeeping only: the lanes' workers hold the CPUs that train. Tune needs a request above zero; one spare CPU is to hold a thousand.
-TRIAL_CPUS = 0.001
-
 
 @dataclass(frozen=True)
 class TrialSettings:
@@ -60,6 +57,15 @@ class TrialSettings:
             params=params,
             picture_steps=tuple(self.budget.rungs()),
         )
+
+
+def place() -> dict[str, float]:
+    """What a trial's process asks Ray for: to be on the driver's node, the one that a search cannot lose. From one that is lost it
+    would take the trial's retries along. It asks for no CPU: lanes may have all that are left.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    address = next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == here)
+    return {f"node:{address}": 0.0001}  # of 1; Tune needs a request above zero
 
 
 def run_trial(config: dict[str, Any], settings: TrialSettings) -> None:
