@@ -158,15 +158,28 @@ def traced_distortion(entry: str | Path, data: LensData) -> tuple[Distortion, ..
     if data.centre == "pinhole" or data.lens_facts is None:
         return ()
     found = store.read(Path(entry), ("points", "chief_ray_offset_px"))
-    points, offsets = (np.asarray(found[name], dtype=np.float64) for name in ("points", "chief_ray_offset_px"))
+    return chief_ray_distortion(found["points"], found["chief_ray_offset_px"], data)
+
+
+def chief_ray_distortion(
+    points: NDArray[np.float32], offsets_px: NDArray[np.float32], data: LensData
+) -> tuple[Distortion, ...] | None:
+    """Of chief rays, at each depth and focus distance of the points; None of too few.
+
+    Args:
+        points: [N, 3] or [N, 4], x and y in [-1, 1], then distances in mm.
+        offsets_px: [N, 2] in sensor pixels, x right and y up, chief ray minus pinhole image (`Kernels.chief_ray_offset_px`).
+    """
+    assert data.lens_facts is not None
     half_um = 1e3 * np.array(data.lens_facts.sensor_mm) / 2
-    seen = np.isfinite(offsets).all(axis=1)
-    points, places = points[seen], points[seen, :2] + offsets[seen] * data.pixel_pitch_um / half_um
-    combinations, which = np.unique(points[:, 2:], axis=0, return_inverse=True)
-    if len(points) < FEWEST * len(combinations):
+    seen = np.isfinite(offsets_px).all(axis=1)
+    ideal, offsets, distances = (one[seen].astype(np.float64) for one in (points[:, :2], offsets_px, points[:, 2:]))
+    places = ideal + offsets * data.pixel_pitch_um / half_um
+    combinations, which = np.unique(distances, axis=0, return_inverse=True)
+    if len(ideal) < FEWEST * len(combinations):
         return None
     return tuple(
-        fit_distortion(points[which == i, :2], places[which == i], half_um, *combination)
+        fit_distortion(ideal[which == i], places[which == i], half_um, *combination)
         for i, combination in enumerate(combinations.tolist())
     )
 

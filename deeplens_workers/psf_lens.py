@@ -349,9 +349,12 @@ class PSFLens(Lens):  # type: ignore[misc]
         x, y = (np.linspace(1 / n - 1, 1 - 1 / n, num_grid) for n in (columns, rows))
         nodes = np.stack(np.meshgrid(x, -y), axis=-1)  # the first and last are the middles of the outermost pixels
         ideal = self._ideal(nodes, self.obj_depth if depth is None else depth) * np.array([1, -1])
-        sources = torch.from_numpy(ideal).to(img).permute(2, 0, 1)[None]
+        # In half precision a place would be known to half a pixel.
+        image = img.to(torch.promote_types(img.dtype, torch.float32))
+        sources = torch.from_numpy(ideal).to(image).permute(2, 0, 1)[None]
         sources = F.interpolate(sources, (rows, columns), mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
-        return F.grid_sample(img, sources.expand(len(img), -1, -1, -1), padding_mode="border", align_corners=False)
+        sources = sources.expand(len(img), -1, -1, -1)
+        return F.grid_sample(image, sources, padding_mode="border", align_corners=False).to(img.dtype)
 
     def _spread(self, picture: Tensor, depth: float | Tensor, ks: int, warped: bool) -> Tensor:
         """Every pixel's light by its own kernel, some rows at a time. DeepLens' own function has another origin for even sides."""

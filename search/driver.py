@@ -140,6 +140,7 @@ def _search(job: Job, shape: Shape, cache: Path, disk: StudyDisk, observer: Obse
         experience = earlier.experience(config) if earlier is not None else None
         with closing(open_ledger(disk.url, name, config, job.budget, experience, observer.say)) as ledger:
             disk.on_loss = ledger.halt
+            disk.check()
             if config.data.streams:
                 observer.note("filling the stream of fresh data")
             with preparation.supply(*made_of, shape.render_actors) as supply:

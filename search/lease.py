@@ -13,7 +13,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from results.run_directory import RunError
@@ -47,16 +47,17 @@ class Lease:
     """The file `path`, to be held by this process.
 
     Args:
-        study: see `Holder`.
         stale: see `STALE`.
     """
 
-    def __init__(self, path: Path, study: Path | None, stale: float = STALE) -> None:
+    def __init__(self, path: Path, stale: float = STALE) -> None:
         self._path, self._stale = path, stale
-        self._own = Holder(socket.gethostname(), os.getpid(), uuid.uuid4().hex, None if study is None else str(study))
+        self._own = Holder(socket.gethostname(), os.getpid(), uuid.uuid4().hex, None)
 
     def take(self, sure: bool, said: Callable[[str], None]) -> Holder | None:
         """Hold it; returns who had it last and did not give it back, None if nobody.
+
+        A working copy that a dead driver of this machine left stays the lease's until `works_on`: it is the latest one.
 
         Args:
             sure: the run's lock says that no process of any machine has the run, so that a holder is dead.
@@ -68,13 +69,31 @@ class Lease:
         previous = self._read()
         if previous is not None and not sure and not previous.here:
             self._outwait(previous, said)
-        write(self._path, json.dumps(asdict(self._own)).encode())
+        if previous is not None and previous.here:
+            self._own = replace(self._own, study=previous.study)
+        self._write()
         self.renew()
         return previous
 
+    def works_on(self, study: Path | None) -> None:
+        """Say where the study is from now on, see `Holder`.
+
+        Raises:
+            TakenOver: another driver has it.
+        """
+        self.check()
+        self._own = replace(self._own, study=None if study is None else str(study))
+        self._write()
+
+    def _write(self) -> None:
+        write(self._path, json.dumps(asdict(self._own)).encode())
+
     def _outwait(self, previous: Holder, said: Callable[[str], None]) -> None:
         """See no sign of life of the holder for long enough."""
-        seen = self._path.stat().st_mtime_ns
+        try:
+            seen = self._path.stat().st_mtime_ns
+        except FileNotFoundError:  # given back
+            return
         if self._now() - seen > 1e9 * self._stale:
             return
         said(f"{previous.host} has written to this run lately; waiting {self._stale:g} s for a sign that it still does")

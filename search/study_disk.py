@@ -49,7 +49,7 @@ class StudyDisk(Observer):
         self._run, self._lease, self._working, self._said = run, lease, working, said
         self.path = (working or run.study_db).resolve()
         self.on_loss: Callable[[RunError], None] = lambda error: None
-        """Called, from another thread, if another driver has the run now."""
+        """Called, from another thread, if another driver has the run now. Then `check`: it may have it already."""
         self._copied: tuple[int, int] | None = None
         self._wake, self._ended = threading.Event(), False
         self._writing = threading.Lock()
@@ -63,10 +63,15 @@ class StudyDisk(Observer):
     def begin(self, previous: Holder | None) -> None:
         """Have the study as the last driver left it, and keep it from now on."""
         self._fetch(previous)
+        self._lease.works_on(self._working)  # not before it is whole
         self._thread.start()
 
     def trial_ended(self, number: int, state: str, step: int, value: float | None, reason: str | None) -> None:
         self._wake.set()
+
+    def check(self) -> None:
+        """Raises TakenOver: another driver has the run."""
+        self._lease.check()
 
     def copy(self) -> None:
         """Bring the run's directory up to date.
@@ -91,6 +96,7 @@ class StudyDisk(Observer):
         self._ended = True
         self._wake.set()
         self._thread.join()
+        self._copied = None  # two changes at a tick of the disk's clock look like one
         try:
             self.copy()
             self._lease.give_back()
@@ -147,7 +153,7 @@ def study_disk(run: RunDirectory, said: Callable[[str], None]) -> Iterator[Study
         RunError: a driver on another machine has the run, or the study is damaged.
     """
     working = working_place(run)
-    lease = Lease(run.lease, working)
+    lease = Lease(run.lease)
     disk = StudyDisk(run, lease, working, said)
     disk.begin(lease.take(not is_shared(run.path) and not os.environ.get(PLACE), said))
     try:

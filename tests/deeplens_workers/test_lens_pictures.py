@@ -49,6 +49,11 @@ def test_even_and_odd_sizes_make_the_same_picture(method: str, even: int):
     assert psnr(odd, lens.render(picture(), method=method, psf_ks=even)) > 60
 
 
+def test_a_picture_in_half_precision_is_distorted_by_places_in_single():
+    lens = distorting()
+    assert (lens.warp(picture().half()) - lens.warp(picture().half().float())).abs().max() < 1e-3
+
+
 def test_a_map_of_all_pixels_is_the_picture_of_their_own_kernels():
     lens = made()
     lens.set_sensor((0.48, 0.48), (48, 48))

@@ -117,6 +117,24 @@ def test_what_is_left_of_a_killed_driver(run, own_disk, lost, trials):
     assert files(own_disk) == []
 
 
+def test_a_driver_that_is_killed_before_it_has_a_working_copy_leaves_the_latest_one(run, own_disk, monkeypatch):
+    """Wherever its own would have been."""
+    subprocess.run([sys.executable, "-c", KILLED, str(run.path)], check=False)
+    monkeypatch.setenv(PLACE, str(own_disk.parent / "other"))
+    Lease(run.lease).take(True, ignore)
+    with study_disk(run, ignore) as disk, ledger_on(disk.url, run) as ledger:
+        assert len(ledger.trials) == 6
+
+
+def test_an_old_working_copy_is_not_gone_on_with_after_another_machine_had_the_run(run, own_disk):
+    """Not even if the driver is killed before it has removed it."""
+    subprocess.run([sys.executable, "-c", KILLED, str(run.path)], check=False)  # its own disk has more than the copy
+    held_elsewhere(run, ago=120)
+    Lease(run.lease).take(False, ignore)
+    with study_disk(run, ignore) as disk, ledger_on(disk.url, run) as ledger:
+        assert len(ledger.trials) == 3
+
+
 def test_a_damaged_working_copy_is_not_gone_on_with(run, own_disk):
     subprocess.run([sys.executable, "-c", KILLED, str(run.path)], check=False)
     (working,) = own_disk.rglob("study.db")
@@ -141,7 +159,7 @@ def test_a_run_moves_between_its_own_directory_and_another_disk(run, own_disk, m
 
 def test_a_driver_that_shows_signs_of_life_keeps_the_run(run, own_disk):
     held_elsewhere(run, ago=0)
-    lease, over = Lease(run.lease, None, stale=5.0), threading.Event()
+    lease, over = Lease(run.lease, stale=5.0), threading.Event()
 
     def live() -> None:
         while not over.wait(0.05):
@@ -160,7 +178,7 @@ def test_a_driver_that_shows_signs_of_life_keeps_the_run(run, own_disk):
 def test_a_driver_that_shows_none_for_long_is_taken_for_dead(run):
     held_elsewhere(run, ago=0)
     lines: list[str] = []
-    previous = Lease(run.lease, None, stale=0.3).take(False, lines.append)
+    previous = Lease(run.lease, stale=0.3).take(False, lines.append)
     assert previous is not None
     assert (previous.host, len(lines)) == ("elsewhere", 1)
 
@@ -179,5 +197,7 @@ def test_a_driver_that_wakes_too_late_writes_nothing_more(run, own_disk):
             play(ledger, SPACE, 1)
         with pytest.raises(TakenOver):
             disk.copy()
+        with pytest.raises(TakenOver):
+            disk.check()
     assert run.study_db.read_bytes() == before
     assert "elsewhere" in run.lease.read_text()

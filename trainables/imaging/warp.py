@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from trainables.imaging.borders import Border
 from trainables.imaging.operators import linear
+from trainables.networks.gaussian import at_least_float32
 
 BORDERS: dict[Border, str] = {"reflect": "reflection", "replicate": "border", "zero": "zeros"}
 """As grid_sample calls them. Its mirror is at the image's edges, not at the centres of its outermost pixels."""
@@ -64,9 +65,11 @@ class Warp:
             )
 
     def _sampled(self, image: Tensor) -> Tensor:
-        down = (self.places * self.places.new_tensor([1.0, -1.0])).to(image)  # grid_sample's y points down
+        values = at_least_float32(image)  # else a place would be known to half a pixel
+        down = (self.places * self.places.new_tensor([1.0, -1.0])).to(values)  # grid_sample's y points down
         grid = down.expand(len(image), *down.shape)
-        return F.grid_sample(image, grid, mode=self.mode, padding_mode=BORDERS[self.border], align_corners=False)
+        found = F.grid_sample(values, grid, mode=self.mode, padding_mode=BORDERS[self.border], align_corners=False)
+        return found.to(image.dtype)
 
     def _transposed(self, image: Tensor) -> Tensor:
         with torch.enable_grad():

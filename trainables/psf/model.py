@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from deeplens_workers.kernel_optics import KernelOptics
 from trainables.imaging.operators import Operator
+from trainables.imaging.warp import pixel_places
+from trainables.networks.gaussian import at_least_float32
 from trainables.psf.rendering import Distance, Method, Rendering, restored
 from trainables.psf.resampling import resampled
 
@@ -97,8 +99,8 @@ class PSFModel(nn.Module):
             pixel_um: side of a pixel on the sensor; None: as trained.
 
         Raises:
-            ValueError: not the model's coordinates, x or y beyond [-1, 1], distances beyond those trained on, or a wavelength that
-                no channel has.
+            ValueError: not the model's coordinates, x or y beyond [-1, 1], distances beyond those trained on, a wavelength that
+                no channel has, or no pixel.
         """
         at = self.points(points)
         kernels = self._channels(self.predict(at.view(-1, at.shape[-1])), wavelengths)
@@ -113,9 +115,11 @@ class PSFModel(nn.Module):
         ks: int | None = None,
         pixel_um: float | None = None,
     ) -> Tensor:
-        """Kernels [N, C, k, k] of latents drawn from the prior at points [N, d], `temperature` times as wide; else as `psf`."""
-        kernels: Tensor = self.network.sample(self.points(points), generator, temperature)  # type: ignore[operator]
-        return self._on_pixels(kernels, ks, pixel_um)
+        """Kernels [N, C, k, k] of latents drawn from the prior at points [N, d], `temperature` times as wide, or [C, k, k]; else as `psf`."""
+        at = self.points(points)
+        kernels: Tensor = self.network.sample(at.view(-1, at.shape[-1]), generator, temperature)  # type: ignore[operator]
+        found = self._on_pixels(kernels, ks, pixel_um)
+        return found[0] if at.ndim == 1 else found
 
     def psf_map(
         self,
@@ -134,7 +138,8 @@ class PSFModel(nn.Module):
             focus: focus distance likewise.
         """
         columns, rows = grid
-        points = self.field_points(*self._middles(columns, rows), depth, focus)
+        x, y = pixel_places((rows, columns)).to(self.device, torch.float32).unbind(-1)
+        points = self.field_points(x, y, depth, focus)
         kernels = self.psf(points.flatten(0, 1), wavelengths, ks, pixel_um)
         return kernels.view(rows, columns, *kernels.shape[1:])
 
@@ -142,7 +147,8 @@ class PSFModel(nn.Module):
         """What the lens makes of a picture, [B, C, H, W]: distorted, and blurred by the kernels of each place. Differentiable.
 
         Args:
-            picture: [B, C, H, W] of a pinhole, in linear light, in the middle of the sensor; C as the kernels have.
+            picture: [B, C, H, W] of a pinhole, in linear light, in the middle of the sensor; C as the kernels have. One of half precision
+                is taken in single, which is what comes back: a place would be known to half a pixel.
             depth: of the scene in mm, negative: one, or a map [B, 1, H, W]; None: the first that was trained on.
             focus: that the lens is focused at in mm, negative; None likewise.
             options: of `trainables.psf.rendering.Rendering`.
@@ -150,7 +156,8 @@ class PSFModel(nn.Module):
         Raises:
             ValueError: distances or channels that the kernels are not of, or options that do not go with the picture.
         """
-        return self.operator((picture.shape[-2], picture.shape[-1]), depth, focus, **options)(picture)
+        size = picture.shape[-2], picture.shape[-1]
+        return self.operator(size, depth, focus, **options)(at_least_float32(picture))
 
     def operator(
         self, size: tuple[int, int], depth: Distance = None, focus: Distance = None, **options: Any
@@ -181,13 +188,7 @@ class PSFModel(nn.Module):
         Raises:
             ValueError: as `render`.
         """
-        return restored(self, seen, depth, focus, method, iterations, noise, Rendering(**options))
-
-    def _middles(self, columns: int, rows: int) -> tuple[Tensor, Tensor]:
-        """x and y, [rows, columns] each, of the middles of patches."""
-        x, y = ((2 * torch.arange(n, device=self.device, dtype=torch.float32) + 1) / n - 1 for n in (columns, rows))
-        y, x = torch.meshgrid(-y, x, indexing="ij")
-        return x, y
+        return restored(self, at_least_float32(seen), depth, focus, method, iterations, noise, Rendering(**options))
 
     def to_lens(self) -> PSFLens:
         """This model as a `deeplens.Lens`, with its sensor and distortion; DeepLens is imported now, which takes seconds."""
@@ -259,8 +260,10 @@ class PSFModel(nn.Module):
     def _on_pixels(self, kernels: Tensor, ks: int | None, pixel_um: float | None) -> Tensor:
         if ks is None and pixel_um is None:
             return kernels
+        if not (ks is None or ks >= 1) or not (pixel_um is None or pixel_um > 0):
+            raise ValueError(f"`ks >= 1` and `pixel_um > 0` must hold, but got (ks={ks}, pixel_um={pixel_um})")
         ratio = 1.0 if pixel_um is None else pixel_um / self.optics.pixel_um
-        pixels = ks or math.ceil(self.optics.kernel_px / ratio) // 2 * 2 + 1
+        pixels = math.ceil(self.optics.kernel_px / ratio) // 2 * 2 + 1 if ks is None else ks
         found, lost = resampled(kernels, pixels, ratio)
         if (share := float(lost.detach().mean())) > LOSS:
             warnings.warn(

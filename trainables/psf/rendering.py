@@ -21,6 +21,7 @@ from trainables.imaging.operators import Chain, Operator
 from trainables.imaging.patches import PatchBlur
 from trainables.imaging.restore import richardson_lucy, wiener
 from trainables.imaging.warp import Warp, pixel_places
+from trainables.networks.gaussian import at_least_float32
 
 if TYPE_CHECKING:
     from trainables.psf.model import PSFModel
@@ -55,10 +56,12 @@ class Rendering:
             return self._flat(model, size, depth, focus)
         if depth.ndim != 4 or depth.shape[1] != 1 or tuple(depth.shape[2:]) != size:
             raise ValueError(f"depth is one number or a map [B, 1, {size[0]}, {size[1]}], but got {list(depth.shape)}")
+        depth = at_least_float32(depth)
         depths = layer_depths(depth.detach(), self.layers)
         if self.distortion:  # the map is of the scene, as the picture is
             middle = 2 / (1 / depths[0] + 1 / depths[-1])
-            depth = 1 / self._warp(model, size, middle, focus)(1 / depth)
+            beyond: Border = "replicate"  # whatever a picture is there, black or not: no distance is 0
+            depth = 1 / self._warp(model, size, middle, focus, beyond)(1 / depth)
         return DepthBlur([self._flat(model, size, one, focus) for one in depths], depths, depth)
 
     def _flat(self, model: PSFModel, size: tuple[int, int], depth: Distance, focus: Distance) -> Operator:
@@ -66,7 +69,7 @@ class Rendering:
         blur: Operator = (
             LowRankBlur(kernels, size, self.rank, self.border) if self.rank else PatchBlur(kernels, size, self.border)
         )
-        return Chain(self._warp(model, size, depth, focus), blur) if self.distortion else blur
+        return Chain(self._warp(model, size, depth, focus, BEYOND[self.border]), blur) if self.distortion else blur
 
     def kernels(self, model: PSFModel, size: tuple[int, int], depth: Distance, focus: Distance) -> Tensor:
         """The map [R, S, C, k, k]: of each patch of the sensor, the kernel of the ideal image point that is seen at its middle."""
@@ -101,13 +104,15 @@ class Rendering:
 
     def _ideal(self, model: PSFModel, places: Tensor, depth: Distance, focus: Distance) -> Tensor:
         """Ideal image points [..., 2] of places [..., 2] of the sensor."""
+        if model.optics.distortion is None and not self.distortion:
+            return places  # the best that is known of where light is from
         distances = (float(one.detach()) if isinstance(one, Tensor) else one for one in (depth, focus))
         return torch.from_numpy(model.optics.ideal_points(places.numpy(), *distances))
 
-    def _warp(self, model: PSFModel, size: tuple[int, int], depth: Distance, focus: Distance) -> Warp:
+    def _warp(self, model: PSFModel, size: tuple[int, int], depth: Distance, focus: Distance, beyond: Border) -> Warp:
         extent = self._extent(model, size)
         sources = self._ideal(model, pixel_places(size) * extent, depth, focus) / extent
-        return Warp(sources.to(model.device), BEYOND[self.border])
+        return Warp(sources.to(model.device), beyond)
 
 
 BEYOND: dict[Border, Border] = {"reflect": "replicate", "replicate": "replicate", "zero": "zero"}

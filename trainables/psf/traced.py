@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplens_workers.dataset import tracings
-from deeplens_workers.kernel_optics import Distortion, KernelOptics, fit_distortion
+from deeplens_workers.kernel_optics import Distortion, KernelOptics, chief_ray_distortion
 from deeplens_workers.kernels import Tracing
 from deeplens_workers.lens_file import LensFile
 from deeplens_workers.psf_data import PsfData
@@ -62,20 +62,13 @@ def traced_model(*settings: str, space: str = "cvae_psf") -> PSFModel:
     assert isinstance(data, PsfData)
     assert isinstance(lens, LensFile)
     renderer, (tracing, _) = load(lens, data.pixel_pitch_um), tracings(data)
-    combinations = product(data.depths_mm, data.focus_mm or (None,))
-    distortion = tuple(_distortion(renderer, tracing, data, *one) for one in combinations)
-    optics = KernelOptics.of(data, lens, distortion if data.centre != "pinhole" else ())
+    distortion = () if data.centre == "pinhole" else _distortion(renderer, tracing, data)
+    optics = KernelOptics.of(data, lens, distortion)
     return PSFModel(TracedNetwork(renderer, tracing, optics), optics)
 
 
-def _distortion(
-    renderer: KernelRenderer, tracing: Tracing, data: PsfData, depth_mm: float, focus_mm: float | None
-) -> Distortion:
-    assert data.lens_facts is not None
+def _distortion(renderer: KernelRenderer, tracing: Tracing, data: PsfData) -> tuple[Distortion, ...] | None:
     axis = np.linspace(-1, 1, ACROSS)
-    ideal = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    distances = [depth_mm] if focus_mm is None else [depth_mm, focus_mm]
-    points = np.column_stack([ideal, np.tile(distances, (len(ideal), 1))]).astype(np.float32)
-    half_um = 1e3 * np.array(data.lens_facts.sensor_mm) / 2
-    offsets = renderer.render(points, tracing).chief_ray_offset_px.astype(np.float64) * data.pixel_pitch_um
-    return fit_distortion(ideal, ideal + offsets / half_um, half_um, depth_mm, focus_mm)
+    distances = [one for one in (data.depths_mm, data.focus_mm) if one]
+    points = np.array([(x, y, *far) for far in product(*distances) for y in axis for x in axis], np.float32)
+    return chief_ray_distortion(points, renderer.render(points, tracing).chief_ray_offset_px, data)

@@ -91,6 +91,14 @@ def test_gradients_reach_the_kernels_through_the_weights_of_a_low_rank():
     torch.testing.assert_close(slope, (value(step + 1e-5) - value(step - 1e-5)).detach() / 2e-5, rtol=1e-6, atol=1e-6)
 
 
+def test_a_warp_in_half_precision_keeps_its_places():
+    """Rounded to half precision they would be off by up to half a pixel of a wide image, and its stripes with them."""
+    wide = Warp(0.95 * pixel_places((1, 2400)))
+    stripes = (0.8 * torch.arange(2400.0)).sin().expand(1, 1, 1, -1)
+    assert (wide(stripes.half()) - wide(stripes.half().float())).abs().max() < 1e-3
+    assert wide(stripes.half()).dtype == torch.float16
+
+
 def test_gradients_reach_the_depths():
     away = depth()
 

@@ -1,6 +1,7 @@
 """A trained model in a user's hands: kernels of any size, on any pixels, of chosen channels; refusals; precision; gradients."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,3 +155,16 @@ def test_samples_narrow_to_the_prediction():
     drawn = [model.sample(points, one, torch.Generator().manual_seed(0)) for one in (0.0, 1.0, 2.0)]
     torch.testing.assert_close(drawn[0], model.psf(points))
     assert (drawn[1] - drawn[0]).norm() < (drawn[2] - drawn[0]).norm()
+
+
+def test_one_sample_of_one_point():
+    model = made()
+    one = model.sample([0.0, 0.5], generator=torch.Generator().manual_seed(1), ks=17)
+    several = model.sample([[0.0, 0.5]], generator=torch.Generator().manual_seed(1), ks=17)
+    assert torch.equal(one, several[0])
+
+
+@pytest.mark.parametrize("pixels", [{"ks": 0}, {"ks": -1}, {"pixel_um": 0.0}, {"pixel_um": -3.0}])
+def test_no_pixels_are_refused(pixels: dict[str, Any]):
+    with pytest.raises(ValueError, match="must hold"):
+        made().psf([0.0, 0.5], **pixels)

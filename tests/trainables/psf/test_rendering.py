@@ -152,3 +152,28 @@ def test_a_lens_of_deeplens_renders_as_the_model_does():
     picture = scene((lens.sensor_res[1], lens.sensor_res[0]))
     seen = model(1.05).render(picture, pixel_um=1e3 * lens.pixel_size)
     torch.testing.assert_close(lens.render(picture), seen, atol=1e-4, rtol=0)
+
+
+def test_beyond_a_black_border_distances_go_on():
+    """What is seen there is black whatever its distance, and none is refused."""
+    depth = torch.full((1, 1, 64, 96), DEPTHS[0])
+    depth[..., 48:] = DEPTHS[1]
+    lens = model(1.1, deep=True)
+    seen = lens.render(torch.ones(1, 3, 64, 96), depth=depth, border="zero")
+    assert seen[..., 32, 0].max() < 0.1
+    torch.testing.assert_close(seen[..., 20:44, 20:76], torch.ones(1, 3, 24, 56))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_a_picture_of_half_precision_is_rendered_in_single(kind: torch.dtype):
+    lens, picture = model(0.9), scene().to(kind)
+    assert torch.equal(lens.render(picture), lens.render(picture.float()))
+    assert torch.equal(lens.restore(picture, method="wiener"), lens.restore(picture.float(), method="wiener"))
+
+
+def test_a_lens_of_unknown_distortion_renders_without_it():
+    unknown = model()
+    unknown.optics = unknown.optics.model_copy(update={"distortion": None})
+    with pytest.raises(ValueError, match="not known"):
+        unknown.render(scene())
+    assert torch.equal(unknown.render(scene(), distortion=False), model().render(scene(), distortion=False))
