@@ -74,8 +74,9 @@ def load(directory: str | Path) -> Loaded:
         network.load_state_dict(load_file(directory / "model.safetensors"))
         model: nn.Module = learner.presented(network, record)
     except (FileNotFoundError, NotADirectoryError) as error:
+        there = f"; did you mean {directory / 'model'}?" if (directory / "model" / "config.json").exists() else ""
         raise SpaceError(
-            f"{error.filename or directory}: missing; this is not the directory of an exported model"
+            f"{error.filename or directory}: missing; this is not the directory of an exported model{there}"
         ) from None
     except LookupError as error:
         raise SpaceError(f"{directory / 'config.json'}: {error}") from None

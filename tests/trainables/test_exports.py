@@ -154,3 +154,9 @@ def test_what_is_no_directory_of_an_export_is_refused(tmp_path, place):
     (tmp_path / "file").touch()
     with pytest.raises(SpaceError, match=place):
         load_model(tmp_path / place)
+
+
+def test_the_directory_of_a_run_leads_to_its_model(tmp_path):
+    export(CVAE(FLAT), "cvae_psf", tmp_path / "model")
+    with pytest.raises(SpaceError, match=str(tmp_path / "model")):
+        load_model(tmp_path)

@@ -25,7 +25,7 @@ from deeplens_workers.kernel_optics import KernelOptics
 from trainables.imaging.operators import Operator
 from trainables.imaging.warp import pixel_places
 from trainables.networks.gaussian import at_least_float32
-from trainables.psf.rendering import Distance, Method, Rendering, restored
+from trainables.psf.rendering import Distance, Method, Rendering, checked_grid, restored
 from trainables.psf.resampling import resampled
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LOSS = 0.01
 """Share of the light that may fall outside of a smaller kernel before a warning says so."""
+MOST_PIXELS = 2048
+"""Of a kernel along a side: more of them are a mistake of units."""
 WAVELENGTH_UM = 0.002
 """How far a wavelength that is asked for may be from a channel's."""
 
@@ -137,7 +139,7 @@ class PSFModel(nn.Module):
             depth: object distance in mm, negative; may carry gradients; None: the first that was trained on.
             focus: focus distance likewise.
         """
-        columns, rows = grid
+        columns, rows = checked_grid(grid)
         x, y = pixel_places((rows, columns)).to(self.device, torch.float32).unbind(-1)
         points = self.field_points(x, y, depth, focus)
         kernels = self.psf(points.flatten(0, 1), wavelengths, ks, pixel_um)
@@ -156,8 +158,8 @@ class PSFModel(nn.Module):
         Raises:
             ValueError: distances or channels that the kernels are not of, or options that do not go with the picture.
         """
-        size = picture.shape[-2], picture.shape[-1]
-        return self.operator(size, depth, focus, **options)(at_least_float32(picture))
+        light = self._light(picture)
+        return self.operator((light.shape[-2], light.shape[-1]), depth, focus, **options)(light)
 
     def operator(
         self, size: tuple[int, int], depth: Distance = None, focus: Distance = None, **options: Any
@@ -188,7 +190,20 @@ class PSFModel(nn.Module):
         Raises:
             ValueError: as `render`.
         """
-        return restored(self, at_least_float32(seen), depth, focus, method, iterations, noise, Rendering(**options))
+        return restored(self, self._light(seen), depth, focus, method, iterations, noise, Rendering(**options))
+
+    def _light(self, picture: Tensor) -> Tensor:
+        """A picture, checked, in single precision at the least."""
+        channels = len(self.optics.channels)
+        good = isinstance(picture, Tensor) and picture.is_floating_point() and picture.ndim == 4
+        if not good or picture.shape[1] != channels:
+            shape = list(picture.shape) if hasattr(picture, "shape") else ""
+            got = f"a {type(picture).__name__} {shape} {getattr(picture, 'dtype', '')}".rstrip()
+            raise ValueError(
+                f"a picture is a tensor [B, {channels}, H, W] of linear light, of floating-point numbers, but got {got}; "
+                "trainables.imaging.pictures.read_picture gives one of a file"
+            )
+        return at_least_float32(picture)
 
     def to_lens(self) -> PSFLens:
         """This model as a `deeplens.Lens`, with its sensor and distortion; DeepLens is imported now, which takes seconds."""
@@ -212,7 +227,10 @@ class PSFModel(nn.Module):
                 columns.append(torch.as_tensor(known[0] if value is None else value).to(x).expand_as(x))
             elif value is not None and not (known and math.isclose(float(value), known[0], rel_tol=1e-3)):
                 only = f"{known[0]:g} mm" if known else "as in the lens file"
-                raise ValueError(f"{name}: this model's kernels have one, {only}, but got {float(value):g}")
+                what = name.removesuffix("_mm")
+                raise ValueError(
+                    f"{what}: this model's kernels have one, {only} (negative: in front of the lens), but got {float(value):g}"
+                )
         return torch.stack(columns, dim=-1)
 
     def points(self, points: ArrayLike | Tensor) -> Tensor:
@@ -228,14 +246,20 @@ class PSFModel(nn.Module):
             raise ValueError(
                 f"points are [N, {len(self.conditions)}] or [{len(self.conditions)}]: {names}; but got {list(at.shape)}"
             )
-        if not bool((at[..., :2].abs() <= 1 + 1e-5).all()):
+        rows = at.detach().view(-1, at.shape[-1])
+        if (outside := (~(rows[:, :2].abs() <= 1 + 1e-5)).any(dim=1).nonzero()).numel():
+            x, y = rows[int(outside[0]), :2].tolist()
             raise ValueError(
-                "points: x and y lie in [-1, 1], the sensor's edges, and beyond them the model knows nothing"
+                "points: x and y lie in [-1, 1], the sensor's edges, and beyond them the model knows nothing, but "
+                f"points[{int(outside[0])}] has ({x:g}, {y:g})"
             )
         for name, column in zip(self.conditions[2:], at[..., 2:].unbind(-1), strict=True):
             nearest, farthest = max(self.optics.varied[name]), min(self.optics.varied[name])
             if not bool(((column <= nearest * (1 - 1e-5)) & (column >= farthest * (1 + 1e-5))).all()):
-                raise ValueError(f"points: {name} lies between {farthest:g} and {nearest:g} mm in this model's kernels")
+                raise ValueError(
+                    f"points: {name} lies between {farthest:g} and {nearest:g} mm in this model's kernels, but one has "
+                    f"{column.detach().max() if nearest < column.detach().max() else column.detach().min():g}"
+                )
         return at
 
     def _channels(self, kernels: Tensor, wavelengths: Sequence[float] | float | None) -> Tensor:
@@ -260,10 +284,18 @@ class PSFModel(nn.Module):
     def _on_pixels(self, kernels: Tensor, ks: int | None, pixel_um: float | None) -> Tensor:
         if ks is None and pixel_um is None:
             return kernels
-        if not (ks is None or ks >= 1) or not (pixel_um is None or pixel_um > 0):
-            raise ValueError(f"`ks >= 1` and `pixel_um > 0` must hold, but got (ks={ks}, pixel_um={pixel_um})")
+        width_um = 1e3 * max(self.optics.sensor_mm)
+        if pixel_um is not None and not 0 < pixel_um < width_um:
+            raise ValueError(
+                f"pixel_um: a pixel's side in um, above 0 and below the sensor's {width_um:g}, but got {pixel_um}"
+            )
         ratio = 1.0 if pixel_um is None else pixel_um / self.optics.pixel_um
         pixels = math.ceil(self.optics.kernel_px / ratio) // 2 * 2 + 1 if ks is None else ks
+        if not isinstance(pixels, int) or isinstance(pixels, bool) or not 1 <= pixels <= MOST_PIXELS:
+            why = f"ks={ks}" if pixel_um is None else f"ks={ks}, pixel_um={pixel_um:g}: are these micrometres?"
+            raise ValueError(
+                f"a kernel has 1 to {MOST_PIXELS} pixels along a side, a whole number, but got {pixels} ({why})"
+            )
         found, lost = resampled(kernels, pixels, ratio)
         if (share := float(lost.detach().mean())) > LOSS:
             warnings.warn(

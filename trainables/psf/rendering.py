@@ -73,7 +73,7 @@ class Rendering:
 
     def kernels(self, model: PSFModel, size: tuple[int, int], depth: Distance, focus: Distance) -> Tensor:
         """The map [R, S, C, k, k]: of each patch of the sensor, the kernel of the ideal image point that is seen at its middle."""
-        (columns, rows), extent = self.grid, self._extent(model, size)
+        (columns, rows), extent = checked_grid(self.grid, size), self._extent(model, size)
         ideal = self._ideal(model, pixel_places((rows, columns)) * extent, depth, focus)
         ideal = ideal.clamp(-1, 1).to(model.device, torch.float32)
         points = model.field_points(ideal[..., 0], ideal[..., 1], depth, focus)
@@ -113,6 +113,26 @@ class Rendering:
         extent = self._extent(model, size)
         sources = self._ideal(model, pixel_places(size) * extent, depth, focus) / extent
         return Warp(sources.to(model.device), beyond)
+
+
+def checked_grid(grid: tuple[int, int], size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(columns, rows) of a map of kernels.
+
+    Raises:
+        ValueError: not two whole numbers from one on, or more patches than a picture of `size` (H, W) has pixels.
+    """
+    if (
+        not isinstance(grid, (tuple, list))
+        or len(grid) != 2
+        or not all(isinstance(one, int) and one >= 1 for one in grid)
+    ):
+        raise ValueError(f"grid: (columns, rows), whole numbers from 1 on, but got {grid!r}")
+    columns, rows = grid
+    if size is not None and (columns > size[1] or rows > size[0]):
+        raise ValueError(
+            f"grid: {columns} x {rows} patches are more than a picture of {size[1]} x {size[0]} pixels has; give a smaller `grid`"
+        )
+    return columns, rows
 
 
 BEYOND: dict[Border, Border] = {"reflect": "replicate", "replicate": "replicate", "zero": "zero"}

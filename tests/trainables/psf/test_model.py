@@ -164,7 +164,30 @@ def test_one_sample_of_one_point():
     assert torch.equal(one, several[0])
 
 
-@pytest.mark.parametrize("pixels", [{"ks": 0}, {"ks": -1}, {"pixel_um": 0.0}, {"pixel_um": -3.0}])
-def test_no_pixels_are_refused(pixels: dict[str, Any]):
-    with pytest.raises(ValueError, match="must hold"):
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        ({"ks": 0}, "ks=0"),
+        ({"ks": -1}, "ks=-1"),
+        ({"ks": 3.5}, r"ks=3\.5"),
+        ({"ks": 100_000}, "2048"),
+        ({"pixel_um": 0.0}, "pixel_um"),
+        ({"pixel_um": -3.0}, "pixel_um"),
+        ({"pixel_um": float("nan")}, "pixel_um"),
+        ({"pixel_um": 5.5e-6}, "micrometres"),
+    ],
+)
+def test_sizes_that_no_kernel_has_are_refused_before_they_are_made(pixels: dict[str, Any], words: str):
+    with pytest.raises(ValueError, match=words):
         made().psf([0.0, 0.5], **pixels)
+
+
+def test_a_point_outside_is_named():
+    with pytest.raises(ValueError, match=r"points\[1\] has \(1\.2, 0\)"):
+        made().psf([[0.0, 0.0], [1.2, 0.0]])
+
+
+@pytest.mark.parametrize("grid", [5, (0, 3), (3, 4, 5), (2.5, 2)])
+def test_a_map_has_columns_and_rows(grid: Any):
+    with pytest.raises(ValueError, match="columns, rows"):
+        made().psf_map(grid)

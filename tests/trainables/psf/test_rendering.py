@@ -130,7 +130,7 @@ def test_finer_pixels_are_the_middle_of_the_sensor():
     ("options", "words"),
     [
         ({"pixel_um": 400.0}, "pixel_um"),
-        ({"depth": -500.0}, "depth_mm"),
+        ({"depth": -500.0}, "depth: "),
         ({"depth": torch.full((64, 96), -500.0)}, "depth"),
         ({"border": "mirror"}, "border"),
     ],
@@ -138,6 +138,27 @@ def test_finer_pixels_are_the_middle_of_the_sensor():
 def test_what_does_not_go_with_the_picture_is_refused(options: dict[str, object], words: str):
     with pytest.raises(ValueError, match=words):
         model().render(scene(), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        "photo.png",
+        scene().numpy(),
+        scene()[0],
+        scene()[:, :1],
+        scene().mul(255).byte(),
+    ],
+)
+def test_what_is_no_picture_of_light_is_refused(picture: object):
+    for call in (model().render, model().restore):
+        with pytest.raises(ValueError, match="read_picture"):
+            call(picture)  # type: ignore[arg-type]
+
+
+def test_more_patches_than_pixels_are_refused_before_their_kernels_are_made():
+    with pytest.raises(ValueError, match="grid"):
+        model().render(scene(), grid=(600, 600))
 
 
 def test_an_unknown_method_is_refused():
