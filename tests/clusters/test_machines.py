@@ -11,6 +11,7 @@ from tests.clusters.machines import CHECKOUT, network
 from tests.processes import tree
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
 HELD = """
 import sys
 from pathlib import Path

@@ -81,7 +81,7 @@ def test_pictures_that_cannot_be_rendered_are_refused():
         (lambda: lens.render(picture(80, 120)), "sensor_res"),
         (lambda: lens.render(picture(), method="ray_tracing"), "psf_map"),
         (lambda: lens.render(picture(), psf_size=9), "psf_ks"),
-        (lambda: lens.render(picture(), -2000.0), "depth: "),
+        (lambda: lens.render(picture(), -2000.0), "depth_mm"),
         (lambda: unknown.render(picture()), "warp=False"),
         (lambda: made(focal_length_mm=None).calc_scale(-1.0), "focal length"),
     ):

@@ -117,6 +117,7 @@ def test_what_is_left_of_a_killed_driver(run, own_disk, lost, trials):
     assert files(own_disk) == []
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_killed_before_it_has_a_working_copy_leaves_the_latest_one(run, own_disk, monkeypatch):
     """Wherever its own would have been."""
     subprocess.run([sys.executable, "-c", KILLED, str(run.path)], check=False)
@@ -126,6 +127,7 @@ def test_a_driver_that_is_killed_before_it_has_a_working_copy_leaves_the_latest_
         assert len(ledger.trials) == 6
 
 
+@pytest.mark.slow
 def test_an_old_working_copy_is_not_gone_on_with_after_another_machine_had_the_run(run, own_disk):
     """Not even if the driver is killed before it has removed it."""
     subprocess.run([sys.executable, "-c", KILLED, str(run.path)], check=False)  # its own disk has more than the copy
@@ -135,6 +137,7 @@ def test_an_old_working_copy_is_not_gone_on_with_after_another_machine_had_the_r
         assert len(ledger.trials) == 3
 
 
+@pytest.mark.slow
 def test_a_damaged_working_copy_is_not_gone_on_with(run, own_disk):
     subprocess.run([sys.executable, "-c", KILLED, str(run.path)], check=False)
     (working,) = own_disk.rglob("study.db")
@@ -145,6 +148,7 @@ def test_a_damaged_working_copy_is_not_gone_on_with(run, own_disk):
     assert any(str(working) in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_run_moves_between_its_own_directory_and_another_disk(run, own_disk, monkeypatch):
     subprocess.run([sys.executable, "-c", KILLED, str(run.path)], check=False)
     monkeypatch.delenv(PLACE)

@@ -227,10 +227,8 @@ class PSFModel(nn.Module):
                 columns.append(torch.as_tensor(known[0] if value is None else value).to(x).expand_as(x))
             elif value is not None and not (known and math.isclose(float(value), known[0], rel_tol=1e-3)):
                 only = f"{known[0]:g} mm" if known else "as in the lens file"
-                what = name.removesuffix("_mm")
-                raise ValueError(
-                    f"{what}: this model's kernels have one, {only} (negative: in front of the lens), but got {float(value):g}"
-                )
+                hint = "; distances are negative, in front of the lens" if float(value) > 0 else ""
+                raise ValueError(f"{name}: this model's kernels have one, {only}, but got {float(value):g}{hint}")
         return torch.stack(columns, dim=-1)
 
     def points(self, points: ArrayLike | Tensor) -> Tensor:

@@ -130,7 +130,7 @@ def test_finer_pixels_are_the_middle_of_the_sensor():
     ("options", "words"),
     [
         ({"pixel_um": 400.0}, "pixel_um"),
-        ({"depth": -500.0}, "depth: "),
+        ({"depth": -500.0}, "depth_mm"),
         ({"depth": torch.full((64, 96), -500.0)}, "depth"),
         ({"border": "mirror"}, "border"),
     ],
