@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from results.run import open_run
 from results.run_directory import RunDirectory
 from search.cli import main
 from search.study_disk import PLACE
-from tests.processes import ray_processes, wait_for_the_end
+from tests.processes import ray_processes, tree, wait_for_the_end
 from tests.search.small import run_of, small
 from tests.waiting import wait_until
 
@@ -296,16 +297,16 @@ def test_interrupted_and_resumed(first, root):
 def test_a_driver_lost_with_its_disk_is_gone_on_with_from_the_last_copy(first, root, tmp_path):
     """kill -9, its own disk gone, and another machine's name in the lease: what the run's directory has is enough."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", PLACE: str(tmp_path / "own")}
-    others = ray_processes()
     process = subprocess.Popen(new_run(root, "lost"), stdout=subprocess.PIPE, text=True, cwd=root, env=environment)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("[3/"):  # three trials have ended
-            process.kill()
+            for pid in tree(process.pid):  # the whole machine
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             break
     process.stdout.read()
     assert process.wait(timeout=60) == -signal.SIGKILL
-    wait_for_the_end(others)
     run = RunDirectory(root / "runs" / "lost")
     copied = [trial.number for trial in read_trials(run) if trial.state in ("COMPLETE", "PRUNED")]
     assert len(copied) >= 2
