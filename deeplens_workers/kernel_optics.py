@@ -14,7 +14,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from pydantic import Field
 
-from deeplens_workers.lens_data import COORDINATES, Centre, LensData, LensFacts, PixelFilter
+from deeplens_workers.lens_data import COORDINATES, Centre, LensData, LensFacts, PixelFilter, several_distances
 from spaces import store
 from spaces.frozen import Frozen
 from spaces.system import Source
@@ -91,8 +91,7 @@ class KernelOptics(Frozen):
     @property
     def varied(self) -> dict[str, tuple[float, ...]]:
         """Distances in mm that vary, by name: conditions besides x and y."""
-        both = zip(COORDINATES[2:], (self.depths_mm, self.focus_mm), strict=True)
-        return {name: several for name, several in both if len(several) > 1}
+        return several_distances(self.depths_mm, self.focus_mm)
 
     @property
     def wavelengths_um(self) -> tuple[float, ...]:
@@ -155,7 +154,7 @@ def traced_distortion(entry: str | Path, data: LensData) -> tuple[Distortion, ..
     Args:
         entry: directory of the set in the cache: a grid over the field, or as many positions.
     """
-    if data.centre == "pinhole" or data.lens_facts is None:
+    if data.centre == "pinhole":
         return ()
     found = store.read(Path(entry), ("points", "chief_ray_offset_px"))
     return chief_ray_distortion(found["points"], found["chief_ray_offset_px"], data)

@@ -40,6 +40,12 @@ def unsaid_filter(trace_px: int, kernel_px: int, psf_model: str = "geometric") -
     return "triangle" if psf_model == "geometric" and trace_px == kernel_px else "box"
 
 
+def several_distances(depths_mm: tuple[float, ...], focus_mm: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+    """Those that are several, by their coordinate's name: what kernels vary with besides x and y."""
+    both = zip(COORDINATES[2:], (depths_mm, focus_mm), strict=True)
+    return {name: several for name, several in both if len(several) > 1}
+
+
 class LensFacts(Frozen):
     """What a run writes down about its lens, with which normalised field points become millimetres and angles."""
 
@@ -173,8 +179,7 @@ class LensData(DataSection):
     @property
     def varied(self) -> dict[str, tuple[float, ...]]:
         """Distances in mm that vary, by name: conditions besides x and y."""
-        distances = zip(COORDINATES[2:], (self.depths_mm, self.focus_mm), strict=True)
-        return {name: several for name, several in distances if len(several) > 1}
+        return several_distances(self.depths_mm, self.focus_mm)
 
     @property
     def distances(self) -> list[tuple[float, ...]]:

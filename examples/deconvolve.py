@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from results import load_model
+from trainables.images.similarity import psnr
 from trainables.imaging.chart import chart
 from trainables.imaging.pictures import read_picture, write_picture
 from trainables.psf.traced import traced_model
@@ -46,7 +47,7 @@ def main() -> None:
             "Wiener": model.restore(seen, method="wiener", noise=noise(seen, arguments.electrons), **how),
         }
     for name, one in found.items():
-        print(f"{name:16} {psnr(one, picture):.2f} dB")
+        print(f"{name:16} {psnr(one, picture).item():.2f} dB")
     third = side // 3
     crops = [one[..., :third, third : 2 * third] for one in (picture, *found.values())]
     write_picture(arguments.out, torch.cat(crops, dim=-1).repeat_interleave(2, -1).repeat_interleave(2, -2))
@@ -58,10 +59,6 @@ def noise(seen: Tensor, electrons: float) -> float:
     variance = seen.mean() / electrons
     differences = (seen.diff(dim=-1).square().mean() + seen.diff(dim=-2).square().mean()) / 2 - 2 * variance
     return float(variance / differences.clamp_min(variance / 10))
-
-
-def psnr(found: Tensor, wanted: Tensor) -> float:
-    return float(-10 * torch.log10((found - wanted).square().mean()))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from results import load_model
+from trainables.images.similarity import psnr
 from trainables.imaging.chart import chart
 from trainables.imaging.pictures import read_picture, write_picture
 from trainables.psf.traced import traced_model
@@ -43,7 +44,7 @@ def main() -> None:
         f"kernels of 24 x 24 patches in {made - began:.2f} s, {size[1]} x {size[0]} pixels in {rendered - made:.2f} s"
     )
     print(
-        f"PSNR to the picture: {psnr(straight, picture):.1f} dB by blur alone, {psnr(seen, picture):.1f} dB with distortion"
+        f"PSNR to the picture: {psnr(straight, picture).item():.1f} dB by blur alone, {psnr(seen, picture).item():.1f} dB with distortion"
     )
 
     side = min(size) // 5
@@ -61,10 +62,6 @@ def middle(picture: Tensor, side: int) -> Tensor:
 
 def crop(picture: Tensor, top: int, left: int, side: int) -> Tensor:
     return picture[..., top : top + side, left : left + side]
-
-
-def psnr(found: Tensor, wanted: Tensor) -> float:
-    return float(-10 * torch.log10((found - wanted).square().mean()))
 
 
 if __name__ == "__main__":

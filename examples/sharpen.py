@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from results import load_model
+from trainables.images.similarity import psnr
 from trainables.imaging.chart import chart
 from trainables.imaging.pictures import read_picture, write_picture
 from trainables.psf.traced import traced_model
@@ -53,7 +54,7 @@ def main() -> None:
     with torch.no_grad():
         plain, found = lens(pictures[1:]), lens(sharpened(pictures[1:], kernel))
     print(
-        f"another picture: {psnr(plain, pictures[1:]):.2f} dB as it comes, {psnr(found, pictures[1:]):.2f} dB sharpened first"
+        f"another picture: {psnr(plain, pictures[1:]).item():.2f} dB as it comes, {psnr(found, pictures[1:]).item():.2f} dB sharpened first"
     )
     write_picture(arguments.out, torch.cat([pictures[1:], plain, found], dim=-1))
 
@@ -62,10 +63,6 @@ def sharpened(picture: Tensor, kernel: Tensor) -> Tensor:
     """The picture and, of every channel, what the kernel without its mean finds in it: what is even stays as it is."""
     weights = (kernel - kernel.mean()).expand(3, 1, -1, -1)
     return picture + F.conv2d(F.pad(picture, 4 * [3], mode="replicate"), weights, groups=3)
-
-
-def psnr(found: Tensor, wanted: Tensor) -> float:
-    return float(-10 * torch.log10((found - wanted).square().mean()))
 
 
 if __name__ == "__main__":

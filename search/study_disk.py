@@ -155,7 +155,7 @@ def study_disk(run: RunDirectory, said: Callable[[str], None]) -> Iterator[Study
     working = working_place(run)
     lease = Lease(run.lease)
     disk = StudyDisk(run, lease, working, said)
-    disk.begin(lease.take(not is_shared(run.path) and not os.environ.get(PLACE), said))
+    disk.begin(lease.take(working is None, said))  # else other machines may have it, which the run's lock does not know
     try:
         yield disk
     finally:
