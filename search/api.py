@@ -21,6 +21,7 @@ from results.run import Run, open_run
 from results.run_directory import ROOT, RunDirectory, validate_name
 from results.run_directory import find as find_run
 from search import plan
+from search.address import check_reachable
 from search.home import find_caches
 from search.observer import Observer
 from search.plan import Job
@@ -173,7 +174,7 @@ def check_places(job: Job, cache: str | Path, address: str | None) -> None:
     plan.check_writable("--out", job.directory.path.parent)
     plan.check_writable("--cache", Path(cache))
     if address is not None:
-        plan.check_reachable(address)
+        check_reachable(address)
 
 
 def execute(

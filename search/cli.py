@@ -1,5 +1,5 @@
-"""Command line: `psf-search run|sensitivity|analyze|report|figures|export|render|lens|make-unit|fit-unit|sample-units|cache|cluster`, `python search/run.py`,
-`tune analyze`.
+"""Command line: `psf-search run|doctor|sensitivity|analyze|report|figures|export|render|lens|make-unit|fit-unit|sample-units|cache|cluster`,
+`python search/run.py`, `tune analyze`.
 
 Exit codes: 0 done, 1 failed, 2 bad input (before any work starts), 129, 130 and 143 interrupted by SIGHUP, SIGINT and SIGTERM.
 Nothing heavy is imported before the input has been found good.
@@ -24,6 +24,7 @@ from search.analyze_command import analyze
 from search.api import CACHE, as_settings, check_places, plan_search, refuse_with_resume
 from search.cache_command import app as cache_app
 from search.cluster_command import app as cluster_app
+from search.doctor_command import doctor
 from search.export_command import export
 from search.figures_command import figures
 from search.home import find_caches
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache")
 app.add_typer(cluster_app, name="cluster")
+app.command()(doctor)
 app.command()(analyze)
 app.command()(report)
 app.command()(figures)

@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from results.records import check_database, read_trials
 from results.run_directory import MachineError, RunDirectory, RunRecord, SourceRecord
 from search import warm_start
+from search.address import join
 from search.ledger import Ledger
 from search.limits import Limits
 from search.observer import Observer, Observers
@@ -271,12 +272,7 @@ def _fit_cluster(job: Job) -> Shape:
 def _start_ray(job: Job, address: str | None, dashboard: bool, observer: Observer) -> Shape:
     namespace = f"psf-search-{job.directory.name}"
     if address is not None:
-        try:
-            start_ray(address, namespace=namespace)
-        except ConnectionError as error:
-            asked = os.environ.get("RAY_AUTH_MODE") == "token"
-            hint = "is its token the one here?" if asked else "does it ask for a token? Then set RAY_AUTH_MODE=token"
-            raise SpaceError(f"--address {address}: {str(error).splitlines()[0]}; {hint}") from error
+        join(address, namespace=namespace)
         return _fit_cluster(job)
     shape = fit_machine(job.study, job.budget.trials)
     limited = f"the search may use {shape.machine}" if shape.machine is not None and shape.machine.by else None

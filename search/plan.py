@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -205,21 +204,6 @@ def check_writable(option: str, directory: Path) -> None:
             pass
     except OSError as error:
         raise SpaceError(f"{option} {directory}: cannot be written to: {error.strerror or error}") from None
-
-
-def check_reachable(address: str) -> None:
-    """See that somebody listens at HOST:PORT; an address of another form is left to Ray.
-
-    Raises:
-        SpaceError: nobody does.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-    except (OSError, OverflowError) as error:
-        raise SpaceError(f"--address {address}: no Ray cluster answers there: {error}") from None
 
 
 def fit_machine(study: Study, trials: int) -> Shape:
