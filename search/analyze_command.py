@@ -13,8 +13,9 @@ from rich.console import Console, RenderableType
 
 from results.foreign_files import STATE_FILES, TRIAL_FILES, is_experiment
 from results.run_directory import ROOT, RunDirectory
-from results.run_directory import find as find_run
 from search.options import RunsRoot, check_out, writing
+from search.storage.bucket import is_url
+from search.storage.place import Place
 from spaces.errors import SpaceError
 from spaces.metrics import Mode
 
@@ -37,7 +38,7 @@ def analyze(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN...", help="Names or directories of runs, or a Ray Tune experiment's.")
     ],
-    out: RunsRoot = ROOT,
+    out: RunsRoot = str(ROOT),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
     csv: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Write a table of all trials there, too.", show_default=False)
@@ -53,7 +54,7 @@ def analyze(
         check_out(csv, (".csv",), option="--csv")
     if html is not None:
         check_out(html, (".html",), option="--html")
-    answer = _answer(runs, out, metric, mode)
+    answer = _answer(runs, Place.of_runs(out), metric, mode)
     if html is not None and answer.page is None:
         raise SpaceError(
             f"--html {html}: {runs[0]} is a Ray Tune experiment that psf-search did not make; it has --csv and --json"
@@ -72,7 +73,7 @@ def analyze(
         Console(markup=False, highlight=False).print(answer.tables())
 
 
-def _answer(runs: list[str], out: Path, metric: str | None, mode: Mode | None) -> _Answer:
+def _answer(runs: list[str], out: Place, metric: str | None, mode: Mode | None) -> _Answer:
     foreign = [place for one in runs if (place := _foreign_place(one, out)) is not None]
     if foreign and len(runs) > 1:
         raise SpaceError(f"{foreign[0]}: a Ray Tune experiment that psf-search did not make: it is analyzed alone")
@@ -83,16 +84,18 @@ def _answer(runs: list[str], out: Path, metric: str | None, mode: Mode | None) -
             raise SpaceError(
                 f"{option}: goes with a Ray Tune experiment that psf-search did not make; a run has its own"
             )
-    return _of_runs([find_run(run, out) for run in runs])
+    return _of_runs([out.find(run).directory for run in runs])
 
 
-def _foreign_place(name: str, out: Path) -> Path | None:
+def _foreign_place(name: str, out: Place) -> Path | None:
     """The directory of a Ray Tune experiment of that name; None if a run of ours has it.
 
     Raises:
         SpaceError: a directory of neither.
     """
-    places = (out / name, Path(name))
+    if is_url(name) or out.bucket is not None:
+        return None
+    places = (out.path / name, Path(name))
     if any((place / "run.json").is_file() for place in places):
         return None
     if (found := next((place for place in places if is_experiment(place)), None)) is not None:

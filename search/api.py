@@ -14,17 +14,18 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from results.run import Run, open_run
-from results.run_directory import ROOT, RunDirectory, validate_name
-from results.run_directory import find as find_run
+from results.run_directory import ROOT, validate_name
 from search import plan
 from search.address import check_reachable
 from search.home import find_caches
 from search.observer import Observer
 from search.plan import Job
+from search.storage.place import Kept, Place
 from search.tracking.trackers import check_trackers
 from spaces import store
 from spaces.errors import SpaceError
@@ -61,8 +62,8 @@ def run_search(
         resume: name or directory of a run to go on with, in place of a space.
         resume_or_start: go on with the run `name` if it is there, else start it; for schedulers, which start a command again.
         warm_start: another run, whose trials the sampler learns from.
-        out: directory of the runs.
-        cache: directory of prepared data.
+        out: directory of the runs, or `s3://BUCKET/PREFIX` that has their copies.
+        cache: directory of prepared data, or `s3://BUCKET/PREFIX` that has copies of it.
         address: of a Ray cluster to join.
         track: trackers that hear of it, "wandb" and "mlflow".
         observer: hears of the course; `search.display.Display` shows it.
@@ -109,15 +110,14 @@ def plan_search(
         SpaceError: one line for the user.
     """
     find_caches(lambda line: print(line, file=sys.stderr))  # before a lens that has to be tried
-    settings, out = list(overrides), Path(out)
-    if resume_or_start and (there := _started(name, resume, space, preset, out)) is not None:
+    settings, place = list(overrides), Place.of_runs(out)
+    if resume_or_start and (there := _started(name, resume, space, preset, place)) is not None:
         lasting = [one for one in settings if one.startswith("resources.")]  # the rest is the start's, and recorded
-        return plan.resumed(str(there.path), out, lasting + _of_budget(preset or PRESET, limits))
+        return _resumed(there, place, lasting, limits)
     if resume is not None:
         new = {"--space": space, "--name": name, "--preset": preset, "--warm-start": warm_start}
         refuse_with_resume(option for option, value in new.items() if value is not None)
-        chosen = find_run(resume, out).read_record().preset
-        return plan.resumed(resume, out, settings + _of_budget(chosen, limits))
+        return _resumed(place.find(resume), place, settings, limits)
     if space is None:
         raise SpaceError(f"--space: missing; valid: {', '.join(available())}, or a YAML file")
     chosen = preset or PRESET
@@ -130,12 +130,18 @@ def plan_search(
     presets = tree.get("budget")
     if not isinstance(presets, dict) or chosen in presets:  # else it is told as such, not as an override of it
         settings += _of_budget(chosen, limits)
-    return plan.new(override(tree, settings, where, by_preset), space, chosen, settings, name, out, warm_start)
+    learn_from = None if warm_start is None else str(place.find(warm_start).directory.path)
+    job = plan.new(override(tree, settings, where, by_preset), space, chosen, settings, name, place.path, learn_from)
+    return replace(job, mirror=place.free(job.directory.name))
 
 
-def _started(
-    name: str | None, resume: str | None, space: str | None, preset: str | None, out: Path
-) -> RunDirectory | None:
+def _resumed(run: Kept, out: Place, settings: list[str], limits: Mapping[str, Any] | None) -> Job:
+    chosen = run.directory.read_record().preset
+    job = plan.resumed(str(run.directory.path), out.path, settings + _of_budget(chosen, limits))
+    return replace(job, mirror=run.mirror)
+
+
+def _started(name: str | None, resume: str | None, space: str | None, preset: str | None, out: Place) -> Kept | None:
     """The run of `resume_or_start`, if it is there.
 
     Raises:
@@ -145,18 +151,17 @@ def _started(
         raise SpaceError("--resume-or-start: goes with --name, not with --resume")
     if name is None:
         raise SpaceError("--resume-or-start: needs --name, by which the run is known when it is started again")
-    directory = RunDirectory(out / validate_name(name))
-    if not directory.record.exists():
+    if (there := out.named(validate_name(name))) is None:
         return None
-    record = directory.read_record()
+    record = there.directory.read_record()
     chosen = preset or PRESET
     asked = record.study["space"] if space is None else read(space)[0].get("space")
     if (asked, chosen) != (record.study["space"], record.preset):
         raise SpaceError(
-            f"--name {name}: {directory.path} searches {record.study['space']} with the preset {record.preset}, not {asked} with "
+            f"--name {name}: {there} searches {record.study['space']} with the preset {record.preset}, not {asked} with "
             f"{chosen}; choose another name"
         )
-    return directory
+    return there
 
 
 def refuse_with_resume(options: Iterable[str]) -> None:
@@ -171,8 +176,17 @@ def check_places(job: Job, cache: str | Path, address: str | None) -> None:
     Raises:
         SpaceError: it cannot, or does not.
     """
-    plan.check_writable("--out", job.directory.path.parent)
-    plan.check_writable("--cache", Path(cache))
+    data = Place.of_data(cache)
+    runs = Place(job.directory.path.parent, None if job.mirror is None else job.mirror.bucket.parent)
+    for option, place in (("--out", runs), ("--cache", data)):
+        if place.bucket is not None and address is not None:
+            raise SpaceError(
+                f"{option} {place}: goes with a search on one machine, whose directories are copied there; on a cluster name a directory "
+                "that all nodes share, or leave --address out"
+            )
+    for option, place in (("--out", runs), ("--cache", data)):
+        plan.check_writable(option, place.path)
+        place.check(option)
     if address is not None:
         check_reachable(address)
 
@@ -193,7 +207,14 @@ def execute(
     """
     from search.driver import run  # which takes Ray, that planning does without
 
-    run(job, cache=Path(cache), address=address, dashboard=dashboard, track=track, observer=observer or Observer())
+    run(
+        job,
+        cache=Place.of_data(cache),
+        address=address,
+        dashboard=dashboard,
+        track=track,
+        observer=observer or Observer(),
+    )
 
 
 def open_test(run: Run, cache: str | Path | None = None, *, observer: Observer | None = None) -> Any:

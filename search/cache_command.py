@@ -19,6 +19,7 @@ from rich.filesize import decimal
 from results.narrow_table import NarrowTable
 from results.run_directory import RunError
 from search.api import CACHE
+from search.storage.bucket import is_url
 from spaces.errors import SpaceError
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ def _disk(cache: Path) -> Iterator[None]:
         SpaceError: `cache` is not a directory. A missing one is an empty cache.
         RunError: it cannot be read or changed.
     """
+    if is_url(str(cache)):
+        raise SpaceError(f"--cache {cache}: expected a directory; what a bucket keeps is up to its own rules")
     if cache.exists() and not cache.is_dir():
         raise SpaceError(f"--cache {cache}: not a directory")
     try:

@@ -31,9 +31,10 @@ from search.home import find_caches
 from search.interruption import interruptible
 from search.lens_command import lens
 from search.make_unit_command import make_unit
-from search.options import LensOption, OverridesOption, RunsRoot, seed_option
+from search.options import DIRECTORY, LensOption, OverridesOption, RunsRoot, seed_option
 from search.render_command import render
 from search.report_command import report
+from search.storage.place import Place
 from search.tracking.trackers import check_trackers
 from search.unit_commands import fit_unit, sample_units
 from spaces.disk import full_disk
@@ -80,7 +81,10 @@ PresetOption = Annotated[
 ]
 SeedOption = Annotated[int | None, seed_option("Seed of everything random.")]
 NameOption = Annotated[str | None, typer.Option(help="Name of the run; default: space and time.")]
-CacheOption = Annotated[Path, typer.Option(help="Directory of prepared data; shared storage on a cluster.")]
+CacheOption = Annotated[
+    str,
+    typer.Option(metavar=DIRECTORY, help="Prepared data; on a cluster a directory of shared storage."),
+]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join; default: start Ray here.")]
 DashboardOption = Annotated[bool, typer.Option("--dashboard", help="Start the Ray dashboard on localhost.")]
 TrackOption = Annotated[
@@ -111,8 +115,8 @@ def run(
     resume_or_start: Annotated[
         bool, typer.Option("--resume-or-start", help="Go on with the run of --name if it is there, else start it.")
     ] = False,
-    out: RunsRoot = ROOT,
-    cache: CacheOption = CACHE,
+    out: RunsRoot = str(ROOT),
+    cache: CacheOption = str(CACHE),
     address: AddressOption = None,
     dashboard: DashboardOption = False,
     track: TrackOption = None,
@@ -152,8 +156,8 @@ def sensitivity(
     trials: Annotated[int, typer.Option(min=MIN_TRIALS, help="Points of the design, each trained to the end.")] = 32,
     seed: SeedOption = None,
     name: NameOption = None,
-    out: RunsRoot = ROOT,
-    cache: CacheOption = CACHE,
+    out: RunsRoot = str(ROOT),
+    cache: CacheOption = str(CACHE),
     address: AddressOption = None,
     dashboard: DashboardOption = False,
     track: TrackOption = None,
@@ -186,16 +190,14 @@ def sensitivity(
     sys.exit(code)
 
 
-def _start(
-    job: plan.Job, cache: Path, address: str | None, dashboard: bool, dry_run: bool, track: Sequence[str]
-) -> int:
+def _start(job: plan.Job, cache: str, address: str | None, dashboard: bool, dry_run: bool, track: Sequence[str]) -> int:
     """Run a planned search in the terminal, or say what it would do; returns the exit code."""
     check_trackers(track)
     console = Console(markup=False)
     shape = plan.fit_machine(job.study, job.budget.trials) if address is None else None
     if dry_run:
         console.print(plan.describe(job, shape), highlight=False, soft_wrap=True)
-        console.print(f"time       {_time(job, shape, cache)}", highlight=False, soft_wrap=True)
+        console.print(f"time       {_time(job, shape, Place.of_data(cache).path)}", highlight=False, soft_wrap=True)
         return 0
     check_places(job, cache, address)
     # What it takes to show a search, such as tables, is loaded once the input has been found good.

@@ -31,6 +31,10 @@ from search.quota import Quota
 from search.sampler import rehearse
 from search.scheduler import EarlyStopping, rule
 from search.searcher import StudySearcher, open_ledger
+from search.storage.bucket import BucketError
+from search.storage.bucket_copy import copy_of
+from search.storage.entries import shared_entries
+from search.storage.place import Place
 from search.study_disk import StudyDisk, study_disk
 from search.tracking.tracker import tracked
 from search.trial import FreeLane, TrialSettings, place, run_trial
@@ -56,7 +60,7 @@ TUNE_ENVIRONMENT = {
 
 
 def run(
-    job: Job, *, cache: Path, address: str | None, dashboard: bool, observer: Observer, track: Sequence[str] = ()
+    job: Job, *, cache: Place, address: str | None, dashboard: bool, observer: Observer, track: Sequence[str] = ()
 ) -> None:
     """Run or go on with a search, to its end.
 
@@ -70,11 +74,11 @@ def run(
     with (
         _told_plainly(job.directory),
         job.directory.lock(),
-        study_disk(job.directory, observer.say) as disk,
+        study_disk(copy_of(job.directory, job.mirror), observer.say) as disk,
         tracked(track, job.directory, observer) as observer,
-        _joined_ray(job, address, dashboard, observer) as shape,
+        _joined_ray(job, cache, address, dashboard, observer) as shape,
     ):
-        _record_start(job, cache, observer)
+        _record_start(job, cache.path, observer)
         data, ended = _search(job, shape, cache, disk, observer)
         disk.copy()
         observer.note("judging the finalists at the sealed test set")
@@ -108,13 +112,15 @@ def _told_plainly(directory: RunDirectory) -> Iterator[None]:
     except LanesLost as error:
         line, halt = str(error), f"{NO_SPACE}: "
         raise MachineError(line.removeprefix(halt) if line.startswith(halt) else f"{directory.path}: {line}") from error
+    except BucketError as error:
+        raise MachineError(f"{directory.path}: its bucket cannot be used: {error}") from error
     except Exception as error:
         if (full := full_disk(error, directory.path)) is not None:
             raise MachineError(full) from error
         raise
 
 
-def _search(job: Job, shape: Shape, cache: Path, disk: StudyDisk, observer: Observer) -> tuple[Prepared, str]:
+def _search(job: Job, shape: Shape, cache: Place, disk: StudyDisk, observer: Observer) -> tuple[Prepared, str]:
     """Prepare the data, search, train the finalists; the data, and what ended the search."""
     config, resources, directory = job.study, job.study.resources, job.directory.absolute()
     name = directory.read_record().name  # not the directory's, which may have been moved
@@ -134,7 +140,8 @@ def _search(job: Job, shape: Shape, cache: Path, disk: StudyDisk, observer: Obse
         told=observer.lanes_changed,
     ) as lanes:
         made_of = (config.data, job.source, config.seed)
-        data = preparation.prepare(*made_of, cache, shape.render_actors, observer.prepared)
+        with shared_entries(cache, places(job, cache.path).values(), observer.say):
+            data = preparation.prepare(*made_of, cache.path, shape.render_actors, observer.prepared)
         for warning in data.warnings:
             observer.say(f"warning: {warning}")
         earlier = warm_start.read(directory)
@@ -251,10 +258,15 @@ def tune_trials(
 
 
 @contextmanager
-def _joined_ray(job: Job, address: str | None, dashboard: bool, observer: Observer) -> Iterator[Shape]:
+def _joined_ray(job: Job, cache: Place, address: str | None, dashboard: bool, observer: Observer) -> Iterator[Shape]:
     """Ray while a search runs, and its shape there. One that the process has joined already is left running."""
     os.environ.update(TUNE_ENVIRONMENT)
     if ray.is_initialized():
+        if (job.mirror or cache.bucket) and len(ray.nodes()) > 1:
+            raise SpaceError(
+                "this process has joined a Ray of several nodes, which do not share the directories that are copied to s3://; give "
+                "directories that they share"
+            )
         yield _fit_cluster(job)
         return
     observer.note("starting Ray")

@@ -13,6 +13,7 @@ from deeplens_workers.lens_data import LensData
 from results.run import Run, open_run
 from search.api import sets_of
 from search.observer import Notes
+from search.storage.place import here
 from spaces.errors import SpaceError
 from spaces.system import Source
 
@@ -27,6 +28,7 @@ def find_model(model: str) -> Path:
     Raises:
         SpaceError: there is no such run, or it has not ended.
     """
+    model = here(model)
     if (Path(model) / CONFIG).is_file():
         return Path(model)
     try:

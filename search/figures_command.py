@@ -14,6 +14,7 @@ from search.api import open_test
 from search.observer import Notes
 from search.options import writing
 from search.plan import check_writable
+from search.storage.place import here
 from spaces.errors import SpaceError, nearest
 from spaces.study import Study
 
@@ -46,7 +47,7 @@ def figures(
     for one in formats or ():
         if one not in FORMATS:
             raise SpaceError(f"--format {one}: valid: {', '.join(FORMATS)}")
-    found = open_run(run)
+    found = open_run(here(run))
     directory = found.directory.figures if out is None else out
     check_writable("--out", directory)
     asked = only or []

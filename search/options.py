@@ -16,7 +16,8 @@ from spaces.disk import full_disk
 from spaces.errors import SpaceError
 from spaces.seeding import LARGEST_SEED
 
-RunsRoot = Annotated[Path, typer.Option("--out", help="Directory that holds the runs.")]
+DIRECTORY = "DIRECTORY|s3://BUCKET/PREFIX"
+RunsRoot = Annotated[str, typer.Option("--out", metavar=DIRECTORY, help="Where the runs are kept.")]
 SensorOption = Annotated[str | None, typer.Option(metavar="WxH", help="Sensor in mm; default: the lens file's.")]
 ConfigurationOption = Annotated[
     int | None, typer.Option(min=1, help="Which of the lens file's configurations; default: the first.")

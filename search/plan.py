@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from results.run_directory import RunDirectory, default_name, validate_name
 from results.run_directory import find as find_run
 from search.machine import GIB, Machine, machine
+from search.storage.bucket import is_url
 from spaces.errors import SpaceError, nearest
 from spaces.loading import as_yaml, override
 from spaces.study import Budget, Study
 from spaces.system import Prepared, Source
 
 if TYPE_CHECKING:
+    from search.storage.mirror import Mirror
     from search.warm_start import WarmStart
 
 # Left to the driver and to its trials' processes, which ask Ray for none.
@@ -48,6 +50,8 @@ class Job:
     changes: tuple[str, ...] = ()
     """Overrides of a resumed run, `KEY=VALUE`."""
     warm_start: WarmStart | None = None
+    mirror: Mirror | None = None
+    """The run's copy in a bucket, if `directory` is not all that there is of it."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,8 @@ def check_writable(option: str, directory: Path) -> None:
     Raises:
         SpaceError: they cannot.
     """
+    if is_url(str(directory)):
+        raise SpaceError(f"{option} {directory}: expected a directory")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

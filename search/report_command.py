@@ -9,6 +9,7 @@ import typer
 
 from results.run_directory import ROOT, find
 from search.options import check_out, writing
+from search.storage.place import here
 
 
 def report(
@@ -19,7 +20,7 @@ def report(
     ] = None,
 ) -> None:
     """Write what a run found as an HTML page; of several runs, one page of them beside each other."""
-    found = [find(run, ROOT) for run in runs]
+    found = [find(here(run), ROOT) for run in runs]
     path = out or (found[0].report if len(found) == 1 else Path("report.html"))
     check_out(path, [".html"])
     from results.report import write_report  # once the input has been found good

@@ -27,7 +27,7 @@ from spaces.errors import SpaceError
 logger = logging.getLogger(__name__)
 
 
-def run_in_terminal(job: Job, *, cache: Path, address: str | None, dashboard: bool, track: Sequence[str] = ()) -> int:
+def run_in_terminal(job: Job, *, cache: str, address: str | None, dashboard: bool, track: Sequence[str] = ()) -> int:
     """Run or go on with a search; returns the exit code: 0, 1 (failed), or a signal's.
 
     Raises:
@@ -73,9 +73,10 @@ def _places(run: RunDirectory) -> str:
     return "\n".join(f"{name:12} {path}" for name, path in paths.items() if path.exists())
 
 
-def _go_on(job: Job, cache: Path, address: str | None, track: Sequence[str]) -> str:
+def _go_on(job: Job, cache: str, address: str | None, track: Sequence[str]) -> str:
     directory = job.directory
-    options = ["--out", str(directory.path.parent), "--cache", str(cache)]
+    out = directory.path.parent if job.mirror is None else job.mirror.bucket.parent
+    options = ["--out", str(out), "--cache", cache]
     options += ["--address", address] if address else []
     options += [part for name in track for part in ("--track", name)]
     command = shlex.join(["psf-search", "run", "--resume", directory.name, *options])

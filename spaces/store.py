@@ -70,14 +70,42 @@ def write(
     Raises:
         OSError: the disk is full or not writable; nothing is left behind.
     """
+    return _add(
+        cache, key(parameters), lambda directory: _write_files(directory, parameters, arrays, about or {}, units or {})
+    )
+
+
+def take_over(cache: Path, name: str, copy: Callable[[Path], None]) -> Path:
+    """Add an entry that was made elsewhere and return its directory.
+
+    Args:
+        name: its key.
+        copy: puts its files into a directory.
+
+    Raises:
+        CorruptEntry: what was put there is not that entry; nothing is left behind.
+        OSError: as `write`.
+    """
+
+    def checked(directory: Path) -> None:
+        copy(directory)
+        _check(directory, name)
+
+    return _add(cache, name, checked)
+
+
+def _add(cache: Path, name: str, fill: Callable[[Path], None]) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with suppress(BlockingIOError), _lock(cache, exclusive=True, wait=False):
         _sweep(cache)
-    entry = cache / key(parameters)
+    entry = cache / name
     with _lock(cache, exclusive=False):
         temporary = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=cache))
         try:
-            _write_files(temporary, parameters, arrays, about or {}, units or {})
+            fill(temporary)
+            temporary.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from other users
+            for path in (*temporary.iterdir(), temporary):
+                sync(path)
             try:
                 temporary.rename(entry)
             except OSError:
@@ -124,14 +152,14 @@ def verify(entry: Path) -> None:
     if not entry.parent.is_dir():
         raise CorruptEntry(f"{entry}: no such entry")
     with _lock(entry.parent, exclusive=False):
-        _check(entry)
+        _check(entry, entry.name)
 
 
 def discard(entry: Path) -> None:
     """Remove an entry if it is corrupt. It is checked again, because another process may have made it anew."""
     with _lock(entry.parent, exclusive=True):
         try:
-            _check(entry)
+            _check(entry, entry.name)
         except CorruptEntry:
             _remove(entry)
 
@@ -234,14 +262,14 @@ def _record_use(entry: Path) -> None:
         os.utime(entry / "manifest.json")
 
 
-def _check(entry: Path) -> None:
-    """Raises CorruptEntry as `verify` does. Call it with the lock held."""
+def _check(entry: Path, name: str) -> None:
+    """Raises CorruptEntry as `verify` does of an entry of that name. Call it with the lock held."""
     content = manifest(entry)
     try:
-        for name, file in content["files"].items():
-            if _sha256(entry / f"{name}.npy") != file["sha256"]:
-                raise CorruptEntry(f"{entry / name}.npy does not match its checksum")
-        if key(content["parameters"]) != entry.name:
+        for array, file in content["files"].items():
+            if _sha256(entry / f"{array}.npy") != file["sha256"]:
+                raise CorruptEntry(f"{entry / array}.npy does not match its checksum")
+        if key(content["parameters"]) != name:
             raise CorruptEntry(f"{entry}: its parameters hash to another name")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptEntry(f"{entry}: {type(error).__name__}: {error}") from None
@@ -254,7 +282,7 @@ def _write_files(
     about: Mapping[str, Any],
     units: Mapping[str, str],
 ) -> None:
-    """Write an entry's files and force them to the disk."""
+    """Write an entry's files."""
     files = {}
     for name, array in arrays.items():
         with written(directory / f"{name}.npy", array.nbytes):
@@ -265,9 +293,6 @@ def _write_files(
     content = {**about, "parameters": parameters, "files": files}
     with written(directory / "manifest.json"):
         (directory / "manifest.json").write_text(json.dumps(content, indent=2) + "\n")
-    directory.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from other users
-    for path in (*directory.iterdir(), directory):
-        sync(path)
 
 
 def _sha256(path: Path) -> str:

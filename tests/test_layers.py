@@ -37,7 +37,7 @@ HOMES = {
     "wandb": {"search/tracking/wandb_backend.py"},
     "mlflow": {"search/tracking/mlflow_backend.py"},
     "jsonschema": {"search/clusters/schema.py"},
-    "botocore": {"search/clusters/node_config.py"},
+    "botocore": {"search/clusters/node_config.py", "search/storage/bucket.py"},
     "googleapiclient": {"search/clusters/node_config.py"},
     "kubernetes_validate": {"search/clusters/kuberay_schema.py"},
     "pickle": set(),

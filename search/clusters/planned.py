@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from search.clusters.launch_file import PLACEHOLDER, Command, Finding, Node, Result, Unchecked
 from search.clusters.shell import without_comments
 from search.plan import Job, fit_cluster
+from search.storage.bucket import is_url
 from spaces.errors import SpaceError
 
 SEARCH = re.compile(r"\bpsf-search run\b|search/run\.py\b")
@@ -117,6 +118,11 @@ NODES_OWN = ("/tmp", "/var/tmp", "/dev/shm", "/local", "/scratch/local")
 
 def _places(search: Search, shared: Sequence[str] | None) -> Iterator[Finding]:
     for option in ("out", "cache"):
+        if is_url(search.options[option]):
+            yield search.finding(
+                f"--{option} {search.options[option]}: goes with a search on one machine, without --address"
+            )
+            continue
         place = PurePosixPath(search.options[option])
         named = f"--{option} {place}"
         where = (

@@ -19,7 +19,7 @@ from results.records import read_trials
 from results.run import open_run
 from results.run_directory import RunDirectory
 from search.cli import main
-from search.study_disk import PLACE
+from search.storage.own_disk import OWN_DISK
 from tests.processes import ray_processes, tree, wait_for_the_end
 from tests.search.small import run_of, small
 from tests.waiting import wait_until
@@ -296,7 +296,7 @@ def test_interrupted_and_resumed(first, root):
 @pytest.mark.slow
 def test_a_driver_lost_with_its_disk_is_gone_on_with_from_the_last_copy(first, root, tmp_path):
     """kill -9, its own disk gone, and another machine's name in the lease: what the run's directory has is enough."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", PLACE: str(tmp_path / "own")}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", OWN_DISK: str(tmp_path / "own")}
     process = subprocess.Popen(new_run(root, "lost"), stdout=subprocess.PIPE, text=True, cwd=root, env=environment)
     assert process.stdout is not None
     for line in process.stdout:

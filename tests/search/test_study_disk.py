@@ -13,9 +13,11 @@ import pytest
 
 from results.records import read_trials
 from results.run_directory import RunDirectory, RunError
-from search.lease import Lease, TakenOver
+from search.lease import Lease, LeaseFile, TakenOver
 from search.searcher import open_ledger
-from search.study_disk import PLACE, study_disk
+from search.storage.own_disk import OWN_DISK
+from search.storage.run_copy import DirectoryCopy
+from search.study_disk import study_disk
 from tests.search.small import PRESET, play, run_of, small
 
 SPACE = small(sampler="random")
@@ -29,7 +31,7 @@ def run(tmp_path):
 @pytest.fixture
 def own_disk(tmp_path, monkeypatch):
     """The disk of the driver's machine."""
-    monkeypatch.setenv(PLACE, str(tmp_path / "own"))
+    monkeypatch.setenv(OWN_DISK, str(tmp_path / "own"))
     return tmp_path / "own"
 
 
@@ -52,7 +54,7 @@ def held_elsewhere(run: RunDirectory, ago: float) -> None:
 
 
 def test_a_study_is_in_the_runs_directory_where_that_is_on_a_disk_of_this_machine(run):
-    with study_disk(run, ignore) as disk:
+    with study_disk(DirectoryCopy(run), ignore) as disk:
         assert disk.path == run.study_db.resolve()
         with ledger_on(disk.url, run) as ledger:
             play(ledger, SPACE, 1)
@@ -61,7 +63,7 @@ def test_a_study_is_in_the_runs_directory_where_that_is_on_a_disk_of_this_machin
 
 
 def test_readers_see_the_last_copy_and_nothing_is_left_on_the_own_disk_at_the_end(run, own_disk):
-    with study_disk(run, ignore) as disk:
+    with study_disk(DirectoryCopy(run), ignore) as disk:
         assert disk.path.is_relative_to(own_disk)
         with ledger_on(disk.url, run) as ledger:
             play(ledger, SPACE, 2)
@@ -75,7 +77,7 @@ def test_readers_see_the_last_copy_and_nothing_is_left_on_the_own_disk_at_the_en
 
 
 def test_a_trials_end_brings_the_copy_up_to_date(run, own_disk):
-    with study_disk(run, ignore) as disk, ledger_on(disk.url, run) as ledger:
+    with study_disk(DirectoryCopy(run), ignore) as disk, ledger_on(disk.url, run) as ledger:
         play(ledger, SPACE, 1)
         disk.trial_ended(1, "COMPLETE", 1, None, None)
         while len(read_trials(run)) < 2:  # hangs if it never comes
@@ -87,11 +89,12 @@ import os, sys
 from pathlib import Path
 from results.run_directory import RunDirectory
 from search.searcher import open_ledger
+from search.storage.run_copy import DirectoryCopy
 from search.study_disk import study_disk
 from tests.search.small import PRESET, play, small
 
 run, space = RunDirectory(Path(sys.argv[1])), small(sampler="random")
-with study_disk(run, print) as disk:
+with study_disk(DirectoryCopy(run), print) as disk:
     ledger = open_ledger(disk.url, run.name, space, space.budget[PRESET])
     play(ledger, space, 2)
     disk.copy()
@@ -110,7 +113,7 @@ def test_what_is_left_of_a_killed_driver(run, own_disk, lost, trials):
             path.unlink()
     elif lost == "machine":
         held_elsewhere(run, ago=120)
-    with study_disk(run, ignore) as disk, ledger_on(disk.url, run) as ledger:
+    with study_disk(DirectoryCopy(run), ignore) as disk, ledger_on(disk.url, run) as ledger:
         assert len(ledger.trials) == trials
         play(ledger, SPACE, 1)
     assert len(read_trials(run)) == trials + 1
@@ -121,9 +124,9 @@ def test_what_is_left_of_a_killed_driver(run, own_disk, lost, trials):
 def test_a_driver_that_is_killed_before_it_has_a_working_copy_leaves_the_latest_one(run, own_disk, monkeypatch):
     """Wherever its own would have been."""
     subprocess.run([sys.executable, "-c", KILLED, str(run.path)], check=False)
-    monkeypatch.setenv(PLACE, str(own_disk.parent / "other"))
-    Lease(run.lease).take(True, ignore)
-    with study_disk(run, ignore) as disk, ledger_on(disk.url, run) as ledger:
+    monkeypatch.setenv(OWN_DISK, str(own_disk.parent / "other"))
+    Lease(LeaseFile(run.lease)).take(True, ignore)
+    with study_disk(DirectoryCopy(run), ignore) as disk, ledger_on(disk.url, run) as ledger:
         assert len(ledger.trials) == 6
 
 
@@ -132,8 +135,8 @@ def test_an_old_working_copy_is_not_gone_on_with_after_another_machine_had_the_r
     """Not even if the driver is killed before it has removed it."""
     subprocess.run([sys.executable, "-c", KILLED, str(run.path)], check=False)  # its own disk has more than the copy
     held_elsewhere(run, ago=120)
-    Lease(run.lease).take(False, ignore)
-    with study_disk(run, ignore) as disk, ledger_on(disk.url, run) as ledger:
+    Lease(LeaseFile(run.lease)).take(False, ignore)
+    with study_disk(DirectoryCopy(run), ignore) as disk, ledger_on(disk.url, run) as ledger:
         assert len(ledger.trials) == 3
 
 
@@ -143,7 +146,7 @@ def test_a_damaged_working_copy_is_not_gone_on_with(run, own_disk):
     (working,) = own_disk.rglob("study.db")
     working.write_bytes(b"SQLite format 3\0" + os.urandom(4096))
     lines: list[str] = []
-    with study_disk(run, lines.append) as disk, ledger_on(disk.url, run) as ledger:
+    with study_disk(DirectoryCopy(run), lines.append) as disk, ledger_on(disk.url, run) as ledger:
         assert len(ledger.trials) == 3
     assert any(str(working) in line for line in lines)
 
@@ -151,19 +154,19 @@ def test_a_damaged_working_copy_is_not_gone_on_with(run, own_disk):
 @pytest.mark.slow
 def test_a_run_moves_between_its_own_directory_and_another_disk(run, own_disk, monkeypatch):
     subprocess.run([sys.executable, "-c", KILLED, str(run.path)], check=False)
-    monkeypatch.delenv(PLACE)
-    with study_disk(run, ignore) as disk, ledger_on(disk.url, run) as ledger:
+    monkeypatch.delenv(OWN_DISK)
+    with study_disk(DirectoryCopy(run), ignore) as disk, ledger_on(disk.url, run) as ledger:
         assert disk.path == run.study_db.resolve()
         assert len(ledger.trials) == 6
         play(ledger, SPACE, 1)
-    monkeypatch.setenv(PLACE, str(own_disk))
-    with study_disk(run, ignore) as disk, ledger_on(disk.url, run) as ledger:
+    monkeypatch.setenv(OWN_DISK, str(own_disk))
+    with study_disk(DirectoryCopy(run), ignore) as disk, ledger_on(disk.url, run) as ledger:
         assert len(ledger.trials) == 7
 
 
 def test_a_driver_that_shows_signs_of_life_keeps_the_run(run, own_disk):
     held_elsewhere(run, ago=0)
-    lease, over = Lease(run.lease, stale=5.0), threading.Event()
+    lease, over = Lease(LeaseFile(run.lease), stale=5.0), threading.Event()
 
     def live() -> None:
         while not over.wait(0.05):
@@ -182,13 +185,13 @@ def test_a_driver_that_shows_signs_of_life_keeps_the_run(run, own_disk):
 def test_a_driver_that_shows_none_for_long_is_taken_for_dead(run):
     held_elsewhere(run, ago=0)
     lines: list[str] = []
-    previous = Lease(run.lease, stale=0.3).take(False, lines.append)
+    previous = Lease(LeaseFile(run.lease), stale=0.3).take(False, lines.append)
     assert previous is not None
     assert (previous.host, len(lines)) == ("elsewhere", 1)
 
 
 def test_a_driver_that_wakes_too_late_writes_nothing_more(run, own_disk):
-    with study_disk(run, ignore) as disk, ledger_on(disk.url, run) as ledger:
+    with study_disk(DirectoryCopy(run), ignore) as disk, ledger_on(disk.url, run) as ledger:
         disk.on_loss = ledger.halt
         play(ledger, SPACE, 1)
         disk.copy()
