@@ -57,7 +57,7 @@ test: $(INSTALLED) ## the tests, in two processes
 test-slow: $(INSTALLED) ## the tests that take half a minute or more each
 	$(BIN)/python -m pytest -m slow
 
-test-clusters: $(INSTALLED) ## clusters of machines made of namespaces: ray up, a power cut; Linux, as root
+test-clusters: $(INSTALLED) ## clusters of machines made of namespaces: ray up, a power cut, Slurm; Linux, as root
 	$(BIN)/python -m pytest -m clusters -rs
 
 lint: $(INSTALLED) ## ruff and mypy on the whole tree

@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -168,6 +169,13 @@ def _copies(document: Document) -> Iterator[Finding]:
 def _local(document: Document, commands: dict[str, list[Command]]) -> Iterator[Finding]:
     if not document.get("auth", "ssh_user"):
         yield Finding(document.line("auth"), "auth.ssh_user: missing")
+    machines = [document.get("provider", "head_ip"), *document.items("provider", "worker_ips")]
+    for address, times in Counter(map(str, machines)).items():
+        if times > 1:  # Ray's provider would fail at an assertion
+            yield Finding(
+                document.line("provider", "worker_ips"),
+                f"provider: {address} stands {times} times in head_ip and worker_ips; name each machine once",
+            )
     for command in commands["head_start_ray_commands"]:
         if re.search(r"\bray start\b", command.text) and "RAY_enable_autoscaler_v2=0" not in command.text:
             yield Finding(

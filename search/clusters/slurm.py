@@ -128,15 +128,24 @@ def _nodes(given: dict[str, tuple[str, int]]) -> list[Node]:
     return [Node("nodes", count, number("cpus-per-task") or None, gpus)]
 
 
+# What sbatch says where it has not heard from a controller: no answer, no slurm.conf, no munge.
+UNHEARD = ("Unable to contact", "Could not establish a configuration source", "Munge", "Protocol authentication error")
+
+
 def _by_slurm(file: LaunchFile) -> Iterator[Result]:
-    sbatch = shutil.which("sbatch")
+    sbatch, wanted = shutil.which("sbatch"), "whether this Slurm would take the job"
     if sbatch is None:
-        yield Unchecked("whether this Slurm would take the job: there is no sbatch here")
+        yield Unchecked(f"{wanted}: there is no sbatch here")
         return
-    done = subprocess.run(
-        [sbatch, "--test-only", str(file.path)], capture_output=True, text=True, check=False, timeout=60
-    )
-    if "Unable to contact" in done.stderr:
-        yield Unchecked("whether this Slurm would take the job: its controller does not answer")
+    try:
+        done = subprocess.run(
+            [sbatch, "--test-only", str(file.path)], capture_output=True, text=True, check=False, timeout=60
+        )
+    except subprocess.TimeoutExpired:
+        yield Unchecked(f"{wanted}: its controller has not answered for a minute")
+        return
+    said = done.stderr.strip().splitlines() or ["failed"]
+    if done.returncode and any(words in done.stderr for words in UNHEARD):
+        yield Unchecked(f"{wanted}: {said[-1]}")
     elif done.returncode:
-        yield Finding(1, f"sbatch --test-only: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
+        yield Finding(1, f"sbatch --test-only: {said[-1]}")

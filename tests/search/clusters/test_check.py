@@ -58,6 +58,8 @@ PLANTED = [
     # The words of Ray, of its providers, and of the clouds
     ("local.yaml", "cluster_name:", "cluster_nam:", "cluster_nam: unknown key; did you mean 'cluster_name'"),
     ("local.yaml", "  worker_ips:", "  worker_ip:", "provider.worker_ip: unknown key; did you mean 'worker_ips'"),
+    ("local.yaml", "[worker-1, worker-2]", "[worker-1, worker-1]", "worker-1 stands 2 times in head_ip and worker_ips"),
+    ("local.yaml", "[worker-1, worker-2]", "[worker-1, head]", "head stands 2 times in head_ip and worker_ips"),
     ("local.yaml", "  ssh_user: user", "  ssh_usr: user", "auth.ssh_usr: unknown key; did you mean 'ssh_user'"),
     ("aws.yaml", "  cache_stopped_nodes:", "  cache_stoped_nodes:", "did you mean 'cache_stopped_nodes'"),
     ("aws.yaml", "      InstanceType: m7i", "      InstanceTyp: m7i", "did you mean 'InstanceType'"),
@@ -180,6 +182,32 @@ def test_a_checkout_that_is_in_use_is_not_copied(tmp_path):
     (finding,) = checked(tmp_path, "aws.yaml", text).findings
     assert ".venv" in finding.message
     assert finding.line == text.count("\n", 0, text.index("~/psf-search: ")) + 1
+
+
+NO_CONFIGURATION = """sbatch: error: _establish_config_source: failed to fetch config
+sbatch: fatal: Could not establish a configuration source"""
+NO_PARTITION = """sbatch: error: invalid partition specified: partition
+allocation failure: Invalid partition name specified"""
+
+
+@pytest.mark.parametrize(
+    ("says", "to_mend", "not_checked"),
+    [
+        (NO_CONFIGURATION, [], ["Could not establish a configuration source"]),
+        ("sbatch: error: Unable to contact slurm controller (connect failure)", [], ["connect failure"]),
+        (NO_PARTITION, ["Invalid partition name specified"], []),
+    ],
+)
+def test_what_slurm_says_counts_where_there_is_one(says, to_mend, not_checked, tmp_path, monkeypatch):
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(f"#!/bin/sh\necho '{says}' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sbatch.parent}")
+    report = checked(tmp_path, "slurm.sbatch", filled("slurm.sbatch"))
+    for told, wanted in ((report.unchecked, not_checked), ([one.message for one in report.findings], to_mend)):
+        assert len(told) == len(wanted)
+        assert all(words in said for words, said in zip(wanted, told, strict=True))
 
 
 @pytest.mark.parametrize(
