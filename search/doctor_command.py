@@ -23,7 +23,8 @@ from search.doctor.findings import judge, plain
 from search.doctor.node import Node
 from search.doctor.storage import ALONE, Storage, disks
 from search.doctor.table import table
-from search.options import RunsRoot
+from search.options import DIRECTORY, RunsRoot
+from search.storage.place import Place
 from spaces.errors import SpaceError
 
 WIDEST = 100
@@ -34,8 +35,10 @@ NO_NODE_HERE = {"RAY_gcs_server_request_timeout_seconds": "15"}
 
 def doctor(
     address: Annotated[str | None, typer.Option(help="Ray cluster to look at; default: this machine alone.")] = None,
-    out: RunsRoot = ROOT,
-    cache: Annotated[Path, typer.Option(help="Directory of prepared data; shared storage on a cluster.")] = CACHE,
+    out: RunsRoot = str(ROOT),
+    cache: Annotated[
+        str, typer.Option(metavar=DIRECTORY, help="Prepared data; on a cluster, on shared storage.")
+    ] = str(CACHE),
     nodes: Annotated[int | None, typer.Option(min=1, help="How many nodes the cluster should have.")] = None,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long nodes may still be coming.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
@@ -51,7 +54,10 @@ def doctor(
     progress = Console(stderr=as_json, markup=False, highlight=False)
     lost: list[str] = []
     found: list[Node] = []
-    with Storage({"--out": out, "--cache": cache}) as storage:
+    places = {"--out": Place.of_runs(out), "--cache": Place.of_data(cache)}
+    for option, place in places.items():
+        place.check(option)
+    with Storage({option: place.path for option, place in places.items()}) as storage:
         driver = _here(storage)
         if address is not None:
             found, lost = _cluster(address, nodes, wait, storage, lambda line: progress.print(line, soft_wrap=True))
