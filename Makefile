@@ -54,8 +54,8 @@ interpolate: FIGURE := interpolations
 test: $(INSTALLED) ## the tests, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: $(INSTALLED) ## the tests that take half a minute or more each
-	$(BIN)/python -m pytest -m slow
+test-slow: $(INSTALLED) ## the tests that take half a minute or more each, in two processes
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 test-clusters: $(INSTALLED) ## clusters of machines made of namespaces: ray up, a power cut, Slurm; Linux, as root
 	$(BIN)/python -m pytest -m clusters -rs
