@@ -1,11 +1,16 @@
 """Fixtures shared by all test folders."""
 
 import os
+import uuid
 
 import pytest
 
+from tests.processes import MARK
+
 # Before torch is imported. The tests' networks are small, and threads that wait for each other spin where other tests run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Whatever these tests start has it: others may run beside them.
+os.environ[MARK] = uuid.uuid4().hex
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Ray's processes of this machine, as /proc has them."""
+"""Ray's processes that tests started, as /proc has them."""
 
 import os
 import signal
@@ -7,15 +7,22 @@ from pathlib import Path
 
 from tests.waiting import wait_until
 
+MARK = "PSF_SEARCH_TESTS"
+"""Variable of the environment: which process of tests has started this one, itself or through others."""
+
 
 def ray_processes() -> dict[int, str]:
-    """Everything Ray runs on this machine: process ids and titles."""
+    """Everything Ray runs for this process of tests: process ids and titles."""
     found = {}
+    mark = f"{MARK}={os.environ[MARK]}".encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 title = (entry / "cmdline").read_bytes().decode(errors="replace")
+                ours = mark in (entry / "environ").read_bytes().split(b"\0")
             except OSError:
+                continue
+            if not ours:
                 continue
             if title.startswith("ray::") or "/raylet" in title or "gcs_server" in title:
                 found[int(entry.name)] = title
