@@ -111,9 +111,21 @@ def _ending(script: Command, given: dict[str, tuple[str, int]]) -> Iterator[Find
             given["requeue"][1],
             "--requeue: without --signal=B:TERM@120 the time limit kills the search before it has saved what it has",
         )
+    if "requeue" in given and "no-kill" in given and given["no-kill"][0] != "off":
+        yield Finding(
+            given["no-kill"][1],
+            "--no-kill: a job whose first node fails runs on without its script until the time limit; left out, it queues again",
+        )
+    text = shell.without_comments(script.text)
+    requeued = text.find("scontrol requeue")
+    if requeued >= 0 and "RUNNING" not in text:
+        yield Finding(
+            script.line_of(requeued),
+            "scontrol requeue: brings back a job that `scancel` ends, too; ask first whether `squeue --format %T` says RUNNING",
+        )
     if signal and not signal.startswith(("B:", "R:B:", "BR:")):
         yield Finding(line, f"--signal={signal}: reaches the steps, not this script: B:{signal}")
-    if signal and not re.search(r"^\s*trap\b.*\bTERM\b", script.text, re.MULTILINE):
+    if signal and not re.search(r"^\s*trap\s+(?!''|\"\"|-).*\bTERM\b", text, re.MULTILINE):
         yield Finding(line, "--signal: the script has no `trap ... TERM` that hands it on to the search")
 
 

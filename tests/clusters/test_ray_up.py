@@ -41,6 +41,10 @@ def test_a_search_outlives_a_machine_of_its_cluster(machines, alone):
         lambda: "ray start" not in " ".join(worker.processes()), PATIENCE
     )  # which returns once the head knows it
 
+    doctor = "psf-search doctor --address auto --nodes 2 --wait 60 --out /shared/runs --cache /shared/cache"
+    said = user.run(f"ray exec local.yaml {shlex.quote(doctor)}").stdout  # fails if any of it is an error
+    assert "2 nodes: " in said
+
     stranger = user.run("ray exec local.yaml 'RAY_AUTH_TOKEN=wrong ./search --name strange'", check=False)
     assert stranger.returncode != 0
     assert "--address auto: " in stranger.stdout

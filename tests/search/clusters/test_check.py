@@ -92,7 +92,8 @@ PLANTED = [
     ("sky.yaml", "    sleep 10", "    ray stop", "`ray stop` also ends SkyPilot's own Ray"),
     ("slurm.sbatch", "#SBATCH --cpus-per-task=8", "#SBATCH --cpu-per-task=8", "did you mean 'cpus-per-task'"),
     ("slurm.sbatch", "--signal=B:TERM@120", "--signal=TERM@120", "B:TERM@120"),
-    ("slurm.sbatch", 'kill "$nodes"', 'ray stop; kill "$nodes"', "those of other jobs"),
+    ("slurm.sbatch", "trap '' TERM", "trap '' TERM; ray stop", "those of other jobs"),
+    ("slurm.sbatch", "#SBATCH --open-mode", "#SBATCH --no-kill --open-mode", "--no-kill: a job whose first node fails"),
     # Commands
     ("local.yaml", "  - mountpoint -q /shared", "  - test -n 'a # b' && mountpoint -q /shared", "YAML cuts the command off before"),
     ("local.yaml", "  - mountpoint -q /shared", "  - mountpoint -q '/shared", "bash: unexpected EOF"),
@@ -146,6 +147,7 @@ MISSING = [
     ("rayjob.yaml", "  shutdownAfterJobFinishes: true\n", "spec:\n  entrypoint", "cost money after the job's end"),
     ("sky.yaml", "--resume-or-start", "psf-search run", "spot machines starts the command again"),
     ("slurm.sbatch", "trap 'kill", "#SBATCH --signal", "no `trap ... TERM`"),
+    ("slurm.sbatch", " = RUNNING", 'if [ "$code" = 143 ]', "brings back a job that `scancel` ends"),
     ("slurm.sbatch", "--num-cpus=", "exec ray start --head", "the CPUs of the machine, not the job's"),
     ("slurm.sbatch", "RAY_TMPDIR=", "exec ray start --head", "would share /tmp/ray"),
     ("slurm.sbatch", '--address "$HEAD:$PORT"', "psf-search run --space", "--address: missing"),

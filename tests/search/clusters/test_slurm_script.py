@@ -33,6 +33,8 @@ def job(tmp_path):
         "psf-search": SEARCH.format(code=143),
         "srun": 'test "$(stat -c %a "$RAY_AUTH_TOKEN_PATH")" = 600 && echo "$@" > srun.part && mv srun.part srun; exec sleep 60',
         "scontrol": 'echo "$@" > scontrol',
+        "squeue": 'echo "$STATE"',
+        "scancel": 'echo "$@" > scancel',
         "hostname": "echo localhost",
         "python": f'exec {sys.executable} "$@"',
     }
@@ -43,11 +45,11 @@ def job(tmp_path):
     variables = {f"SLURM_{name}": str(value) for name, value in slurm.items()}
     started = []
 
-    def start(ends=""):
+    def start(ends="", state="RUNNING"):
         process = subprocess.Popen(
             ["bash", script],
             cwd=tmp_path,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "ENDS": ends, **variables},
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "ENDS": ends, "STATE": state, **variables},
         )
         started.append(process)
         return process
@@ -66,7 +68,16 @@ def test_a_job_at_its_time_limit_saves_and_queues_again(job, tmp_path):
     assert (tmp_path / "scontrol").read_text() == f"requeue {JOB}\n"
     assert f"--address localhost:{PORT}" in (tmp_path / "searching").read_text()
     assert "--cpus-per-task=8" in (tmp_path / "srun").read_text()
+    assert f"{JOB}.0" in (tmp_path / "scancel").read_text()  # the nodes' step
     assert not [*(tmp_path / ".ray").iterdir()]  # the token is the job's
+
+
+def test_a_job_that_is_cancelled_does_not_come_back(job, tmp_path):
+    process = job(state="COMPLETING")
+    wait_until((tmp_path / "searching").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert not (tmp_path / "scontrol").exists()
 
 
 @pytest.mark.parametrize("code", [0, 1])
