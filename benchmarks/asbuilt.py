@@ -61,7 +61,9 @@ def trained(study: Study, data: Any, steps: int, seed: int, directory: str) -> t
     return report.network.eval(), time.perf_counter() - began
 
 
-def population(study: Study, source: Source, test: AsBuiltTest, network: Any, arguments: argparse.Namespace) -> None:
+def population(
+    study: Study, source: Source, sets: dict[str, str], test: AsBuiltTest, network: Any, arguments: argparse.Namespace
+) -> None:
     """Units that the model draws against units that are traced: energy distances of what they do at four places."""
     from deeplens_workers.asbuilt_preparation import tracings, unit_focus
     from deeplens_workers.kernels import Units
@@ -76,6 +78,7 @@ def population(study: Study, source: Source, test: AsBuiltTest, network: Any, ar
     units = Units(data.tolerances, values, unit_focus(data))
     kernels = renderer.render_units(np.tile(at, (count, 1)), tracings(data)[0], units).kernels
     traced = torch.from_numpy(kernels).unflatten(0, (count, len(places)))
+    AsBuiltLearner().complete(network, sets)
     drawn = network.sample_units(count, torch.Generator().manual_seed(arguments.seed)).predict(
         select(at, network.config.conditions)
     )
@@ -145,7 +148,7 @@ def run(arguments: argparse.Namespace, cache: Path, directory: str) -> None:
         )
     ratio = float(model.errors["rel_l2"].mean() / rivals["nominal"].errors["rel_l2"].mean())
     print(f"asbuilt_ratio={ratio:.4f}")
-    population(study, source, test, network, arguments)
+    population(study, source, sets, test, network, arguments)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def finish(job: Job, data: Prepared, seconds: float, ended: str) -> None:
     best = winner.exported(objective.mode)
     checkpoint = winner.checkpoints[best]
     model = checkpoint.model().eval()
+    learner.complete(model, data.sets)
     baselines = learner.baselines(data.sets, test, model) | learner.alternatives(
         data.sets, test, job.study, job.source, model, winner.candidate.trial.seconds
     )

@@ -144,6 +144,9 @@ class Learner[T: Trial, D, N: Network, H](ABC):
     def judge(self, network: N, test: H) -> Judged:
         """A model at the test set."""
 
+    def complete(self, network: N, sets: Mapping[str, str]) -> None:  # noqa: B027  # most systems have nothing to add
+        """What a winner has besides its trained weights: computed once, of prepared sets other than the test set, and exported with it."""
+
     @abstractmethod
     def baselines(self, sets: Mapping[str, str], test: H, winner: N) -> dict[str, Judged]:
         """What a user would do without the model, by the name that the system declares."""

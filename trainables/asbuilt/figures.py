@@ -163,9 +163,7 @@ def sample_figure(model: AsBuiltCVAE, test: AsBuiltTest) -> Drawing:
     place = int(away.points[0, :, :2].square().sum(dim=1).argmax())
     generator = torch.Generator().manual_seed(named_seed(0, "samples"))
     with evaluating(model):
-        drawn = model.decode(
-            model.draw_units(count, generator), away.points[:1, place : place + 1].expand(count, -1, -1)
-        )
+        drawn = model.sample_units(count, generator).predict(away.points[0, place : place + 1])
     rows = {"traced units": away.kernels[:count, place].numpy(), "drawn units": drawn[:, 0].numpy()}
     title = f"Units of the factory and units of the model, at {_label(away.points[0, place].tolist())}"
     keys = {"column_of_units": np.arange(1, count + 1)}

@@ -35,6 +35,7 @@ from trainables.asbuilt.explorer import asbuilt_explorer
 from trainables.asbuilt.losses import Terms, asbuilt_loss
 from trainables.asbuilt.network import AsBuiltConfig, AsBuiltCVAE
 from trainables.asbuilt.oracle import MirroredTolerances, oracle
+from trainables.asbuilt.residuals import measure_residuals
 from trainables.asbuilt.system import SYSTEM
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.learner import Judged, Learner
@@ -192,6 +193,10 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
             _, seconds = fastest(lambda: network.predict(seen.kernels, seen.points, away))
         size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
         return Judged(errors, size, seconds / len(few))
+
+    def complete(self, network: AsBuiltCVAE, sets: Mapping[str, str]) -> None:
+        """What it leaves of training units' light, which no step of training needs."""
+        measure_residuals(network, AsBuiltSplit.of(sets, "train"))
 
     def baselines(self, sets: Mapping[str, str], test: AsBuiltTest, winner: AsBuiltCVAE) -> dict[str, Judged]:
         alone, validation = (AsBuiltSplit.of(sets, name) for name in ("effects", "validation"))

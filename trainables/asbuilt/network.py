@@ -30,7 +30,8 @@ from deeplens_workers.lens_data import COORDINATES
 from trainables.asbuilt.basis import FLIPS, MirrorBasis, flipped, of_unit_norm, projected
 from trainables.asbuilt.encoder import SetEncoder
 from trainables.asbuilt.losses import Terms, misfit
-from trainables.asbuilt.simplex import clean_kernels
+from trainables.asbuilt.residuals import LightResiduals
+from trainables.asbuilt.simplex import clean_kernels, nearest_kernels
 from trainables.learner import Network
 from trainables.networks.gaussian import Gaussian, at_least_float32, gaussian_kl
 from trainables.networks.mlp import MLP, FourierEncoding, LearnedVariance, constrain, scale_conditions
@@ -118,6 +119,7 @@ class AsBuiltCVAE(Network):
         self.log_error = nn.Linear(hidden, 1)
         nn.init.zeros_(self.log_error.weight)
         nn.init.zeros_(self.log_error.bias)
+        self.light_residuals = LightResiduals(hidden, config.channels)
         if config.prior == "learned":
             self.prior_mu, self.prior_logvar = (nn.Parameter(torch.zeros(latent)) for _ in range(2))
         if config.learned_variance:
@@ -199,6 +201,12 @@ class AsBuiltCVAE(Network):
     def decode(self, z: Tensor, points: Tensor) -> Tensor:
         """Kernels [B, M, C, K, K] of latents [B, L] at points [B, M, d], unit sum per channel."""
         return self.kernels(self.values(z, points))
+
+    def light(self, z: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Kernels [B, M, C, K, K] as `decode` has them before they fade, and their features [B, M, W] for `light_residuals`."""
+        hidden = self._hidden(z, points)
+        kernels = nearest_kernels(self._images(self._values(hidden)))
+        return kernels, self.light_residuals.features(hidden, kernels, self.places(points))
 
     def decode_images(self, z: Tensor, points: Tensor) -> Tensor:
         """The same of the latents [B, G, L] of units' mirror images: what each says of its unit, averaged.
@@ -283,8 +291,12 @@ class AsBuiltCVAE(Network):
 
     def condition(self, points: Tensor) -> Tensor:
         """Points [B, M, d] -> their encoding [B, M, E]."""
-        code: Tensor = self.encoding(scale_conditions(points, [*self.config.diopter_ranges.values()]))
+        code: Tensor = self.encoding(self.places(points))
         return code
+
+    def places(self, points: Tensor) -> Tensor:
+        """Points [..., d] with conditions from -1 to 1."""
+        return scale_conditions(points, [*self.config.diopter_ranges.values()])
 
     def scores(self, kernels: Tensor) -> Tensor:
         """[N, C, K, K] -> [N, R], in units of the kernels' norms."""
@@ -344,9 +356,13 @@ class AsBuiltCVAE(Network):
 
     def kernels(self, values: Tensor) -> Tensor:
         """[B, M, V] -> [B, M, C, K, K], not negative, unit sum per channel."""
+        return clean_kernels(self._images(values))
+
+    def _images(self, values: Tensor) -> Tensor:
         if self.config.network == "basis":
             values = self.mean.to(values) + values @ self.components.to(values)
-        return clean_kernels(values.unflatten(2, self._shape))
+        images: Tensor = values.unflatten(2, self._shape)
+        return images
 
     @property
     def _shape(self) -> tuple[int, int, int]:

@@ -4,7 +4,8 @@
     units.mtf50(points)                           # [500, M, C] in cycles per kernel pixel
     units.share_above(points, lp_per_mm=40)       # the yield: the share with more at all points
 
-A unit's kernels are the decoder's. What the decoder does not explain is an error of the model, not a property of the unit.
+A unit's kernels are the decoder's, with what it leaves of their light drawn too (trainables/asbuilt/residuals.py): without that, units
+would differ less than those of a factory do.
 
 Shape legend: n = units, M = positions, C = channel, K = kernel side in pixels, L = latent dimension, d = condition dimension.
 """
@@ -23,6 +24,7 @@ from torch import Tensor
 from deeplens_workers.kernels import middle_channel
 from trainables.asbuilt import quantities
 from trainables.asbuilt.kernel_checks import checked_points
+from trainables.asbuilt.residuals import FieldNoise, spread_light
 from trainables.psf.mtf import NYQUIST
 
 if TYPE_CHECKING:
@@ -52,10 +54,12 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class SampledUnits:
-    """Units with latents [n, L]. Points are arrays [M, d] of any kind, as `FittedUnit` takes them."""
+    """Units with latents [n, L], and the noise of what these leave of their light. Points are arrays [M, d] of any kind, as `FittedUnit`
+    takes them; a unit's kernel at a point is always the same."""
 
     model: AsBuiltCVAE
     latents: Tensor
+    noise: FieldNoise
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -93,10 +97,20 @@ class SampledUnits:
 
     def _chunks(self, points: ArrayLike | Tensor) -> Iterator[Tensor]:
         at = checked_points(self.model.config, points).to(self.latents)
-        for z in self.latents.split(CHUNK):
+        for start in range(0, len(self), CHUNK):
             with torch.no_grad():
-                kernels = self.model.decode(z, at.expand(len(z), -1, -1))
+                kernels = self._kernels(at, slice(start, start + CHUNK))
             yield kernels
+
+    def _kernels(self, at: Tensor, some: slice) -> Tensor:
+        """Those of some units; of a model whose residuals were not measured, the decoder's own."""
+        z, residuals = self.latents[some], self.model.light_residuals
+        points = at.expand(len(z), -1, -1)
+        if not residuals.measured:
+            return self.model.decode(z, points)
+        kernels, features = self.model.light(z, points)
+        noise = self.noise.at(self.model.places(at) / residuals.reach, some)
+        return spread_light(kernels, residuals(features, noise))
 
 
 def check_resolved(config: AsBuiltConfig, lp_per_mm: float) -> None:
@@ -123,5 +137,7 @@ def sample_units(model: AsBuiltCVAE, count: int, generator: torch.Generator | No
     """
     if count < 2:
         raise ValueError(f"`count >= 2` must hold, as one unit is no population, but got (count={count})")
+    amounts, dimension = model.light_residuals.factor.shape[0], len(model.config.conditions)
     with torch.no_grad():
-        return SampledUnits(model, model.draw_units(count, generator))
+        latents = model.draw_units(count, generator)
+        return SampledUnits(model, latents, FieldNoise.draw(count, amounts, dimension, generator))

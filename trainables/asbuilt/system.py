@@ -51,7 +51,7 @@ METRICS = metric_table(
 
 SYSTEM = System(
     name="cvae_asbuilt",
-    version=3,
+    version=4,
     trial=AsBuiltTrial,
     data=AsBuiltData,
     metrics=METRICS,
