@@ -25,6 +25,7 @@ from spaces.explorer import Explorer
 from spaces.study import Study
 from spaces.system import Source
 from spaces.trial import Trial
+from trainables.packing import Packing
 from trainables.training.losses import Ranks
 
 if TYPE_CHECKING:  # a lane draws no figures and exports nothing
@@ -72,6 +73,9 @@ class Judged:
 
 class Learner[T: Trial, D, N: Network, H](ABC):
     """What a system computes. T: its trial, D: its opened data, N: its network, H: its opened test set."""
+
+    packing: Packing[T, N] | None = None
+    """What trainings may differ in and still be batched into one network (trainables/packing.py); None: each is alone."""
 
     @abstractmethod
     def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> D:

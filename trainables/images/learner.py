@@ -31,6 +31,7 @@ from trainables.images.similarity import psnr
 from trainables.images.trial import SPACES, VaeImageTrial
 from trainables.learner import Judged, Learner, evaluating
 from trainables.networks.vae import VAE, VaeConfig, VaeTerms
+from trainables.packing import Packing
 from trainables.timing import fastest
 from trainables.training.bounds import iwae
 from trainables.training.distances import Distances
@@ -45,8 +46,17 @@ TIMED_IMAGES = 32
 """An image's time does not depend on how many there are, and a full test set takes seconds."""
 
 
+class ImagePacking(Packing[VaeImageTrial, VAE]):
+    """All but the likelihoods whose scale is that of past batches, or whose gradient PyTorch cannot batch."""
+
+    def packs(self, trial: VaeImageTrial) -> bool:
+        return trial.likelihood not in ("gaussian_optimal", "charbonnier")
+
+
 class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):
     """The learner of `vae_image`."""
+
+    packing = ImagePacking(["free_bits"])
 
     def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> ImageTensors:
         return ImageTensors.load(sets, device)

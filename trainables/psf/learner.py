@@ -34,6 +34,7 @@ from trainables.psf.field_kernels import FieldKernels
 from trainables.psf.interpolation import predict_baselines
 from trainables.psf.metrics import evaluate, kernel_errors, predict
 from trainables.psf.model import PSFModel
+from trainables.psf.packing import CvaePacking
 from trainables.psf.pictures import psf_image
 from trainables.psf.stream import StreamReader
 from trainables.psf.tables import judged_tables
@@ -50,6 +51,8 @@ if TYPE_CHECKING:  # a lane draws no figures and exports nothing
 
 class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
     """The learner of `cvae_psf`."""
+
+    packing = CvaePacking()
 
     def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> PsfTensors:
         """The grid, or the running stream whose actor `sets["stream"]` names, and what reads it."""

@@ -7,23 +7,26 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from spaces.seeding import named_seed
 from trainables.lanes.task import TrialFailure
 from trainables.learner import Learner, Network
 from trainables.networks.norms import has_statistics, measuring
 from trainables.training.checkpoints import Checkpoint, load_checkpoint
+from trainables.training.pack import Pack
 from trainables.training.saving import Saver
 from trainables.training.schedules import kl_factor, learning_rate_factor
 from trainables.training.state import TrainingState
 from trainables.training.step import Step
 from trainables.training.stored import stored_checkpoints
 from trainables.training.task import TrainingTask
+from trainables.training.totals import Totals, not_finite
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,13 @@ class Evaluation:
 
 
 def train(
-    task: TrainingTask, learner: Learner[Any, Any, Any, Any], data: Any, *, rank: int = 0, world_size: int = 1
+    task: TrainingTask,
+    learner: Learner[Any, Any, Any, Any],
+    data: Any,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    pack: Pack | None = None,
 ) -> Generator[Evaluation]:
     """Train one trial on this rank's part of every batch: each `next` goes on to the following report, `close` ends it early.
 
@@ -61,6 +70,7 @@ def train(
 
     Args:
         data: as the learner opened it, on this rank's device. With `world_size` > 1 the process group is initialised.
+        pack: makes the steps, with those of other trainings in this process; None: of this one alone.
 
     Raises:
         NonFiniteError: on every rank, naming step and term.
@@ -82,56 +92,52 @@ def train(
             return
     take_step = Step(task.trial, learner, data, state, rank=rank, world_size=world_size, compiled=task.compile)
     try:
-        yield from _reports(task, learner, data, state, saver, take_step, start, rank)
+        yield from _reports(task, saver, take_step, pack or Pack(), start, rank)
     finally:
         saver.finish()
 
 
 def _reports(
-    task: TrainingTask,
-    learner: Learner[Any, Any, Any, Any],
-    data: Any,
-    state: TrainingState,
-    saver: Saver,
-    take_step: Step,
-    start: int,
-    rank: int,
+    task: TrainingTask, saver: Saver, take_step: Step, pack: Pack, start: int, rank: int
 ) -> Generator[Evaluation]:
-    trial = task.trial
-    totals, since, clock = _Totals(take_step.world_size), start, time.perf_counter()
-    for step in range(start + 1, task.steps + 1):
-        fraction = (step - 1) / task.steps
-        kl_weight = trial.kl_weight * kl_factor(trial.kl_schedule, fraction, trial.kl_warmup, trial.kl_cycles)
-        learning_rate = trial.learning_rate * learning_rate_factor(
-            trial.lr_schedule, fraction, trial.lr_warmup, trial.lr_cycles
-        )
-        steered = state.steered(kl_weight)
-        totals.add(take_step(step, learning_rate, kl_weight))
-
-        reporting = step in task.report_steps
-        if not (reporting or step % CHECK_EVERY == 0):
-            continue
-        means = totals.means(step - since)
-        if (failure := _not_finite(means)) is not None:
-            raise NonFiniteError(f"{failure} by step {step}")
-        if not reporting:
-            continue
+    learner, data, state = take_step.learner, take_step.data, take_step.state
+    rates = partial(_rates, task)
+    for report in (step for step in task.report_steps if step > start):
+        clock, totals = time.perf_counter(), Totals()
+        looks = [*range(start - start % CHECK_EVERY + CHECK_EVERY, report, CHECK_EVERY), report]
+        try:
+            for first, last_step in pairwise([start, *looks]):
+                pack.run(take_step, first + 1, last_step, rates, totals, again=last_step < report)
+                means = totals.means(take_step.world_size)
+                if (failure := not_finite(means)) is not None:
+                    raise NonFiniteError(f"{failure} by step {last_step}")
+        finally:
+            pack.leave(take_step)
         metrics: dict[str, float] = {}
         last = False
         if rank == 0:
             seconds = time.perf_counter() - clock
             metrics = {f"train/{name}": value for name, value in means.items()}
-            metrics["train/kl_weight"] = float(steered)
-            metrics["train/learning_rate"] = learning_rate
-            metrics["train/steps_per_second"] = (step - since) / seconds
+            metrics["train/kl_weight"] = float(take_step.kl_weight)
+            metrics["train/learning_rate"], _ = rates(report)
+            metrics["train/steps_per_second"] = (report - start) / seconds
             _measure_statistics(task, learner, data, state)
             metrics |= learner.evaluate(state.evaluated, data)
-            last = task.ends(step, saver.note(step, metrics, state))
-            saver.save(step, metrics, state, last=last)
-        yield Evaluation(step, metrics, last, state.evaluated if rank == 0 else None)
+            last = task.ends(report, saver.note(report, metrics, state))
+            saver.save(report, metrics, state, last=last)
+        yield Evaluation(report, metrics, last, state.evaluated if rank == 0 else None)
         if last:  # other ranks cannot know: whoever iterates closes theirs
             return
-        totals, since, clock = _Totals(take_step.world_size), step, time.perf_counter()
+        start = report
+
+
+def _rates(task: TrainingTask, step: int) -> tuple[float, float]:
+    """Learning rate and KL weight of a step."""
+    trial, fraction = task.trial, (step - 1) / task.steps
+    return (
+        trial.learning_rate * learning_rate_factor(trial.lr_schedule, fraction, trial.lr_warmup, trial.lr_cycles),
+        trial.kl_weight * kl_factor(trial.kl_schedule, fraction, trial.kl_warmup, trial.kl_cycles),
+    )
 
 
 def _measure_statistics(
@@ -147,28 +153,6 @@ def _measure_statistics(
             state.evaluated(*learner.inputs(trial, data, learner.draw(trial, data, generator)))
 
 
-class _Totals:
-    """Sums over steps of what a step returns, kept on the device."""
-
-    def __init__(self, world_size: int) -> None:
-        self._world_size = world_size
-        self._names: tuple[str, ...] = ()
-        self._sums: Tensor | None = None
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        self._names = tuple(values)
-        stacked = torch.stack(list(values.values()))
-        self._sums = stacked if self._sums is None else self._sums.add_(stacked)
-
-    def means(self, steps: int) -> dict[str, float]:
-        """Over steps and ranks: the one place where training waits for the device."""
-        assert self._sums is not None
-        means = self._sums / steps
-        if self._world_size > 1:
-            dist.all_reduce(means)
-        return dict(zip(self._names, (means / self._world_size).tolist(), strict=True))
-
-
 def _found(task: TrainingTask, rank: int, world_size: int) -> Checkpoint | None:
     """Where to go on: rank 0's newest valid checkpoint, for all ranks, whatever the others' disks hold.
 
@@ -182,9 +166,3 @@ def _found(task: TrainingTask, rank: int, world_size: int) -> Checkpoint | None:
     if world_size > 1:
         dist.broadcast_object_list(found)
     return found[0]
-
-
-def _not_finite(means: dict[str, float]) -> str | None:
-    """What is to blame: a term before the sum that it is in, and that before its gradient."""
-    names = sorted(means, key=lambda name: name in ("loss", "grad_norm"))
-    return next((f"train/{name} is {means[name]}" for name in names if not math.isfinite(means[name])), None)

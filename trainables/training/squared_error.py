@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from trainables.training.losses import Ranks, kl_loss
@@ -65,7 +66,7 @@ def squared_error_loss(
 
 def gaussian_reconstruction(
     decoder_variance: Literal["fixed", "learned", "optimal"],
-    recon_scale: float,
+    recon_scale: float | Tensor,
     mse: Tensor,
     elements: int,
     logvar: Tensor | None,
@@ -78,7 +79,7 @@ def gaussian_reconstruction(
         mse: this rank's share of it, over samples of so many elements.
     """
     if decoder_variance == "fixed":
-        return recon_scale * mse, mse.new_full((), elements / (2 * recon_scale))
+        return recon_scale * mse, torch.as_tensor(elements / (2 * recon_scale), dtype=mse.dtype, device=mse.device)
     if decoder_variance == "learned":
         assert logvar is not None
         return gaussian_nll(mse, logvar, elements), logvar.exp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self
@@ -27,6 +28,9 @@ RATE_SPEED = 0.01
 FARTHEST = 10.0
 """Of that logarithm from 0: a target that cannot be reached, such as one below the free bits, must not drown the rest."""
 
+BUILDING = threading.Lock()
+"""Weights are drawn from torch's global generator, which the threads of a process share."""
+
 # What a trial may name as its optimizer.
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], Trial], Optimizer]] = {
     "adamw": lambda weights, trial: torch.optim.AdamW(
@@ -49,7 +53,7 @@ class TrainingState:
     """
 
     def __init__(self, trial: Trial, build: Callable[[], Network], seed: int, device: torch.device) -> None:
-        with torch.random.fork_rng(devices=[]):
+        with BUILDING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = build().to(device)
         self.optimizer = OPTIMIZERS[trial.optimizer](self.model.parameters(), trial)

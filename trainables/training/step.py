@@ -6,6 +6,7 @@ Everything is drawn and kept on the device: on a GPU no step waits for Python to
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -43,11 +44,14 @@ class Step:
         world_size: int = 1,
         compiled: bool = False,
     ) -> None:
-        self._trial, self._learner, self._data, self._state = trial, learner, data, state
-        self._rank, self.world_size = rank, world_size
-        self._device = state.generator.device
-        self._mixed = self._agreed_to_mix()
-        logger.info("batches of %d in %s", trial.batch_size, "bfloat16" if self._mixed else "float32")
+        self.trial, self.learner, self.data, self.state = trial, learner, data, state
+        self._rank, self.world_size, self.compiled = rank, world_size, compiled
+        self.device = state.generator.device
+        self.mixed = self._agreed_to_mix()
+        """Its matrices are multiplied in bfloat16."""
+        self.kl_weight: float | Tensor = trial.kl_weight
+        """Of the last step."""
+        logger.info("batches of %d in %s", trial.batch_size, "bfloat16" if self.mixed else "float32")
         if compiled:
             torch.compiler.reset()  # else the ninth shape of network in this process would silently not be compiled
         network = torch.compile(state.model) if compiled else state.model
@@ -60,55 +64,70 @@ class Step:
 
     def __call__(self, step: int, learning_rate: float, kl_weight: float) -> dict[str, Tensor]:
         """Make step number `step`, the first is 1; what the learner's loss consists of, and `grad_norm`, of this rank."""
-        trial, state = self._trial, self._state
-        state.optimizer.zero_grad(set_to_none=True)
-        kl_weight_now = state.steered(kl_weight)
+        weight_now = self.begin(kl_weight)
         batches: list[dict[str, Tensor]] = []
-        for batch in range(trial.accumulation):
+        for batch in range(self.trial.accumulation):
             # Until the last batch gradients stay on this rank.
-            alone = self._distributed if batch + 1 < trial.accumulation else None
+            alone = self._distributed if batch + 1 < self.trial.accumulation else None
             with alone.no_sync() if alone is not None else nullcontext():
-                values = self._losses(kl_weight_now)
-                (values["loss"] / trial.accumulation).backward()
+                values = self._losses(weight_now)
+                (values["loss"] / self.trial.accumulation).backward()
             batches.append({name: value.detach() for name, value in values.items()})
-        means = batches[0]
-        if trial.accumulation > 1:
-            means = {name: torch.stack([one[name] for one in batches]).mean() for name in means}
+        return self.finish(step, learning_rate, mean_of(batches))
+
+    def begin(self, kl_weight: float) -> float | Tensor:
+        """Forget the last step's gradients; the KL weight of this one, which is given but for what steers the rate."""
+        self.state.optimizer.zero_grad(set_to_none=True)
+        self.kl_weight = self.state.steered(kl_weight)
+        return self.kl_weight
+
+    def inputs(self) -> tuple[Any, ...]:
+        """What the network is called with for this rank's part of the next batch."""
+        drawn = self.learner.draw(self.trial, self.data, self.state.generator)
+        if self.world_size > 1:
+            drawn = tuple(one.tensor_split(self.world_size)[self._rank] for one in drawn)
+        return self.learner.inputs(self.trial, self.data, drawn)
+
+    def finish(self, step: int, learning_rate: float, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Change the weights by the gradients that are there; `means` over a step's batches, and `grad_norm`."""
         norm = self._clip()
-        state.update(step, learning_rate)
-        if trial.target_rate:
-            state.steer(means["kl"], trial.target_rate)
+        self.state.update(step, learning_rate)
+        if self.trial.target_rate:
+            self.state.steer(means["kl"], self.trial.target_rate)
         return {**means, "grad_norm": norm}
 
     def _losses(self, kl_weight: float | Tensor) -> dict[str, Tensor]:
         """Of this rank's part of a batch."""
-        trial, learner = self._trial, self._learner
-        drawn = learner.draw(trial, self._data, self._state.generator)
-        if self.world_size > 1:
-            drawn = tuple(one.tensor_split(self.world_size)[self._rank] for one in drawn)
-        inputs = learner.inputs(trial, self._data, drawn)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
+        inputs = self.inputs()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             terms = self._network(*inputs)
-        return learner.loss(trial, terms, kl_weight, Ranks(self.world_size))
+        return self.learner.loss(self.trial, terms, kl_weight, Ranks(self.world_size))
 
     def _clip(self) -> Tensor:
         """The gradients' norm, before they are scaled to the largest allowed."""
-        weights = list(self._state.model.parameters())
+        weights = list(self.state.model.parameters())
         norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
-        limit = self._trial.grad_clip
+        limit = self.trial.grad_clip
         # On a CPU a look at the norm costs nothing and scaling by one a twentieth of a step; a GPU would wait for the look.
-        if limit and (self._device.type != "cpu" or norm > limit):
+        if limit and (self.device.type != "cpu" or norm > limit):
             torch.nn.utils.clip_grads_with_norm_(weights, limit, norm)
         return norm
 
     def _agreed_to_mix(self) -> bool:
         """Whether every rank's hardware is for bfloat16, if the trial leaves it open."""
-        if self._trial.precision != "auto":
-            return self._trial.precision == "bfloat16"
-        mixed = torch.tensor(int(multiplies_bfloat16(self._device)), device=self._device)
+        if self.trial.precision != "auto":
+            return self.trial.precision == "bfloat16"
+        mixed = torch.tensor(int(multiplies_bfloat16(self.device)), device=self.device)
         if self.world_size > 1:
             dist.all_reduce(mixed, op=dist.ReduceOp.MIN)
         return bool(mixed)
+
+
+def mean_of(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of values by name."""
+    if len(batches) == 1:
+        return batches[0]
+    return {name: torch.stack([one[name] for one in batches]).mean(dim=0) for name in batches[0]}
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

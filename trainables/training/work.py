@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from contextlib import closing
 from functools import lru_cache
@@ -14,9 +15,15 @@ from spaces.system import system
 from trainables.lanes.task import Progress, Worker
 from trainables.learner import Learner
 from trainables.training.loop import Evaluation, train
+from trainables.training.pack import Pack
 from trainables.training.task import TrainingTask
 
 AnyLearner = Learner[Any, Any, Any, Any]
+
+PACK = Pack()
+"""Of all trainings of this process."""
+OPENING = threading.Lock()
+"""Data is opened once, whichever thread comes first."""
 
 
 def train_and_log(task: TrainingTask, worker: Worker) -> Generator[Progress]:
@@ -25,11 +32,13 @@ def train_and_log(task: TrainingTask, worker: Worker) -> Generator[Progress]:
     Raises:
         NonFiniteError: the loss became non-finite.
     """
-    learner, data = _open(task.system, tuple(sorted(task.sets.items())), worker.device)
+    with OPENING:
+        learner, data = _open(task.system, tuple(sorted(task.sets.items())), worker.device)
     learner.since_last(data)  # of this trial, not of those before
     events = _Events(task, learner, data) if worker.rank == 0 and task.events is not None else None
     try:
-        with closing(train(task, learner, data, rank=worker.rank, world_size=worker.world_size)) as reports:
+        place = {"rank": worker.rank, "world_size": worker.world_size}
+        with closing(train(task, learner, data, **place, pack=PACK)) as reports:
             for report in reports:
                 metrics = report.metrics | (learner.since_last(data) if report.metrics else {})
                 if events is not None:

@@ -1,0 +1,176 @@
+"""The steps of several alike trainings as those of one batched network.
+
+Shape legend: M = trainings.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from trainables.networks.norms import has_statistics
+from trainables.packing import Numbers, Positions
+from trainables.training.losses import Ranks
+from trainables.training.step import Step, mean_of
+
+
+def alike(step: Step) -> Hashable:
+    """Equal for trainings whose steps can be batched; of one that must be alone, only to itself.
+
+    Alone are those of a compiled network, on several workers, of a system that does not pack, and of a network that gathers
+    statistics of its batches.
+    """
+    packing = step.learner.packing
+    if packing is None or step.compiled or step.world_size > 1:
+        return step
+    if has_statistics(step.state.model) or not packing.packs(step.trial):
+        return step
+    return id(step.learner), id(step.data), step.mixed, packing.alike(step.trial)
+
+
+class Batched:
+    """Makes steps of M alike trainings: each as it would alone, to rounding, with its own random numbers, optimizer and clipping.
+
+    Args:
+        steps: of the trainings; by `alike` they are.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps, first = steps, steps[0]
+        self._learner, self._trial = first.learner, first.trial
+        packing = first.learner.packing
+        assert packing is not None
+        networks = [step.state.model for step in steps]
+        widest = packing.widest(networks)
+        # Never run with weights of its own: it says what is computed of those it is given.
+        self._network = copy.deepcopy(widest).to("meta")
+        self._parameters = _Stacked(networks, [packing.positions(network, widest) for network in networks], widest)
+        self._buffers = _shared_or_stacked([dict(network.named_buffers()) for network in networks])
+        self._numbers = _tensors([packing.numbers(step.trial, widest) for step in steps], first.device)
+
+    def __call__(self, numbers: Sequence[int], rates: Sequence[tuple[float, float]]) -> list[dict[str, Tensor]]:
+        """Make a step of each.
+
+        Args:
+            numbers: of the steps, each counted by its training.
+            rates: learning rates and KL weights.
+
+        Returns:
+            What `Step` returns, of each.
+        """
+        weights = [step.begin(kl_weight) for step, (_, kl_weight) in zip(self._steps, rates, strict=True)]
+        device = self._steps[0].device
+        kl_weights = torch.stack([torch.as_tensor(one, dtype=torch.float32, device=device) for one in weights])
+        batches = []
+        for _ in range(self._trial.accumulation):
+            values = self._losses(kl_weights)
+            (values["loss"].sum() / self._trial.accumulation).backward()
+            batches.append({name: value.detach() for name, value in values.items()})
+        means = {name: value.unbind() for name, value in mean_of(batches).items()}
+        return [
+            step.finish(number, rate, {name: value[index] for name, value in means.items()})
+            for index, (step, number, (rate, _)) in enumerate(zip(self._steps, numbers, rates, strict=True))
+        ]
+
+    def _losses(self, kl_weights: Tensor) -> dict[str, Tensor]:
+        """[M] by name, of the next batch of each."""
+        inputs, dimensions = _stacked_inputs([step.inputs() for step in self._steps])
+        parameters = self._parameters()
+        buffers, of_buffers = self._buffers
+
+        def one(parameters: Any, buffers: Any, inputs: Any, numbers: Any, kl_weight: Tensor) -> dict[str, Tensor]:
+            with torch.autocast(kl_weights.device.type, torch.bfloat16, enabled=self._steps[0].mixed):
+                terms = functional_call(self._network, (parameters, buffers), inputs)
+            trial: Any = Numbers(self._trial, numbers)
+            return self._learner.loss(trial, terms, kl_weight, Ranks())
+
+        each = torch.vmap(one, in_dims=(0, of_buffers, dimensions, 0, 0))
+        found: dict[str, Tensor] = each(parameters, buffers, inputs, self._numbers, kl_weights)
+        return found
+
+
+class _Stacked:
+    """Parameters of M networks as those [M, ...] of the widest; their gradients come back to each."""
+
+    def __init__(self, networks: Sequence[nn.Module], positions: Sequence[Positions], widest: nn.Module) -> None:
+        named = [dict(network.named_parameters()) for network in networks]
+        self._parts = {name: [one[name] for one in named] for name in named[0]}
+        shapes = {name: parameter.shape for name, parameter in widest.named_parameters()}
+        self._padded: dict[str, tuple[Tensor, torch.Size]] = {}
+        """Of the parameters whose shapes differ: places [sum of sizes] in the stack laid flat, and its shape."""
+        for name, parts in self._parts.items():
+            if any(part.shape != shapes[name] for part in parts):
+                shape = torch.Size((len(parts), *shapes[name]))
+                places = [
+                    member * shape[1:].numel() + _places(part, where.get(name), shape[1:])
+                    for member, (part, where) in enumerate(zip(parts, positions, strict=True))
+                ]
+                self._padded[name] = torch.cat(places), shape
+
+    def __call__(self) -> dict[str, Tensor]:
+        found = {}
+        for name, parts in self._parts.items():
+            if name not in self._padded:
+                found[name] = torch.stack(parts)
+                continue
+            places, shape = self._padded[name]
+            flat = torch.cat([part.flatten() for part in parts])
+            found[name] = flat.new_zeros(shape.numel()).index_copy(0, places, flat).view(shape)
+        return found
+
+
+def _places(part: Tensor, positions: tuple[Tensor, ...] | None, shape: torch.Size) -> Tensor:
+    """Where the entries of a parameter lie in a wider one laid flat."""
+    if positions is None:
+        positions = tuple(torch.arange(size) for size in part.shape)
+    places = torch.zeros((), dtype=torch.long)
+    for dimension, where in enumerate(positions):
+        places = places[..., None] + where * math.prod(shape[dimension + 1 :])
+    return places.flatten().to(part.device)
+
+
+def _shared_or_stacked(members: Sequence[dict[str, Tensor]]) -> tuple[dict[str, Tensor], dict[str, int | None]]:
+    """Buffers by name, and the dimension of M, None of those that are equal for all: data has them, which trials share."""
+    found: dict[str, Tensor] = {}
+    dimensions: dict[str, int | None] = {}
+    for name, first in members[0].items():
+        shared = all(torch.equal(first, one[name]) for one in members[1:])
+        found[name] = first if shared else torch.stack([one[name] for one in members])
+        dimensions[name] = None if shared else 0
+    return found, dimensions
+
+
+def _stacked_inputs(members: Sequence[tuple[Any, ...]]) -> tuple[tuple[Any, ...], tuple[int | None, ...]]:
+    """Inputs of M networks, narrower ones padded with zeros, and the dimension of M, None of what is no tensor: that is alike."""
+    found, dimensions = [], []
+    for parts in zip(*members, strict=True):
+        stacks = isinstance(parts[0], Tensor)
+        found.append(torch.stack(_padded(parts)) if stacks else parts[0])
+        dimensions.append(0 if stacks else None)
+    return tuple(found), tuple(dimensions)
+
+
+def _padded(parts: Sequence[Tensor]) -> list[Tensor]:
+    widest = [max(sizes) for sizes in zip(*(part.shape for part in parts), strict=True)]
+    found = []
+    for part in parts:
+        missing = [size - own for size, own in zip(widest, part.shape, strict=True)]
+        found.append(
+            F.pad(part, [0, *[one for size in missing[::-1] for one in (0, size)][1:]]) if any(missing) else part
+        )
+    return found
+
+
+def _tensors(members: Sequence[dict[str, float | Tensor]], device: torch.device) -> dict[str, Tensor]:
+    """[M, ...] in float32 by name."""
+    return {
+        name: torch.stack([torch.as_tensor(one[name], dtype=torch.float32).to(device) for one in members])
+        for name in members[0]
+    }

@@ -1,0 +1,132 @@
+"""Many trainings in one process: those that are alike make their steps as one batched network, the others take turns.
+
+A GPU is idle while Python launches the some hundred kernels of a small network's step. Batched, they serve all trainings of a pack.
+Trainings come and go between steps, each in a thread of its own: a pack steps whoever is there.
+
+    thread of a training   --run(steps 51..100)-->   pack   <--run(steps 1..50)--   thread of another
+                           <--------totals--------          --------totals------->
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trainables.training.batched import Batched, alike
+from trainables.training.step import Step
+from trainables.training.totals import Totals
+
+Rates = Callable[[int], tuple[float, float]]
+"""Number of a step, the first is 1 -> its learning rate and KL weight."""
+
+AT_ONCE = 10
+"""Steps made before a pack looks who else has come."""
+
+
+@dataclass(eq=False)
+class _Run:
+    """Steps that a training waits for."""
+
+    step: Step
+    next: int
+    last: int
+    rates: Rates
+    totals: Totals
+    error: BaseException | None = None
+
+    @property
+    def left(self) -> int:
+        return self.last - self.next + 1
+
+    @property
+    def done(self) -> bool:
+        return self.left == 0 or self.error is not None
+
+
+class Pack:
+    """Makes the steps of all trainings of a process. Each calls `run` from its own thread; one of the waiting threads does the work."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[_Run] = []
+        self._coming: set[Step] = set()
+        """Whoever is about to call `run` again: worth waiting for."""
+        self._stepping = False
+        self._batched: dict[tuple[Step, ...], Batched] = {}
+        """Of those who made the last steps together."""
+
+    def run(self, step: Step, first: int, last: int, rates: Rates, totals: Totals, *, again: bool = False) -> None:
+        """Make the steps `first` to `last` of a training.
+
+        Args:
+            totals: what the steps return is added to them.
+            again: the caller comes back at once for those that follow; if it does not, it must call `leave`.
+        """
+        run = _Run(step, first, last, rates, totals)
+        with self._changed:
+            self._coming.discard(step)
+            self._waiting.append(run)
+            self._changed.notify_all()
+            while not run.done:
+                if self._stepping or self._coming:
+                    self._changed.wait()
+                else:
+                    self._make_some()
+            self._waiting.remove(run)
+            if again and run.error is None:
+                self._coming.add(step)
+        if run.error is not None:
+            raise run.error
+
+    def leave(self, step: Step) -> None:
+        """Nobody is to wait for a training any longer."""
+        with self._changed:
+            self._coming.discard(step)
+            # Which would hold its network.
+            self._batched = {members: one for members, one in self._batched.items() if step not in members}
+            self._changed.notify_all()
+
+    def _make_some(self) -> None:
+        """Steps of all that wait, without the lock."""
+        runs = [run for run in self._waiting if not run.done]
+        self._stepping = True
+        self._changed.release()
+        try:
+            count = min(AT_ONCE, *(run.left for run in runs)) if len(runs) > 1 else runs[0].left
+            for group in self._groups(runs):
+                self._advance(group, count)
+        finally:
+            self._changed.acquire()
+            self._stepping = False
+            self._changed.notify_all()
+
+    def _groups(self, runs: list[_Run]) -> list[list[_Run]]:
+        groups: dict[object, list[_Run]] = {}
+        for run in runs:
+            groups.setdefault(alike(run.step) if len(runs) > 1 else None, []).append(run)
+        return list(groups.values())
+
+    def _advance(self, runs: list[_Run], count: int) -> None:
+        try:
+            for _ in range(count):
+                rates = [run.rates(run.next) for run in runs]
+                if len(runs) == 1:
+                    found = [runs[0].step(runs[0].next, *rates[0])]
+                else:
+                    found = self._of(runs)([run.next for run in runs], rates)
+                for run, values in zip(runs, found, strict=True):
+                    run.totals.add(values)
+                    run.next += 1
+        except BaseException as error:  # each thread gets it, and ends as it would alone
+            for run in runs:
+                run.error = error
+
+    def _of(self, runs: list[_Run]) -> Batched:
+        members = tuple(run.step for run in runs)
+        if members not in self._batched:
+            # Whoever is in another batch has changed company.
+            self._batched = {others: one for others, one in self._batched.items() if not set(others) & set(members)} | {
+                members: Batched(members)
+            }
+        return self._batched[members]
