@@ -101,7 +101,7 @@ class _Stacked:
 
     def __init__(self, networks: Sequence[nn.Module], positions: Sequence[Positions], widest: nn.Module) -> None:
         named = [dict(network.named_parameters()) for network in networks]
-        self._parts = {name: [one[name] for one in named] for name in named[0]}
+        self._parts: dict[str, list[Tensor]] = {name: [one[name] for one in named] for name in named[0]}
         shapes = {name: parameter.shape for name, parameter in widest.named_parameters()}
         self._padded: dict[str, tuple[Tensor, torch.Size]] = {}
         """Of the parameters whose shapes differ: places [sum of sizes] in the stack laid flat, and its shape."""

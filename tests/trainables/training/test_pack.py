@@ -1,0 +1,116 @@
+"""Packs: trainings in one process that come and go end as each would alone, to rounding."""
+
+import threading
+from contextlib import closing
+
+import pytest
+import torch
+
+from tests.trainables.knobs import cases
+from tests.trainables.packs import batched, distance
+from tests.trainables.psf.synthetic import newest, tensors
+from tests.trainables.training.small import LEARNER, METRIC, TIMING, TRIAL, Reports, task, trained
+from tests.trainables.training.test_knobs import KNOBS
+from trainables.training.loop import NonFiniteError, train
+from trainables.training.pack import Pack
+
+STEPS = 200
+ROUNDING = 1e-3
+"""Of float32 over so many steps, as a part of the largest weight; 1e-6 to 2e-4 is what there is."""
+COARSE = {"bfloat16": 0.2}
+EQUAL = {
+    "kl_reduction", "free_bits_per", "smooth_term", "smooth_pairs", "decoder_variance", "network", "prior", "num_layers",
+    "encoder_layers", "defocus", "components", "norm", "accumulation", "batch_size", "precision",
+}  # fmt: skip
+"""Hyperparameters that are the same for all trainings of a batch. Of networks with batch statistics all are alone."""
+ALONE = {("network", "conv"), ("base_width", 4), ("upsampling", "transposed4"), ("upsampling", "bilinear")}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder, distances = tmp_path_factory.mktemp("data"), (-10000.0, -2000.0)
+    return {
+        "plain": tensors(folder / "plain"),
+        "halvable": tensors(folder / "halvable", kernel_px=16),
+        "focused": tensors(folder / "focused", depths=distances, focus=distances),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "value"), cases(KNOBS))
+def test_an_option_is_batched_with_itself_and_where_it_may_differ_with_others(sets, name, value):
+    others = KNOBS[name][0]
+    data = sets[{"defocus": "focused"}.get(name, "halvable" if "conv" in (value, others.get("network")) else "plain")]
+    plain, changed = (TRIAL.model_copy(update=one) for one in (others, {**others, name: value}))
+    seed = changed.model_copy(update={"learning_rate": changed.learning_rate / 2})
+    assert batched(LEARNER, data, [changed, seed]) == ((name, value) not in ALONE)
+    if (name, value) in ALONE:
+        return
+    assert batched(LEARNER, data, [changed, plain]) == (name not in EQUAL)
+    members = [changed, seed] if name in EQUAL else [changed, seed, plain]
+    assert distance(LEARNER, data, members, STEPS) < COARSE.get(value, ROUNDING)
+
+
+def test_unequal_widths_are_padded(sets):
+    changes = [
+        {"hidden_dim": 24, "latent_dim": 3, "free_bits": 0.1, "kl_weight": 0.1},
+        {"hidden_dim": 32, "latent_dim": 7, "fourier_bands": 5},
+        {"hidden_dim": 40, "fourier_bands": 0, "learning_rate": 1e-3, "smooth_weight": 1.0},
+    ]
+    trials = [TRIAL.model_copy(update=one) for one in changes]
+    assert batched(LEARNER, sets["plain"], trials)
+    assert distance(LEARNER, sets["plain"], trials, 40) < ROUNDING
+
+
+def test_trainings_of_one_pack_end_as_each_alone(tmp_path, sets):
+    """They differ in budget, so that some are there longer than others, and one is not like them; another is stopped, and begun anew."""
+    data = sets["plain"]
+    changes = [{"seed": 1}, {"seed": 2, "steps": 60, "hidden_dim": 24}, {"seed": 3, "batch_size": 8}, {"seed": 4}]
+    alone = [trained(task(tmp_path / f"alone-{i}", **one), data) for i, one in enumerate(changes)]
+    pack, heard = Pack(), [Reports() for _ in changes]
+
+    def run(i: int, stop_at: int | None) -> None:
+        with closing(train(task(tmp_path / f"pack-{i}", **changes[i]), LEARNER, data, pack=pack)) as reports:
+            for report in reports:
+                heard[i].add(report)
+                if report.step == stop_at:
+                    break
+
+    def stopped_and_begun_anew(i: int) -> None:
+        run(i, 20)
+        run(i, None)
+
+    threads = [threading.Thread(target=run, args=(i, None)) for i in range(3)]
+    threads.append(threading.Thread(target=stopped_and_begun_anew, args=(3,)))
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    for i, expected in enumerate(alone):
+        assert heard[i].last == expected.last
+        assert set(heard[i].steps) == set(expected.steps)
+        for step in expected.steps:
+            ours, theirs = ({k: v for k, v in one.metrics[step].items() if k != TIMING} for one in (heard[i], expected))
+            assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-6)
+        a, b = (newest(tmp_path / f"{how}-{i}" / "checkpoints").tensors for how in ("alone", "pack"))
+        assert all(torch.allclose(a[name], b[name], rtol=1e-2, atol=1e-4) for name in a if name.startswith("model."))
+
+
+def test_one_that_fails_leaves_the_others_be(tmp_path, sets):
+    data, pack, failures = sets["plain"], Pack(), []
+    sound, reports = task(tmp_path / "sound"), Reports()
+
+    def fails() -> None:
+        try:
+            list(train(task(tmp_path / "fails", learning_rate=1e30, optimizer="sgd"), LEARNER, data, pack=pack))
+        except NonFiniteError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=fails)
+    thread.start()
+    for report in train(sound, LEARNER, data, pack=pack):
+        reports.add(report)
+    thread.join()
+    assert len(failures) == 1
+    alone = trained(task(tmp_path / "alone"), data)
+    assert reports.metrics[40][METRIC] == pytest.approx(alone.metrics[40][METRIC], rel=1e-3)
