@@ -15,6 +15,9 @@ from trainables.training.step import Step
 
 AnyLearner = Learner[Any, Any, Any, Any]
 
+LEAST = 1e-3
+"""Rounding is judged as a part of this in what is smaller: a KL of 1e-6 nats is a difference of numbers near one."""
+
 
 def batched(learner: AnyLearner, data: Any, trials: Sequence[Trial]) -> bool:
     """Whether trainings of these trials are batched."""
@@ -56,4 +59,4 @@ def steps_of(learner: AnyLearner, data: Any, trials: Sequence[Trial]) -> list[St
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
     one, other = one.double(), other.double()
-    return float((one - other).abs().max() / one.abs().max().clamp_min(1e-6))
+    return float((one - other).abs().max() / one.abs().max().clamp_min(LEAST))

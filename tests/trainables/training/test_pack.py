@@ -48,7 +48,9 @@ def test_an_option_is_batched_with_itself_and_where_it_may_differ_with_others(se
         return
     assert batched(LEARNER, data, [changed, plain]) == (name not in EQUAL)
     members = [changed, seed] if name in EQUAL else [changed, seed, plain]
-    assert distance(LEARNER, data, members, STEPS) < COARSE.get(value, ROUNDING)
+    # At this rate convolutions are chaotic after some hundred steps.
+    steps = 40 if "conv" in (value, others.get("network")) else STEPS
+    assert distance(LEARNER, data, members, steps) < COARSE.get(value, ROUNDING)
 
 
 def test_unequal_widths_are_padded(sets):
