@@ -70,7 +70,7 @@ async def _board(lanes: int, trials: int) -> float:
     board, calls = LaneBoard(), _Calls()
     names = [f"lane-{index}" for index in range(lanes)]
     for name in names:
-        await board.add_lane(name)
+        await board.add_lanes([name])
     numbers = iter(range(trials))
 
     async def place() -> None:

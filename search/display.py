@@ -53,7 +53,7 @@ class Display(Observer):
         self._steps = budget.steps
         self._expected_steps = expected_steps(budget, study.scheduler) / budget.trials
         self._final_steps = final_steps(budget)
-        self._lanes = 0
+        self._lanes, self._places = 0, 1
         self._console = console
         self._rows: dict[int, _Row] = {}
         self._ended = 0
@@ -113,19 +113,22 @@ class Display(Observer):
             self._tenths = tenths
             self.say(f"{self._doing}: {10 * tenths} %")
 
-    def search_started(self, ended_before: int, lanes: int, complete: Mapping[int, float] | None = None) -> None:
-        """Trials begin; `ended_before` of them ended before this process (resume), the complete ones with these values."""
+    def search_started(
+        self, ended_before: int, lanes: int, complete: Mapping[int, float] | None = None, places: int = 1
+    ) -> None:
+        """Trials begin, on lanes of so many places; `ended_before` of them ended before this process (resume), the complete ones with these values."""
         self._ended = self._ended_before = ended_before
         for number, value in (complete or {}).items():
             row = _Row(number, {}, state="complete", value=value)
             if self._is_better(row):
                 self._best = row
-        self._lanes = lanes
+        self._lanes, self._places = lanes, places
         self._search_started = time.monotonic()
         self._note = ""
         if not self._console.is_terminal:
+            each = f" of {places} places" if places > 1 else ""
             done = f", {ended_before} of them done before" if ended_before else ""
-            self.say(f"searching: {self._trials} trials of up to {self._steps} steps on {lanes} lanes{done}")
+            self.say(f"searching: {self._trials} trials of up to {self._steps} steps on {lanes} lanes{each}{done}")
 
     def lanes_changed(self, line: str, lanes: int) -> None:
         """A lane is lost or has been added, so that there are so many now; called from any thread."""
@@ -206,5 +209,6 @@ class Display(Observer):
                 f"{now - row.started:.0f}" if row.state == "running" else "",
                 style=style,
             )
-        standing = f"{self._ended}/{self._trials} trials, {len(running)}/{self._lanes} lanes busy, {self._standing()}"
+        busy = f"{len(running)}/{self._lanes * self._places} {'lanes' if self._places == 1 else 'places'}"
+        standing = f"{self._ended}/{self._trials} trials, {busy} busy, {self._standing()}"
         return Group(table, Text(standing, style="bold"), Text(self._note, style="dim"))

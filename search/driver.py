@@ -136,6 +136,7 @@ def _search(job: Job, shape: Shape, cache: Place, disk: StudyDisk, observer: Obs
         spare_cpus=shape.render_actors + SPARE_CPUS,
         imports=("trainables.training.work", config.system.learner.partition(":")[0]),
         storage=directory.lanes,
+        places=shape.pack.places,
         logs=directory.logs,
         told=observer.lanes_changed,
     ) as lanes:
@@ -186,7 +187,7 @@ def _trials(job: Job, settings: TrialSettings, ledger: Ledger, lanes: Lanes, obs
         rehearsal.begin()
     lanes.wait_ready()
     complete = {trial.number: trial.values[0] for trial in ledger.trials if trial.state is TrialState.COMPLETE}
-    observer.search_started(finished, lanes.count, complete)
+    observer.search_started(finished, lanes.count, complete, lanes.places)
     limits = Limits(budget, job.study.objective.mode, ledger)
     observers = Observers(observer, quota, rehearsal)
     tune_trials(settings, ledger, lanes, observers, limits, trials=budget.trials - finished)
@@ -227,14 +228,15 @@ def tune_trials(
     stopping = EarlyStopping(rule(study, budget), study.watched, exempt=(0,))
     for trial in ledger.trials:
         stopping.replay(trial.number, trial.intermediate_values)
-    searcher = StudySearcher(ledger, study, budget.steps, observer, stopping.decisions, lambda: lanes.count)
+    searcher = StudySearcher(ledger, study, budget.steps, observer, stopping.decisions, lambda: lanes.at_once)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(run_trial, settings=settings), place()),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=stopping,
             num_samples=trials,
-            max_concurrent_trials=lanes.most,  # known from the start; the searcher minds the lanes that there are
+            max_concurrent_trials=lanes.most
+            * lanes.places,  # known from the start; the searcher minds those that there are
             reuse_actors=True,
             trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}",
         ),

@@ -39,7 +39,10 @@ class Estimate:
 
 
 def estimate(job: Job, shape: Shape, cache: Path) -> Estimate:
-    """Train the recommended values for two seconds on the data, which is prepared."""
+    """Train the recommended values for two seconds on the data, which is prepared.
+
+    The trials of a pack are taken to be no faster together than one after another, as it is on a CPU.
+    """
     study, budget = job.study, job.budget
     torch.set_num_threads(shape.cpus_per_worker)
     learner: Learner[Any, Any, Any, Any] = study.system.make_learner()

@@ -21,8 +21,8 @@ class Observer:
     def prepared(self, done: int, total: int, rate: str) -> None:
         """How far the data is that has to be made, in items."""
 
-    def search_started(self, ended_before: int, lanes: int, complete: Mapping[int, float]) -> None:
-        """Trials begin; `ended_before` of them ended before this process (resume), the complete ones with these values."""
+    def search_started(self, ended_before: int, lanes: int, complete: Mapping[int, float], places: int) -> None:
+        """Trials begin, on lanes of so many places; `ended_before` of them ended before this process (resume), the complete ones with these values."""
 
     def lanes_changed(self, line: str, lanes: int) -> None:
         """A lane is lost or has been added, so that there are so many now; called from any thread."""
@@ -68,9 +68,9 @@ class Observers(Observer):
         for one in self._observers:
             one.prepared(done, total, rate)
 
-    def search_started(self, ended_before: int, lanes: int, complete: Mapping[int, float]) -> None:
+    def search_started(self, ended_before: int, lanes: int, complete: Mapping[int, float], places: int) -> None:
         for one in self._observers:
-            one.search_started(ended_before, lanes, complete)
+            one.search_started(ended_before, lanes, complete, places)
 
     def lanes_changed(self, line: str, lanes: int) -> None:
         for one in self._observers:

@@ -8,12 +8,15 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.run_directory import RunDirectory, default_name, validate_name
 from results.run_directory import find as find_run
+from search import packing
 from search.machine import GIB, Machine, machine
+from search.packing import Pack
 from search.storage.bucket import is_url
 from spaces.errors import SpaceError, nearest
 from spaces.loading import as_yaml, override
@@ -30,7 +33,7 @@ SPARE_CPUS = 1
 # What a search of one machine takes of its memory: the driver (0.6) with Ray's own processes and the trials' (0.7), and each training
 # worker or renderer (0.4 with a tiny model, 0.2 more for the documents' with its optimizer). Measured in a cgroup, where two lanes
 # could not live in 1.7 GiB: every trial's process was killed.
-SEARCH_MEMORY, WORKER_MEMORY = 1.3 * GIB, 0.6 * GIB
+SEARCH_MEMORY, WORKER_MEMORY, PLACE_MEMORY = 1.3 * GIB, 0.6 * GIB, 0.3 * GIB
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Shape:
     """How many lanes and rendering actors a search starts, and the logical CPUs they ask Ray for together.
 
     `most_lanes`: as many lanes as there may be once nodes join. `cpus_per_worker`: also its threads. `note`: why there are fewer lanes
-    than CPUs would take. `machine`: what the search may use of it.
+    than CPUs would take. `machine`: what the search may use of it. `pack`: how many trials each lane trains at once.
     """
 
     lanes: int
@@ -69,6 +72,7 @@ class Shape:
     logical_cpus: int
     note: str | None = None
     machine: Machine | None = None
+    pack: Pack = Pack(1, "")
 
 
 def new(
@@ -224,18 +228,21 @@ def fit_machine(study: Study, trials: int) -> Shape:
     even = cpus // (need.lanes * need.workers_per_trial) if need.lanes is not None else 1
     each = need.cpus_per_worker or max(1, even)
     lanes, note = _lanes(study, trials, cpus, each, gpus, "this machine has", here.because), None
+    pack = packing.pack(study, trials, lanes)
     if here.memory is not None:
-        fit = int((here.memory - SEARCH_MEMORY) / (need.workers_per_trial * WORKER_MEMORY))
-        takes = f"each takes about {need.workers_per_trial * WORKER_MEMORY / GIB:.1f} GiB beside {SEARCH_MEMORY / GIB:.1f} GiB for all"
+        lane = need.workers_per_trial * WORKER_MEMORY + (pack.places - 1) * PLACE_MEMORY
+        fit = int((here.memory - SEARCH_MEMORY) / lane)
+        takes = f"each takes about {lane / GIB:.1f} GiB beside {SEARCH_MEMORY / GIB:.1f} GiB for all"
         if fit < (need.lanes or 1):
+            packed = f" x pack={pack.places}" if pack.places > 1 else ""
             raise SpaceError(
-                f"resources: lanes={need.lanes or 1} x workers_per_trial={need.workers_per_trial}: {takes}, but only "
+                f"resources: lanes={need.lanes or 1} x workers_per_trial={need.workers_per_trial}{packed}: {takes}, but only "
                 f"{here.memory / GIB:.1f} GiB of memory are free{here.because('memory')}; lower one of them, or free some memory"
             )
         if fit < lanes:
             note = f"{fit} lanes instead of {lanes}: {takes}, and {here.memory / GIB:.1f} GiB of memory are free{here.because('memory')}"
             lanes = fit
-    return replace(_shape(study, lanes, lanes, each, _actors(study, cpus)), note=note, machine=here)
+    return replace(_shape(study, lanes, lanes, each, _actors(study, cpus)), note=note, machine=here, pack=pack)
 
 
 def fit_cluster(study: Study, trials: int, cpus: float, gpus: float) -> Shape:
@@ -249,7 +256,9 @@ def fit_cluster(study: Study, trials: int, cpus: float, gpus: float) -> Shape:
     each = need.cpus_per_worker or 1
     lanes = _lanes(study, trials, left, each, gpus, f"beside rendering and {SPARE_CPUS} spare CPU the cluster has")
     spare = left + _actors(study, 1) - lanes * need.workers_per_trial * each
-    return _shape(study, lanes, need.lanes or max(lanes, trials), each, _actors(study, spare))
+    pack = packing.pack(study, trials, lanes)
+    most = need.lanes or max(lanes, ceil(trials / pack.places))
+    return replace(_shape(study, lanes, most, each, _actors(study, spare)), pack=pack)
 
 
 def _actors(study: Study, most: int) -> int:
@@ -283,8 +292,9 @@ def _lanes(
     """Lanes as asked for, or as many as fit and have a trial to train."""
     need = study.resources
     kinds = (("cpus", each_cpus, cpus), ("gpus", need.gpus_per_worker, gpus))
+    filled = ceil(trials / (1 if need.pack == "auto" else need.pack))
     lanes = need.lanes or max(
-        1, min(trials, *(int(there / (need.workers_per_trial * each)) for _, each, there in kinds if each))
+        1, min(filled, *(int(there / (need.workers_per_trial * each)) for _, each, there in kinds if each))
     )
     shape = f"lanes={lanes} x workers_per_trial={need.workers_per_trial}"
     for kind, each, there in kinds:
@@ -348,6 +358,7 @@ def describe(job: Job, shape: Shape | None) -> str:
             f"work       {f'{least:,} to ' if least < most else ''}{most:,} optimizer steps"
             f"{f' and up to {finals:,} of the finals' if finals else ''} on "
             f"{lanes} of {need.workers_per_trial} worker{'s, each' * (need.workers_per_trial > 1)} on {cpus} CPU{'s' * (cpus > 1)}{gpus}",
+            f"pack       {packing.pack(job.study, budget.trials) if shape is None else shape.pack}",
             *([f"machine    {shape.machine}"] if shape is not None and shape.machine is not None else []),
             *([f"memory     {shape.note}"] if shape is not None and shape.note is not None else []),
             f"run        {job.directory.path}",

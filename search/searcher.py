@@ -69,7 +69,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         steps: a full trial's steps.
         observer: told of every event.
         decisions: early stopping's latest on each trial, taken out as they are noted.
-        lanes: how many trials can be trained at once now. A trial is suggested when a lane is free for it and not earlier,
+        at_once: how many trials can be trained at once now. A trial is suggested when a place is free for it and not earlier,
             so that it is chosen with all that is known by then.
     """
 
@@ -80,7 +80,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         steps: int,
         observer: Observer,
         decisions: dict[int, Decision],
-        lanes: Callable[[], float] = lambda: math.inf,
+        at_once: Callable[[], float] = lambda: math.inf,
     ) -> None:
         super().__init__(metric=space.objective.metric, mode=space.objective.mode)
         self._ledger = ledger
@@ -88,17 +88,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._steps = steps
         self._observer = observer
         self._decisions = decisions
-        self._lanes = lanes
+        self._at_once = at_once
         self._running: dict[str, _Running] = {}
         self.halted: str | None = None
         """Set when the last lane is lost or the disk is full: the reason. Trials it strikes are left to be resumed."""
 
     def suggest(self, trial_id: str) -> Any:
-        """{number, params} of the next trial, None while every lane has one, `Searcher.FINISHED` when none is left."""
+        """{number, params} of the next trial, None while every place has one, `Searcher.FINISHED` when none is left."""
         if self.halted is not None:
             return Searcher.FINISHED
         # While nothing runs, Tune would sleep over a None; a trial that no lane is left for fails with the reason.
-        if self._running and len(self._running) >= self._lanes():
+        if self._running and len(self._running) >= self._at_once():
             return None
         number, params = self._ledger.ask()
         running = self._running[trial_id] = _Running(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from spaces.trial import Trial
 
 Scalar = bool | int | float | str
 Impact = Literal["High", "Medium", "Low"]
+LARGEST_PACK = 64
 MIN_TRIALS = 16
 """Under so many trials nothing is said of how much a hyperparameter matters."""
 
@@ -185,9 +186,12 @@ class Budget(Frozen):
 
 
 class Resources(Frozen):
-    """The shape of the search. A lane is one warm group of training workers; lanes train trials side by side."""
+    """The shape of the search. A lane is one warm group of training workers; lanes train trials side by side, each as many as its pack."""
 
-    lanes: PositiveInt | None = Field(None, description="trials trained at once; default: as many as there is room for")
+    lanes: PositiveInt | None = Field(None, description="how many; default: as many as there is room for")
+    pack: Literal["auto"] | Annotated[int, Field(ge=1, le=LARGEST_PACK)] = Field(
+        "auto", description="trials that a lane trains at once; auto: 8 on a GPU, 1 on a CPU (docs/search.md)"
+    )
     workers_per_trial: PositiveInt = Field(1, description="training processes of a lane, which share each batch")
     cpus_per_worker: PositiveInt | None = Field(
         None, description="also its threads; default: 1, and with `lanes` on one machine an even part of its CPUs"
@@ -199,6 +203,24 @@ class Resources(Frozen):
     render_actors: int | None = Field(
         None, ge=0, description="Ray actors that make the data, where the system uses any; 0: the driver makes it"
     )
+
+    @field_validator("pack", mode="before")
+    @classmethod
+    def _pack(cls, value: Any) -> Any:
+        if value != "auto" and (
+            not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_PACK
+        ):
+            raise ValueError(f"must be auto or a whole number from 1 to {LARGEST_PACK}, but got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.pack not in ("auto", 1) and self.workers_per_trial > 1:
+            raise ValueError(
+                "a lane of several workers trains one trial at a time: `pack = 1` or `workers_per_trial = 1` must hold, but got "
+                f"(pack={self.pack}, workers_per_trial={self.workers_per_trial})"
+            )
+        return self
 
 
 class Study(Frozen):

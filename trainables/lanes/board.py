@@ -7,13 +7,17 @@ imports neither torch nor ray.train: its actor starts in a second.
     trial   --submit-->  board  --take-->    lane
     trial  <--next_report--     <--report--  lane
     trial   --next_report (go on) | stop-->  lane
+
+A lane that trains several trials at once has as many places, and each takes, reports and releases by itself. What the board calls
+a lane is a place: `lane-0` of a lane with one, `lane-0.2` the third of a lane with more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,6 +38,17 @@ NO_SPACE = "no space is left"
 
 HALTS = (NO_LANE, NO_SPACE)
 """Failures that end the search. Their trials wait to be resumed."""
+
+
+def places_of(lane: str, places: int) -> list[str]:
+    """The names of a lane's places."""
+    return [lane] if places == 1 else [f"{lane}.{index}" for index in range(places)]
+
+
+def lane_of(place: str) -> str:
+    """The lane that a place belongs to."""
+    return place.partition(".")[0]
+
 
 # An assignment that has ended in an error so often, without a new report between, is given up: the trial fails, the lane
 # goes on with the next one.
@@ -215,26 +230,20 @@ class LaneBoard:
 
     # The driver's side
 
-    async def add_lane(self, lane: str) -> None:
-        """A lane is being started."""
-        self._lanes[lane] = _Lane()
+    async def add_lanes(self, lanes: Sequence[str]) -> None:
+        """Lanes are being started."""
+        self._lanes.update((lane, _Lane()) for lane in lanes)
 
-    async def lane_lost(self, lane: str, reason: str, back: bool = False) -> None:
-        """A lane is no more. What it trained is next on another lane; without one everything posted fails.
+    async def lanes_lost(self, lanes: Sequence[str], reason: str, back: bool = False) -> None:
+        """Lanes are no more, all at once: none is given what another trained. That is next elsewhere; with no lane left everything
+        posted fails.
 
         Args:
-            back: there will be another one, for which what is posted waits.
+            back: there will be others, for which what is posted waits.
         """
-        state, self._loss = self._lanes.pop(lane), None if back else reason
-        self._answer(lane, "wait")
-        self._telemetry.lost(lane)
-        held = self._attempts.get(state.attempt) if state.attempt is not None else None
-        if held is not None:
-            held.spent, held.lane = held.seconds(), None
-            if not held.over:
-                self._queue.appendleft(held.assignment.attempt)
-            elif held.stopped:
-                self._forget(held.assignment.attempt)
+        self._loss = None if back else reason
+        for lane in reversed(lanes):  # what they trained is next in their order
+            self._lose(lane)
         self._fail_without_lanes()
         self._hand_out()
         await self._notify()
@@ -261,6 +270,18 @@ class LaneBoard:
             await self.stop(attempt)
         for lane in list(self._idle):
             self._answer(lane, "close")
+
+    def _lose(self, lane: str) -> None:
+        state = self._lanes.pop(lane)
+        self._answer(lane, "wait")
+        self._telemetry.lost(lane)
+        held = self._attempts.get(state.attempt) if state.attempt is not None else None
+        if held is not None:
+            held.spent, held.lane = held.seconds(), None
+            if not held.over:
+                self._queue.appendleft(held.assignment.attempt)
+            elif held.stopped:
+                self._forget(held.assignment.attempt)
 
     def _begin(self, lane: str, attempt: str) -> Assignment | None:
         """Hand an attempt to a lane; None if it is over, or fails because it was started too often."""
@@ -296,20 +317,22 @@ class LaneBoard:
             state.decision.set_result(go_on)
 
     def _hand_out(self) -> None:
-        """Give what is posted to the lanes that wait.
+        """Give what is posted to the places that wait, first where the fewest others of a lane are busy.
 
         Not a trial that a lane still holds: two must never write to one trial's folder.
         """
         if not self._idle or not self._queue:
             return
         held = {lane.trial for lane in self._lanes.values()}
+        busy = Counter(lane_of(name) for name, lane in self._lanes.items() if lane.attempt is not None)
         for attempt in list(self._queue):
             if (trial := self._attempts[attempt].assignment.trial) in held:
                 continue
             self._queue.remove(attempt)
-            lane = next(iter(self._idle))
+            lane = min(self._idle, key=lambda name: busy[lane_of(name)])
             if (taken := self._begin(lane, attempt)) is not None:
                 held.add(trial)
+                busy[lane_of(lane)] += 1
                 self._answer(lane, taken)
                 if not self._idle:
                     return

@@ -3,6 +3,8 @@
 Starting a TorchTrainer costs 20 s and more (a controller, W workers, each importing torch); a trial of this project
 may last two. So a lane is started once, `serve` runs on its W workers until the search ends, and trials come to it
 through the board. One path serves 1 worker and W (DDP), CPU and GPU, one node and many.
+
+A lane of one worker may have several places: a thread each, with a trial of its own.
 """
 
 from __future__ import annotations
@@ -10,17 +12,19 @@ from __future__ import annotations
 import logging
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread, current_thread
 from typing import Any, Literal
 
 import ray
 
 from spaces.disk import full_disk
-from trainables.lanes.board import BOARD, NO_SPACE, Assignment
+from trainables.lanes.board import BOARD, NO_SPACE, Assignment, places_of
 from trainables.lanes.task import TrialFailure, Worker
 
 logger = logging.getLogger(__name__)
@@ -53,22 +57,55 @@ def serve(config: dict[str, Any]) -> None:
     assert not isinstance(device, list), "one device per worker"
     index, rank = divmod(get_context().get_world_rank(), config["workers"])
     lane, worker = config["lanes"][index], Worker(rank, config["workers"], str(device))
+    places = places_of(lane, config["places"])
+    current_thread().name = lane  # for the log
     torch.set_num_threads(config["threads"])
     for module in config["imports"]:
         import_module(module)
-    open_log(Path(config["logs"], f"{lane}.log") if config["logs"] is not None else None, worker)
+    open_log(Path(config["logs"], f"{lane}.log") if config["logs"] is not None else None, worker, len(places))
     where = f"{socket.gethostname()} (node {ray.get_runtime_context().get_node_id()[:8]})"
     logger.info("%s starts on %s, device %s, threads %d", lane, where, worker.device, torch.get_num_threads())
+    board = ray.get_actor(BOARD, namespace=config["namespace"])
+
+    def serve_place(place: str) -> None:
+        torch.set_num_threads(config["threads"])  # of the calling thread
+        _serve(place, board, worker, Path(config["logs"] or "."))
+
     try:
-        _serve(lane, ray.get_actor(BOARD, namespace=config["namespace"]), worker, Path(config["logs"] or "."))
+        if len(places) == 1:
+            serve_place(lane)
+        else:
+            side_by_side(places, serve_place)
     except Exception:
         logger.exception("%s ends with an error", lane)
         raise
     logger.info("%s ends", lane)
 
 
+def side_by_side(names: Sequence[str], call: Callable[[str], None]) -> None:
+    """Call it with every name, each in a thread of that name, until all have returned or one has failed.
+
+    The others then go on until their process ends, as that of a worker does whose training function fails.
+    """
+    ended = SimpleQueue[BaseException | None]()
+
+    def run(name: str) -> None:
+        try:
+            call(name)
+        except BaseException as error:
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    for name in names:
+        Thread(target=run, args=(name,), name=name, daemon=True).start()
+    for _ in names:
+        if (error := ended.get()) is not None:
+            raise error
+
+
 def _serve(lane: str, board: Any, worker: Worker, home: Path) -> None:
-    """Take and train; `home` is on the disk that is taken for the full one where an error does not say which."""
+    """Take and train, at one place of a lane; `home` is on the disk that is taken for the full one where an error does not say which."""
     while True:
         taken = _asked(worker, lambda: ray.get(board.take.remote(lane, HEARTBEAT)))
         if taken == "close":
@@ -136,8 +173,11 @@ def _described(step: int, metrics: dict[str, float], metric: str) -> str:
     return ", ".join(parts)
 
 
-def open_log(path: Path | None, worker: Worker) -> None:
-    """Append what `trainables` logs in this process to a file, line by line; to none where it cannot be opened."""
+def open_log(path: Path | None, worker: Worker, places: int = 1) -> None:
+    """Append what `trainables` logs in this process to a file, line by line; to none where it cannot be opened.
+
+    Lines of several workers begin with the rank, those of several places with the thread's name: the place.
+    """
     package = logging.getLogger("trainables")
     package.setLevel(logging.INFO)
     if path is None:
@@ -147,6 +187,6 @@ def open_log(path: Path | None, worker: Worker) -> None:
     except OSError as error:  # a node without the shared directory trains nevertheless
         logger.warning("%s: no log here: %s", path, error.strerror)
         return
-    rank = f"rank {worker.rank}: " if worker.world_size > 1 else ""
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {rank}%(message)s"))
+    who = f"rank {worker.rank}: " if worker.world_size > 1 else "%(threadName)s: " if places > 1 else ""
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}%(message)s"))
     package.addHandler(handler)

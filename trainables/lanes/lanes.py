@@ -14,7 +14,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables.lanes.board import BOARD, HALTS, Assignment, LaneBoard, Report
+from trainables.lanes.board import BOARD, HALTS, Assignment, LaneBoard, Report, lane_of, places_of
 from trainables.lanes.lane import MEMORY, collective_backend, serve
 from trainables.lanes.room import Room
 
@@ -52,6 +52,7 @@ class Lanes:
         lanes: to start with.
         workers, cpus, gpus: workers per lane, and what one worker gets.
         storage: directory where Ray Train keeps its own files.
+        places: trials that a lane of one worker trains at once.
         most: as many lanes as there may ever be; `lanes` unless given.
         spare_cpus: CPUs of the cluster that are not for lanes.
         imports: modules that workers import before they ask for work, so that the first trial need not.
@@ -68,6 +69,7 @@ class Lanes:
         cpus: int,
         gpus: float,
         storage: Path,
+        places: int = 1,
         most: int | None = None,
         spare_cpus: int = 0,
         imports: tuple[str, ...] = (),
@@ -75,7 +77,8 @@ class Lanes:
         told: Callable[[str, int], None] = lambda line, lanes: None,
         poll: float = POLL,
     ) -> None:
-        self._first = lanes
+        assert places == 1 or workers == 1
+        self._first, self.places = lanes, places
         self._workers, self._cpus, self._gpus = workers, cpus, gpus
         self._room = Room({"CPU": float(cpus)} | ({"GPU": gpus} if gpus else {}), workers, spare_cpus)
         self._storage = storage.resolve()
@@ -142,6 +145,11 @@ class Lanes:
         with self._lock:
             return len(self._ready)
 
+    @property
+    def at_once(self) -> int:
+        """How many trials they train at once."""
+        return self.count * self.places
+
     def wait_ready(self) -> None:
         """Return once every lane has asked for work or is lost.
 
@@ -157,7 +165,7 @@ class Lanes:
                 self._closing.wait(self._poll)
 
     def train(self, assignments: Sequence[Assignment], reported: Callable[[Assignment, Report], None]) -> None:
-        """Train assignments without Tune: each to its end, as many at a time as there are lanes.
+        """Train assignments without Tune: each to its end, as many at a time as the lanes have places.
 
         Args:
             reported: called with every report; of the last one of each assignment `last` is true.
@@ -184,9 +192,12 @@ class Lanes:
             every = (f"lane-{index}" for index in range(self.most))
             names = list(islice((name for name in every if name not in self._alive | self._broken), lanes))
             self._alive.update(names)
-            ray.get([self.board.add_lane.remote(name) for name in names])
+            ray.get(self.board.add_lanes.remote(self._places(names)))
             self._run_beside(names)
             return names
+
+    def _places(self, names: Sequence[str]) -> list[str]:
+        return [place for name in names for place in places_of(name, self.places)]
 
     def _run_beside(self, names: list[str]) -> None:
         thread = threading.Thread(target=self._run, args=(names,), name=" ".join(names), daemon=True)
@@ -242,6 +253,7 @@ class Lanes:
             train_loop_config={
                 "lanes": names,
                 "workers": self._workers,
+                "places": self.places,
                 "threads": self._cpus,
                 "imports": self._imports,
                 "namespace": ray.get_runtime_context().namespace,
@@ -282,7 +294,7 @@ class Lanes:
             if broken:
                 self._broken.add(name)
             hope = len(self._broken) < self.most
-        ray.get(self.board.lane_lost.remote(name, reason, hope))
+        ray.get(self.board.lanes_lost.remote(self._places([name]), reason, hope))
         with self._lock:  # not earlier: the board must not hear of a new lane of that name before
             self._alive.discard(name)
             self._losing.discard(name)
@@ -323,7 +335,7 @@ class Lanes:
                     logger.exception("looking for room for lanes")
 
     def _note_ready(self) -> set[str]:
-        ready: set[str] = ray.get(self.board.ready_lanes.remote())
+        ready = {lane_of(place) for place in ray.get(self.board.ready_lanes.remote())}
         with self._lock:
             self._ready = (ready & self._alive) - self._losing
         return ready

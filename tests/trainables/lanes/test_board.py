@@ -15,7 +15,7 @@ def play(scenario, lanes=1):
         async with asyncio.timeout(10):
             board = LaneBoard()
             for index in range(lanes):
-                await board.add_lane(f"lane-{index}")
+                await board.add_lanes([f"lane-{index}"])
             await scenario(board)
 
     asyncio.run(bounded())
@@ -226,7 +226,7 @@ def test_what_a_lost_lane_trained_goes_on_first_on_another():
         await board.next_report("a")
         following = asyncio.create_task(board.next_report("a"))
         assert await going
-        await board.lane_lost("lane-0", "its node left")
+        await board.lanes_lost(["lane-0"], "its node left")
         assert not await board.report("lane-0", "a", 2, {"x": 9.0}, False)
         assert await board.take("lane-0", 1) == "close"
         await board.release("lane-0")
@@ -248,7 +248,7 @@ def test_a_trial_that_loses_lane_after_lane_fails():
         await board.submit(posted("b", 1))
         for index in range(MAX_STARTS):
             assert (await board.take(f"lane-{index}", 1)).attempt == "a"
-            await board.lane_lost(f"lane-{index}", "gone")
+            await board.lanes_lost([f"lane-{index}"], "gone")
         assert (await board.take(f"lane-{MAX_STARTS}", 1)).attempt == "b"
         report = await board.next_report("a")
         assert report.failure == f"its worker died ({MAX_STARTS} times, at step 0)"
@@ -263,8 +263,8 @@ def test_with_the_last_lane_all_that_is_posted_fails_unless_another_is_coming(co
         await board.submit(posted("b", 1))
         await board.take("lane-0", 1)
         if coming:
-            await board.add_lane("lane-1")
-        await board.lane_lost("lane-0", "gone")
+            await board.add_lanes(["lane-1"])
+        await board.lanes_lost(["lane-0"], "gone")
         first, second = (asyncio.create_task(board.next_report(attempt)) for attempt in "ab")
         await asyncio.sleep(0)
         assert (first.done(), second.done()) == (not coming, not coming)
@@ -282,13 +282,13 @@ def test_a_lane_that_comes_back_is_waited_for_until_it_is_given_up(comes):
     async def scenario(board):
         await board.submit(posted("a", 0))
         await board.take("lane-0", 1)
-        await board.lane_lost("lane-0", "no room", back=True)
+        await board.lanes_lost(["lane-0"], "no room", back=True)
         await board.submit(posted("b", 1))
         heard = [asyncio.create_task(board.next_report(attempt)) for attempt in "ab"]
         await board.wait_ready()
         assert not any(one.done() for one in heard)
         if comes:
-            await board.add_lane("lane-0")
+            await board.add_lanes(["lane-0"])
             assert (await board.take("lane-0", 1)).attempt == "a"
             for one in heard:
                 one.cancel()
@@ -310,7 +310,7 @@ def test_a_trial_that_is_over_is_not_trained_again_when_its_lane_is_lost(end):
             await board.fail("a", "train/loss is nan by step 3")
         else:
             await board.report("lane-0", "a", 5, {}, True)
-        await board.lane_lost("lane-0", "gone")
+        await board.lanes_lost(["lane-0"], "gone")
         assert await board.take("lane-1", 0.01) == "wait"
         if end != "stopped":
             assert (await board.next_report("a")).last
@@ -320,12 +320,12 @@ def test_a_trial_that_is_over_is_not_trained_again_when_its_lane_is_lost(end):
 
 def test_without_any_lane_a_trial_fails_at_once_until_one_is_added():
     async def scenario(board):
-        await board.lane_lost("lane-0", "gone")
+        await board.lanes_lost(["lane-0"], "gone")
         await board.wait_ready()
         assert await board.ready_lanes() == set()
         await board.submit(posted())
         assert (await board.next_report("a")).failure == "no lane is left: gone"
-        await board.add_lane("lane-0")
+        await board.add_lanes(["lane-0"])
         await board.submit(posted("b", 1))
         assert (await board.take("lane-0", 1)).attempt == "b"
         assert await board.ready_lanes() == {"lane-0"}
@@ -340,7 +340,7 @@ def test_lanes_are_waited_for_until_each_is_ready_or_lost():
         await asyncio.sleep(0.01)
         assert await board.ready_lanes() == {"lane-0", "lane-1"}
         assert not waiting.done()
-        await board.lane_lost("lane-2", "could not be placed")
+        await board.lanes_lost(["lane-2"], "could not be placed")
         await waiting
         await board.close()
         assert await asyncio.gather(*asks) == ["close", "close"]

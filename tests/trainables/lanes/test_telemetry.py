@@ -34,7 +34,7 @@ def test_ray_exports_the_gauges_of_each_lane(ray_session):
     """Prometheus reads them at the node's metrics port, also without a dashboard."""
     board = ray.remote(LaneBoard).options(num_cpus=0).remote()
     for lane in ("lane-7", "lane-8"):
-        ray.get(board.add_lane.remote(lane))
+        ray.get(board.add_lanes.remote([lane]))
         ray.get(board.take.remote(lane, 0.001))
     ray.get(board.submit.remote(Assignment("a", 0, Counting())))
     ray.get(board.take.remote("lane-7", 1))

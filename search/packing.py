@@ -1,0 +1,51 @@
+"""How many trials a lane trains at once, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from spaces.study import Study
+
+TRIALS_PER_GPU = 8
+"""At once. Each is suggested without knowing how the others come out, so they are fewer than half of a quick search's trials."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """So many places of each lane, and why."""
+
+    places: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.places}: {self.why}"
+
+
+def pack(study: Study, trials: int, lanes: int | None = None) -> Pack:
+    """The pack of a search: as asked for (`resources.pack`), or by this rule.
+
+    A step of a small network leaves a GPU idle for most of its time, as each of its kernels is launched one by one. Networks that
+    train together share the launches. So a whole GPU has `TRIALS_PER_GPU` trials at once, a part of one as much of them, and there
+    are no more than trials to fill them. A CPU is busy with one network, several workers share one trial's batch, and a compiled
+    network cannot be batched with others: they have a pack of 1.
+
+    Args:
+        lanes: None if it is not known yet how many there are.
+    """
+    need = study.resources
+    if need.pack != "auto":
+        return Pack(need.pack, "as asked for")
+    if need.workers_per_trial > 1:
+        return Pack(1, "the workers of a lane share one trial")
+    if not need.gpus_per_worker:
+        return Pack(1, "on a CPU batching does not pay")
+    if need.compile:
+        return Pack(1, "compiled networks are not batched")
+    share = min(1.0, need.gpus_per_worker)
+    places = max(1, int(share * TRIALS_PER_GPU))
+    most = ceil(trials / (lanes or 1))
+    if most < places:
+        return Pack(most, f"there are {trials} trials for {lanes or 1} lanes")
+    of = "a GPU" if share == 1 else f"{share:g} of a GPU"
+    return Pack(places, f"{of} trains small networks faster together")
