@@ -22,6 +22,9 @@ class Pack:
         return f"{self.places}: {self.why}"
 
 
+ONE = Pack(1, "")
+
+
 def pack(study: Study, trials: int, lanes: int | None = None) -> Pack:
     """The pack of a search: as asked for (`resources.pack`), or by this rule.
 

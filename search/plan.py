@@ -16,7 +16,7 @@ from results.run_directory import RunDirectory, default_name, validate_name
 from results.run_directory import find as find_run
 from search import packing
 from search.machine import GIB, Machine, machine
-from search.packing import Pack
+from search.packing import ONE, Pack
 from search.storage.bucket import is_url
 from spaces.errors import SpaceError, nearest
 from spaces.loading import as_yaml, override
@@ -72,7 +72,7 @@ class Shape:
     logical_cpus: int
     note: str | None = None
     machine: Machine | None = None
-    pack: Pack = Pack(1, "")
+    pack: Pack = ONE
 
 
 def new(

@@ -39,8 +39,7 @@ def distance(learner: AnyLearner, data: Any, trials: Sequence[Trial], count: int
         for one, other in zip(expected, found, strict=True):
             assert one.keys() == other.keys()
             worst = max(worst, *(_difference(one[name], other[name]) for name in one))
-    for one, other in zip(alone, together, strict=True):
-        a, b = one.state.tensors(), other.state.tensors()
+    for a, b in zip(*([step.state.tensors() for step in steps] for steps in (alone, together)), strict=True):
         assert torch.equal(a.pop("generator"), b.pop("generator"))
         weights = [name for name in a if name.startswith(("model.", "average."))]
         worst = max(worst, *(_difference(a[name], b[name]) for name in weights))

@@ -97,7 +97,7 @@ def images() -> ImageTensors:
     return ImageTensors(TrainingImages(split, 32), split, Vgg16(weights))
 
 
-def trained(directory: Path, case: str, **place: int) -> dict[str, float]:
+def trained(directory: Path, case: str, **place: Any) -> dict[str, float]:
     """The last report."""
     trial = VaeImageTrial(base_width=4, learning_rate=1e-2, precision="float32", **CASES[case])
     task = TrainingTask("vae_image", trial, 3, STEPS, (2, STEPS), str(directory), "val/nll", "min")

@@ -63,7 +63,7 @@ def task(directory: Path, steps: int = 40, every: int = 10, seed: int = 3, **cha
     )
 
 
-def trained(task: TrainingTask, data: PsfTensors, stop_at: int | None = None, **place: int) -> Reports:
+def trained(task: TrainingTask, data: PsfTensors, stop_at: int | None = None, **place: Any) -> Reports:
     """Train until the iterator ends, or close it after the report of a step; `place` are rank and world size."""
     reports = Reports()
     with closing(train(task, LEARNER, data, **place)) as training:

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import closing
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_an_option_is_batched_with_itself_and_where_it_may_differ_with_others(se
 
 
 def test_unequal_widths_are_padded(sets):
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"hidden_dim": 24, "latent_dim": 3, "free_bits": 0.1, "kl_weight": 0.1},
         {"hidden_dim": 32, "latent_dim": 7, "fourier_bands": 5},
         {"hidden_dim": 40, "fourier_bands": 0, "learning_rate": 1e-3, "smooth_weight": 1.0},
@@ -67,7 +68,12 @@ def test_unequal_widths_are_padded(sets):
 def test_trainings_of_one_pack_end_as_each_alone(tmp_path, sets):
     """They differ in budget, so that some are there longer than others, and one is not like them; another is stopped, and begun anew."""
     data = sets["plain"]
-    changes = [{"seed": 1}, {"seed": 2, "steps": 60, "hidden_dim": 24}, {"seed": 3, "batch_size": 8}, {"seed": 4}]
+    changes: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"seed": 2, "steps": 60, "hidden_dim": 24},
+        {"seed": 3, "batch_size": 8},
+        {"seed": 4},
+    ]
     alone = [trained(task(tmp_path / f"alone-{i}", **one), data) for i, one in enumerate(changes)]
     pack, heard = Pack(), [Reports() for _ in changes]
 
@@ -99,7 +105,8 @@ def test_trainings_of_one_pack_end_as_each_alone(tmp_path, sets):
 
 
 def test_one_that_fails_leaves_the_others_be(tmp_path, sets):
-    data, pack, failures = sets["plain"], Pack(), []
+    data, pack = sets["plain"], Pack()
+    failures: list[NonFiniteError] = []
     sound, reports = task(tmp_path / "sound"), Reports()
 
     def fails() -> None:
