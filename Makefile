@@ -13,7 +13,7 @@ NEWEST = $(firstword $(shell grep -ls '"vae_image"' results/runs/*/model/config.
 RUN ?= $(or $(patsubst results/runs/%/model/config.json,%,$(NEWEST)),$(error no finished run of images in results/runs: make train-mnist, or RUN=NAME))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search search-standard test test-slow test-clusters lint format docs docs-serve bench lock clean clean-all
+.PHONY: help setup search search-standard test test-slow test-clusters gpu-check lint format docs docs-serve bench lock clean clean-all
 .PHONY: train-mnist train-cifar10 eval compare-dae sample viz-recon viz-traverse viz-scatter interpolate
 
 help: ## this list
@@ -59,6 +59,9 @@ test-slow: $(INSTALLED) ## the tests that take half a minute or more each, in tw
 
 test-clusters: $(INSTALLED) ## clusters of machines made of namespaces: ray up, a power cut, Slurm; Linux, as root
 	$(BIN)/python -m pytest -m clusters -rs
+
+gpu-check: $(INSTALLED) ## what a GPU has to show, and how fast it is: tests and measurements, in 8 minutes
+	$(BIN)/python -m benchmarks.gpu
 
 lint: $(INSTALLED) ## ruff and mypy on the whole tree
 	$(BIN)/ruff check .

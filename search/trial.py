@@ -53,6 +53,7 @@ class TrialSettings:
             mode=self.study.objective.mode,
             sets=self.sets,
             compile=self.study.resources.compile,
+            cuda_graphs=self.study.resources.cuda_graphs,
             events=str(events),
             params=params,
             picture_steps=tuple(self.budget.rungs()),

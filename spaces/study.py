@@ -200,6 +200,9 @@ class Resources(Frozen):
     compile: bool = Field(
         False, description="torch.compile: steps an eighth shorter, after 40 s per trial and shape; for long trainings"
     )
+    cuda_graphs: bool = Field(
+        True, description="on a GPU, a training's steps are one CUDA graph where they can be (docs/gpu.md)"
+    )
     render_actors: int | None = Field(
         None, ge=0, description="Ray actors that make the data, where the system uses any; 0: the driver makes it"
     )

@@ -14,7 +14,7 @@ FILES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
 FIGURES = {
     "asbuilt": ("asbuilt_ratio", "traced_passed"),
     "curve_table": ("best",),
-    "gpu": ("gpu_to_cpu", "lanes_gain"),
+    "gpu": ("gpu_to_cpu", "graphs_gain", "lanes_gain"),
     "overhead": ("ratio",),
     "psfnet": ("psfnet_error", "psfnet_ms", "psfnet_ratio"),
     "render": ("units_per_core", "noise_equivalent_speedup", "equal_rays_speedup", "efficiency"),

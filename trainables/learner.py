@@ -128,6 +128,11 @@ class Learner[T: Trial, D, N: Network, H](ABC):
             terms: what the network returned.
         """
 
+    def capturable(self, data: D) -> bool:
+        """Whether a GPU may make a step once and repeat it without Python (a CUDA graph): `draw`, `inputs` and `loss` do the same at
+        every step, with tensors of `data` that stay where they are, and nothing in them or in the network asks for a value."""
+        return False
+
     @abstractmethod
     def evaluate(self, network: N, data: D) -> dict[str, float]:
         """Every `val/` metric. Nothing here depends on a weight of the loss."""

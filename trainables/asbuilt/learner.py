@@ -174,6 +174,10 @@ class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltT
     def loss(self, trial: AsBuiltTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
         return asbuilt_loss(trial, terms, kl_weight, ranks)
 
+    def capturable(self, data: AsBuiltTensors) -> bool:
+        """A stream's units are changed by Python."""
+        return data.fresh is None
+
     def evaluate(self, network: AsBuiltCVAE, data: AsBuiltTensors) -> dict[str, float]:
         return evaluate(network, data.validation)
 

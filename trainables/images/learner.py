@@ -116,6 +116,9 @@ class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):
             loss = ranks.mean(-bound, trial.batch_size)
         return {"loss": loss, "distortion": distortion, **values}
 
+    def capturable(self, data: ImageTensors) -> bool:
+        return True
+
     def evaluate(self, network: VAE, data: ImageTensors) -> dict[str, float]:
         with evaluating(network):
             return evaluate(network, data)

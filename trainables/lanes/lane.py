@@ -56,7 +56,7 @@ def serve(config: dict[str, Any]) -> None:
     device = get_device()
     assert not isinstance(device, list), "one device per worker"
     index, rank = divmod(get_context().get_world_rank(), config["workers"])
-    lane, worker = config["lanes"][index], Worker(rank, config["workers"], str(device))
+    lane, worker = config["lanes"][index], Worker(rank, config["workers"], str(device), config["places"])
     places = places_of(lane, config["places"])
     current_thread().name = lane  # for the log
     torch.set_num_threads(config["threads"])

@@ -21,6 +21,8 @@ class Worker:
     rank: int = 0
     world_size: int = 1
     device: str = "cpu"
+    places: int = 1
+    """How many tasks its process works on at once, each in a thread."""
 
 
 @dataclass(frozen=True, slots=True)

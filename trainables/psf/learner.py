@@ -123,6 +123,10 @@ class CvaePsfLearner(Learner[CvaePsfTrial, PsfTensors, CVAE, PsfSplit]):
     def loss(self, trial: CvaePsfTrial, terms: Terms, kl_weight: float | Tensor, ranks: Ranks) -> dict[str, Tensor]:
         return squared_error_loss(trial, terms, trial.smooth_pairs, kl_weight, ranks)
 
+    def capturable(self, data: PsfTensors) -> bool:
+        """A stream's kernels are changed by Python."""
+        return data.fresh is None
+
     def evaluate(self, network: CVAE, data: PsfTensors) -> dict[str, float]:
         return evaluate(network, data)
 

@@ -74,10 +74,11 @@ class Batched:
             (values["loss"].sum() / self._trial.accumulation).backward()
             batches.append({name: value.detach() for name, value in values.items()})
         means = {name: value.unbind() for name, value in mean_of(batches).items()}
-        return [
-            step.finish(number, rate, {name: value[index] for name, value in means.items()})
-            for index, (step, number, (rate, _)) in enumerate(zip(self._steps, numbers, rates, strict=True))
-        ]
+        found = []
+        for index, (step, number, (rate, _)) in enumerate(zip(self._steps, numbers, rates, strict=True)):
+            found.append(step.finish(rate, {name: value[index] for name, value in means.items()}))
+            step.state.average(number)
+        return found
 
     def _losses(self, kl_weights: Tensor) -> dict[str, Tensor]:
         """[M] by name, of the next batch of each."""

@@ -19,6 +19,7 @@ from trainables.lanes.task import TrialFailure
 from trainables.learner import Learner, Network
 from trainables.networks.norms import has_statistics, measuring
 from trainables.training.checkpoints import Checkpoint, load_checkpoint
+from trainables.training.cuda_graphs import StepGraph
 from trainables.training.pack import Pack
 from trainables.training.saving import Saver
 from trainables.training.schedules import kl_factor, learning_rate_factor
@@ -90,7 +91,18 @@ def train(
         yield Evaluation(start, found.metrics if rank == 0 else {}, found.ended, None)
         if found.ended:
             return
-    take_step = Step(task.trial, learner, data, state, rank=rank, world_size=world_size, compiled=task.compile)
+    # In a pack others use the device while a graph would be captured.
+    capturable = device.type == "cuda" and world_size == 1 and pack is None and learner.capturable(data)
+    take_step = Step(
+        task.trial,
+        learner,
+        data,
+        state,
+        rank=rank,
+        world_size=world_size,
+        compiled=task.compile,
+        graph=StepGraph(state) if task.cuda_graphs and capturable else None,
+    )
     try:
         yield from _reports(task, saver, take_step, pack or Pack(), start, rank)
     finally:

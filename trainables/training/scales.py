@@ -76,7 +76,7 @@ class OptimalScale(Scale):
         if squares is None or not (self.training and squares.requires_grad):
             return self._log_scale(self.mean_square)
         # No gradient flows through the optimum: of one sample the likelihood is stationary there.
-        total = torch.stack([squares.detach().sum(), squares.new_tensor(squares.numel())])
+        total = torch.stack([squares.detach().sum(), squares.new_full((), squares.numel())])
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(total)  # W workers take the sigma of the whole batch
         mean_square = total[0] / total[1]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from trainables.training.losses import Ranks, kl_loss
@@ -79,7 +78,8 @@ def gaussian_reconstruction(
         mse: this rank's share of it, over samples of so many elements.
     """
     if decoder_variance == "fixed":
-        return recon_scale * mse, torch.as_tensor(elements / (2 * recon_scale), dtype=mse.dtype, device=mse.device)
+        variance = elements / (2 * recon_scale)
+        return recon_scale * mse, variance if isinstance(variance, Tensor) else mse.new_full((), variance)
     if decoder_variance == "learned":
         assert logvar is not None
         return gaussian_nll(mse, logvar, elements), logvar.exp()

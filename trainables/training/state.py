@@ -70,15 +70,18 @@ class TrainingState:
         assert isinstance(self._average.module, Network)
         return self._average.module
 
-    def update(self, step: int, learning_rate: float) -> None:
-        """Optimizer step number `step` with the gradients that are there."""
+    def update(self, learning_rate: float | Tensor) -> None:
+        """An optimizer step with the gradients that are there."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
+
+    def average(self, step: int) -> None:
+        """Take step number `step` into the moving average, if it is one's turn."""
         if self._average is not None and step % AVERAGE_EVERY == 0:
             self._average.update_parameters(self.model)
 
-    def steered(self, kl_weight: float) -> float | Tensor:
+    def steered(self, kl_weight: float | Tensor) -> float | Tensor:
         """The KL weight times the factor that steers the rate."""
         return kl_weight if self._log_kl_factor is None else kl_weight * self._log_kl_factor.exp()
 
@@ -102,6 +105,13 @@ class TrainingState:
             **({"log_kl_factor": self._log_kl_factor} if self._log_kl_factor is not None else {}),
             "generator": self.generator.get_state(),
         }
+
+    def rewind(self, tensors: dict[str, Tensor]) -> None:
+        """Put copies of `tensors()` back in place: what has their addresses, such as a CUDA graph, goes on with them."""
+        for name, tensor in self.tensors().items():
+            if name != "generator":
+                tensor.copy_(tensors[name])
+        self.generator.set_state(tensors["generator"])
 
     def restore(self, tensors: dict[str, Tensor]) -> Self:
         """Put `tensors` back: the steps that follow are those that would have followed.

@@ -6,7 +6,7 @@ Everything is drawn and kept on the device: on a GPU no step waits for Python to
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -31,6 +31,7 @@ class Step:
         state: on its device; every step changes it.
         rank, world_size: each rank draws the same whole batch and takes its part, so W workers make the step of one.
         compiled: by TorchInductor, at the first step.
+        graph: makes steps, if given: called with a function and its rates, as a `StepGraph` is.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Step:
         rank: int = 0,
         world_size: int = 1,
         compiled: bool = False,
+        graph: Callable[..., dict[str, Tensor]] | None = None,
     ) -> None:
+        self._graph = graph
         self.trial, self.learner, self.data, self.state = trial, learner, data, state
         self._rank, self.world_size, self.compiled = rank, world_size, compiled
         self.device = state.generator.device
@@ -63,7 +66,17 @@ class Step:
         self._network = self._distributed or network
 
     def __call__(self, step: int, learning_rate: float, kl_weight: float) -> dict[str, Tensor]:
-        """Make step number `step`, the first is 1; what the learner's loss consists of, and `grad_norm`, of this rank."""
+        """Make step number `step`, the first is 1; what the learner's loss consists of, and `grad_norm`, of this rank.
+
+        The next step may overwrite them.
+        """
+        rates = learning_rate, kl_weight
+        values = self._make(*rates) if self._graph is None else self._graph(self._make, *rates)
+        self.state.average(step)
+        return values
+
+    def _make(self, learning_rate: float | Tensor, kl_weight: float | Tensor) -> dict[str, Tensor]:
+        """All of a step but the moving average, whose weights differ from step to step."""
         weight_now = self.begin(kl_weight)
         batches: list[dict[str, Tensor]] = []
         for batch in range(self.trial.accumulation):
@@ -73,9 +86,9 @@ class Step:
                 values = self._losses(weight_now)
                 (values["loss"] / self.trial.accumulation).backward()
             batches.append({name: value.detach() for name, value in values.items()})
-        return self.finish(step, learning_rate, mean_of(batches))
+        return self.finish(learning_rate, mean_of(batches))
 
-    def begin(self, kl_weight: float) -> float | Tensor:
+    def begin(self, kl_weight: float | Tensor) -> float | Tensor:
         """Forget the last step's gradients; the KL weight of this one, which is given but for what steers the rate."""
         self.state.optimizer.zero_grad(set_to_none=True)
         self.kl_weight = self.state.steered(kl_weight)
@@ -88,10 +101,13 @@ class Step:
             drawn = tuple(one.tensor_split(self.world_size)[self._rank] for one in drawn)
         return self.learner.inputs(self.trial, self.data, drawn)
 
-    def finish(self, step: int, learning_rate: float, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Change the weights by the gradients that are there; `means` over a step's batches, and `grad_norm`."""
+    def finish(self, learning_rate: float | Tensor, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Change the weights by the gradients that are there; `means` over a step's batches, and `grad_norm`.
+
+        The moving average comes after it.
+        """
         norm = self._clip()
-        self.state.update(step, learning_rate)
+        self.state.update(learning_rate)
         if self.trial.target_rate:
             self.state.steer(means["kl"], self.trial.target_rate)
         return {**means, "grad_norm": norm}
@@ -109,7 +125,8 @@ class Step:
         norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         limit = self.trial.grad_clip
         # On a CPU a look at the norm costs nothing and scaling by one a twentieth of a step; a GPU would wait for the look.
-        if limit and (self.device.type != "cpu" or norm > limit):
+        may_look = self.device.type == "cpu" and self._graph is None
+        if limit and (not may_look or norm > limit):
             torch.nn.utils.clip_grads_with_norm_(weights, limit, norm)
         return norm
 

@@ -33,6 +33,8 @@ class TrainingTask:
     """The data sets, by name, as the system's learner opens them."""
     compile: bool = False
     """The networks are compiled first."""
+    cuda_graphs: bool = True
+    """On a GPU, steps are made by CUDA graphs where they can be."""
     events: str | None = None
     """Directory of TensorBoard's event files; none are written without it."""
     params: Mapping[str, Any] = field(default_factory=dict)

@@ -38,7 +38,8 @@ def train_and_log(task: TrainingTask, worker: Worker) -> Generator[Progress]:
     events = _Events(task, learner, data) if worker.rank == 0 and task.events is not None else None
     try:
         place = {"rank": worker.rank, "world_size": worker.world_size}
-        with closing(train(task, learner, data, **place, pack=PACK)) as reports:
+        pack = PACK if worker.places > 1 else None
+        with closing(train(task, learner, data, **place, pack=pack)) as reports:
             for report in reports:
                 metrics = report.metrics | (learner.since_last(data) if report.metrics else {})
                 if events is not None:

@@ -24,7 +24,8 @@ def cvae(network: Network) -> CVAE:
 def step(training: TrainingState, number: int = AVERAGE_EVERY) -> None:
     training.optimizer.zero_grad()
     cvae(training.model).predict(torch.rand((4, 3), generator=training.generator) - 1).square().sum().backward()
-    training.update(number, 1e-2)
+    training.update(1e-2)
+    training.average(number)
 
 
 @pytest.mark.parametrize("width", [0.05, 0.2])

@@ -1,0 +1,152 @@
+"""Steps by a graph are the steps without. Here a graph is the step itself, called again; tests/trainables/test_gpu.py has CUDA's."""
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainables.psf.synthetic import tensors
+from tests.trainables.training.small import LEARNER, TRIAL
+from trainables.psf.data import PsfTensors
+from trainables.training.cuda_graphs import StepGraph
+from trainables.training.state import TrainingState
+from trainables.training.step import Step
+
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"optimizer": "adam", "accumulation": 2},
+    {"optimizer": "sgd", "recon_scale": 1e4, "grad_clip": 0.01},
+    {"target_rate": 0.5, "ema_width": 0.0},
+    {"decoder_variance": "optimal", "kl_reduction": "mean"},
+    {"network": "conv", "base_width": 4},
+    {"network": "basis", "components": 8, "precision": "bfloat16"},
+]
+# Floats of 32 bits, to which a graph's rates are rounded; some a step at which all weights stand still.
+RATES = [(2.0**-n, 2.0 ** (-3 - n)) for n in (9, 8, 0, 8, 10)] * 3 + [(0.0, 1.0), (2.0**-9, 0.0)]
+
+
+def repeated(step, state, stream):
+    """A graph that makes the step anew."""
+    values: dict[str, torch.Tensor] = {}
+    return values, lambda: values.update(step())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PsfTensors:
+    return tensors(tmp_path_factory.mktemp("data"), kernel_px=16)
+
+
+@pytest.fixture(autouse=True)
+def not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StepGraph, "broken", False)
+
+
+def steps(
+    data: PsfTensors, changes: dict[str, Any], capture=None
+) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    """What each step of `RATES` consists of, and the state that they lead to."""
+    trial = TRIAL.model_copy(update=changes)
+    state = TrainingState(trial, lambda: LEARNER.build(trial, data), 3, data.device)
+    take_step = Step(trial, LEARNER, data, state, graph=StepGraph(state, capture) if capture else None)
+    made = []
+    for number, rates in enumerate(RATES, 1):
+        made.append({name: float(value) for name, value in take_step(number, *rates).items()})
+    return made, state.tensors()
+
+
+def alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_steps_by_a_graph_are_those_without_bit_for_bit(data, changes, caplog):
+    caplog.set_level(logging.INFO)
+    expected, state = steps(data, changes)
+    found, state_of_graph = steps(data, changes, repeated)
+    assert found == expected
+    assert alike(state_of_graph, state)
+    assert "steps are made by a CUDA graph" in caplog.messages
+
+
+def refused(step, state, stream):
+    raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+
+
+def drawing_the_same(step, state, stream):
+    """A graph whose every step has the random numbers of its first."""
+    first, values = state.generator.get_state(), {}
+
+    def replay() -> None:
+        state.generator.set_state(first)
+        values.update(step())
+
+    return values, replay
+
+
+def of_its_first_rates(step, state, stream):
+    """A graph that has its rates as they were."""
+    values: dict[str, torch.Tensor] = {}
+    rates: dict[str, torch.Tensor] = {}
+
+    def replay() -> None:
+        update = state.update
+        state.update = lambda rate: update(rates.setdefault("learning", rate.clone()))
+        try:
+            values.update(step())
+        finally:
+            del state.update
+
+    return values, replay
+
+
+def without_updates(step, state, stream):
+    """A graph that computes all and leaves the weights where they are."""
+    values = {}
+
+    def replay() -> None:
+        state.update = lambda rate: None
+        try:
+            values.update(step())
+        finally:
+            del state.update
+
+    return values, replay
+
+
+def failing_when_replayed(step, state, stream):
+    def replay() -> None:
+        step()
+        raise RuntimeError("out of memory")
+
+    return {}, replay
+
+
+@pytest.mark.parametrize(
+    ("capture", "reason", "broken"),
+    [
+        (refused, "RuntimeError: operation not permitted when stream is capturing", True),
+        (failing_when_replayed, "RuntimeError: out of memory", True),
+        (drawing_the_same, "by it train/", False),
+        (of_its_first_rates, "by it the weights", False),
+        (without_updates, "by it ", False),
+    ],
+)
+def test_a_graph_that_cannot_be_or_is_wrong_leaves_the_steps_as_they_are(data, capture, reason, broken, caplog):
+    expected, state = steps(data, {})
+    found, state_of_graph = steps(data, {}, capture)
+    assert found == expected
+    assert alike(state_of_graph, state)
+    (line,) = caplog.messages
+    assert line.startswith("steps are made without a CUDA graph: ")
+    assert reason in line
+    assert "more of it" not in line
+    assert StepGraph.broken == broken
+
+
+def test_after_a_capture_that_failed_a_process_tries_none(data, monkeypatch):
+    monkeypatch.setattr(StepGraph, "broken", True)
+    expected, state = steps(data, {})
+    found, state_of_graph = steps(data, {}, lambda *_: pytest.fail("captured"))
+    assert found == expected
+    assert alike(state_of_graph, state)
