@@ -1,7 +1,8 @@
 """Claim: on a GPU every network trains as on a CPU, lanes share it, and a step is one launch of a CUDA graph.
 
-Four parts, each in a process of its own with a time limit, so that one that fails or hangs does not end the others: the tests of
-marker `gpu`; trainings, alone and as several processes that share the GPU, without and with graphs; one training of all GPUs; DeepLens'
+Five parts, each in a process of its own with a time limit, so that one that fails or hangs does not end the others: the tests of
+marker `gpu`; trainings, alone and as several processes that share the GPU, without and with graphs; trials in
+one batched network; one training of all GPUs; DeepLens'
 tracing on either device. At most eight minutes. Tables are printed as benchmarks/RESULTS.md has them. The exit code is 1 if a part failed.
 Without a GPU all of it runs on the CPU, as small as it goes. Any Python with the requirements will do:
 
@@ -262,6 +263,13 @@ def rank(case: Case, sets: dict[str, str], folder: str, index: int, size: int, e
     return rates[-1]
 
 
+def packs(arguments: argparse.Namespace) -> None:
+    """Trials in one batched network (benchmarks/pack.py)."""
+    from benchmarks.pack import measure  # which takes its training from here
+
+    measure(argparse.Namespace(seconds=arguments.seconds, packs=(8, 32, 128) if GPUS else (2,)))
+
+
 def tracing(arguments: argparse.Namespace) -> None:
     """Rays per second of DeepLens on either device, of as many as one pupil map has and of many maps' at once."""
     try:
@@ -304,8 +312,9 @@ def traced(lens: Any, rays: Callable[[], Any], device: str) -> float:
 
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], None], float]] = {
     # name -> what it does, and its time limit in seconds; a new part takes a line
-    "tests": (tests, 200.0),
-    "trainings": (trainings, 200.0),
+    "tests": (tests, 180.0),
+    "trainings": (trainings, 160.0),
+    "packs": (packs, 60.0),
     "all-gpus": (all_gpus, 60.0),
     "tracing": (tracing, 40.0),
 }

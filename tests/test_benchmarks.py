@@ -16,6 +16,7 @@ FIGURES = {
     "curve_table": ("best",),
     "gpu": ("gpu_to_cpu", "graphs_gain", "lanes_gain"),
     "overhead": ("ratio",),
+    "pack": ("pack_gain",),
     "psfnet": ("psfnet_error", "psfnet_ms", "psfnet_ratio"),
     "render": ("units_per_core", "noise_equivalent_speedup", "equal_rays_speedup", "efficiency"),
     "render_image": ("db", "deeplens_db", "undistorted_db", "cheaper", "four_megapixels"),

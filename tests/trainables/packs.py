@@ -48,7 +48,7 @@ def distance(learner: AnyLearner, data: Any, trials: Sequence[Trial], count: int
 
 def steps_of(learner: AnyLearner, data: Any, trials: Sequence[Trial]) -> list[Step]:
     """The steps of a training of each trial, of seeds 0, 1, ..."""
-    device = torch.device("cpu")
+    device = torch.device(data.device)
 
     def state(seed: int, trial: Trial) -> TrainingState:
         return TrainingState(trial, lambda: learner.build(trial, data), seed, device)

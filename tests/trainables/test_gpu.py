@@ -15,6 +15,7 @@ from deeplens_workers.lens_file import find_lens
 from deeplens_workers.preparation import PsfPreparation
 from tests.trainables.images.conftest import write_mnist
 from tests.trainables.lanes.test_lane import assignment, make_data, training
+from tests.trainables.packs import batched, distance
 from tests.trainables.psf.meridional import prepared
 from tests.trainables.psf.synthetic import blobs, grid, write_set
 from tests.trainables.psf.test_stream import streamed
@@ -94,6 +95,16 @@ def evaluations(system, learner, trial, data, directory, steps=STEPS, stop_at=No
             if report.step == stop_at:
                 break
     return heard
+
+
+def test_a_pack_trains_what_each_of_its_trials_does_alone(on_grid):
+    """Of unequal widths, and with a number each for what the loss takes."""
+    learner = CvaePsfLearner()
+    changes = [{}, {"hidden_dim": 24, "latent_dim": 3, "free_bits": 0.1}, {"fourier_bands": 5, "smooth_weight": 1.0}]
+    trials = [TRIAL.model_copy(update=one) for one in changes]
+    data = learner.open(on_grid, GPU)
+    assert batched(learner, data, trials)
+    assert distance(learner, data, trials, STEPS) < WAY
 
 
 @pytest.mark.parametrize("name", ["mlp", "basis", "conv", "images"])
