@@ -68,12 +68,14 @@ class Pack:
             self._coming.discard(step)
             self._waiting.append(run)
             self._changed.notify_all()
-            while not run.done:
-                if self._stepping or self._coming:
-                    self._changed.wait()
-                else:
-                    self._make_some()
-            self._waiting.remove(run)
+            try:
+                while not run.done:
+                    if self._stepping or self._coming:
+                        self._changed.wait()
+                    else:
+                        self._make_some()
+            finally:  # also of an error: nobody else is to make its steps
+                self._waiting.remove(run)
             if again and run.error is None:
                 self._coming.add(step)
         if run.error is not None:
