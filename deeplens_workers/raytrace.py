@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from deeplens_workers.geolens import GeoLens, Ray, assembled, is_centred, load_lenses, rays_through
 from deeplens_workers.lens_file import LensFile
-from deeplens_workers.threads import one_thread
+from deeplens_workers.threads import one_thread, seeded
 from deeplens_workers.units import AsBuilt, rotation
 
 Array = NDArray[np.float64]
@@ -152,8 +152,7 @@ class RayTracer:
         # DeepLens moves a sensor by adding to where it is: always from the file's place, so that no history is in the bits.
         for lens, thickness in zip((self._lens, self._exact, self._beyond), self._thickness, strict=True):
             _behind_last(lens).copy_(thickness)
-        with one_thread(), torch.random.fork_rng(devices=[]), redirect_stdout(io.StringIO()):
-            torch.manual_seed(0)
+        with one_thread(), seeded(0), redirect_stdout(io.StringIO()):
             if focus_mm is None:
                 self._exact.post_computation()
             elif -focus_mm <= self._exact.foclen:
@@ -444,8 +443,7 @@ class RayTracer:
             raise ValueError("psf_model coherent needs a square sensor")
         z, _ = self.pupil(self.object_points(point[None]))
         radius = float((np.hypot(*pupil.center.T) + pupil.radii.max(axis=1))[0])
-        with torch.random.fork_rng(devices=[]), rays_through(self._exact, float(z[0]), radius):
-            torch.manual_seed(seed)
+        with seeded(seed), rays_through(self._exact, float(z[0]), radius):
             options = {"spp": rays, "model": model, "recenter": recenter}
             psf = self._exact.psf(torch.from_numpy(point), wvln=wavelength_um, ks=side_px, **options)
         return np.asarray(psf.double().numpy())

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from deeplens_workers.asbuilt_data import OBSERVED
-from deeplens_workers.threads import one_thread
+from deeplens_workers.threads import one_thread, seeded
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors, observed
 from trainables.asbuilt.evaluation import GIVEN, name_of, unit_errors
 from trainables.asbuilt.network import AsBuiltCVAE
@@ -137,8 +137,7 @@ def _start(sums: Sums, latents: int) -> Tensor:
     """Loadings of the principal components of each unit's own coefficients, which a ridge keeps small."""
     ridge = RIDGE * torch.eye(sums.terms.shape[-1])
     coefficients = torch.linalg.solve(sums.terms + ridge, sums.scores).flatten(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         _, scales, vectors = torch.svd_lowrank(coefficients, min(latents, *coefficients.shape))
     found = torch.zeros(latents, coefficients.shape[1])
     found[: len(scales)] = vectors.mT * scales[:, None] / len(coefficients) ** 0.5

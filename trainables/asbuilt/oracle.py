@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deeplens_workers.asbuilt_data import OBSERVED
+from deeplens_workers.threads import seeded
 from deeplens_workers.tolerances import Deviation
 from trainables.asbuilt.data import AsBuiltSplit, AsBuiltTensors
 from trainables.asbuilt.evaluation import name_of, unit_errors
@@ -76,8 +77,7 @@ def oracle(
         mirrored: how tolerances are, for the mirror images of `data`.
     """
     began = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with seeded(SEED):
         model = AsBuiltCVAE(replace(like.config, latent_dim=data.tolerances.shape[1], network="basis"), data.basis)
     generator = torch.Generator().manual_seed(SEED)
     optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=RATE, betas=BETAS, weight_decay=0.0)

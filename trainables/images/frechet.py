@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deeplens_workers.threads import seeded
+
 COMPONENTS = 64
 FITTED_IMAGES = 2000
 """Training images of which the components are."""
@@ -35,8 +37,7 @@ def fit_components(images: Tensor) -> Components:
     values = images.flatten(1)
     mean = values.mean(dim=0)
     count = min(COMPONENTS, *values.shape)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with seeded(SEED):
         _, _, directions = torch.svd_lowrank((values - mean).cpu(), q=min(count + 16, *values.shape), niter=4)
     return Components(mean, directions[:, :count].to(values))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deeplens_workers.threads import one_thread
+from deeplens_workers.threads import one_thread, seeded
 from spaces.card import Card
 from spaces.explorer import Explorer
 from spaces.study import Study
@@ -154,8 +154,7 @@ class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):
         self, sets: Mapping[str, str], test: ImageTest, study: Study, source: Source, winner: VAE, seconds: float
     ) -> dict[str, Judged]:
         """A denoising autoencoder of the winner's network, trained as long as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded(0):
             model = self.rebuild(winner.config_dict)
         if model.linear is not None and winner.linear is not None:
             model.linear.load_state_dict(winner.linear.state_dict())

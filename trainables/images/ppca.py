@@ -15,6 +15,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from deeplens_workers.threads import seeded
 from trainables.training.bounds import iwae
 
 LARGE = 1024
@@ -110,8 +111,7 @@ def fit_large_ppca(x: Tensor, latent_dim: int) -> Ppca:
     mean = x.mean(dim=0)
     x -= mean
     kept = min(latent_dim, x.shape[1] - 1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with seeded(SEED):
         _, scales, directions = torch.svd_lowrank(x, q=min(kept + SPARE, *x.shape), niter=PASSES)
     eigenvalues = scales[:kept].double().square() / len(x)
     total = x.square().sum(dtype=torch.float64) / len(x)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deeplens_workers.threads import one_thread
+from deeplens_workers.threads import one_thread, seeded
 
 FITTED_KERNELS = 1500
 """Of more, components are found from as many, which takes seconds."""
@@ -40,8 +40,7 @@ class Components:
     @classmethod
     def fit(cls, kernels: Tensor, mirrored: bool) -> Components:
         """At most `MOST_COMPONENTS` of kernels [N, C, M, M] on the CPU; the same bits for the same kernels."""
-        with one_thread(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+        with one_thread(), seeded(SEED):
             chosen = torch.randperm(len(kernels))[:FITTED_KERNELS].sort().values
             samples = torch.cat([kept(kernels[part], mirrored) for part in chosen.split(CHUNK)])
             mean = samples.mean(dim=0)

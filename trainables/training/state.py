@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from deeplens_workers.threads import seeded
 from spaces.seeding import named_seed
 from spaces.trial import Trial
 from trainables.learner import Network
@@ -27,9 +27,6 @@ RATE_SPEED = 0.01
 """Largest change of the KL weight's logarithm per step towards a target rate: a factor of e in a hundred steps."""
 FARTHEST = 10.0
 """Of that logarithm from 0: a target that cannot be reached, such as one below the free bits, must not drown the rest."""
-
-BUILDING = threading.Lock()
-"""Weights are drawn from torch's global generator, which the threads of a process share."""
 
 # What a trial may name as its optimizer.
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], Trial], Optimizer]] = {
@@ -53,8 +50,7 @@ class TrainingState:
     """
 
     def __init__(self, trial: Trial, build: Callable[[], Network], seed: int, device: torch.device) -> None:
-        with BUILDING, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.model = build().to(device)
         self.optimizer = OPTIMIZERS[trial.optimizer](self.model.parameters(), trial)
         # Its own stream, not the initial weights'.
