@@ -109,6 +109,11 @@ class _Attempt:
         """Nothing is left to train."""
         return self.stopped or self.ended
 
+    @property
+    def suspect(self) -> bool:
+        """Its worker has died since its last new report, perhaps because of it."""
+        return self.starts > 1
+
     def seconds(self) -> float:
         return self.spent + (time.monotonic() - self.started if self.lane is not None else 0.0)
 
@@ -174,7 +179,11 @@ class LaneBoard:
     # The lane's side
 
     async def take(self, lane: str, timeout: float) -> Assignment | Order:
-        """The lane's unfinished attempt if it was restarted, else the next one posted; "wait" after `timeout` s."""
+        """The lane's unfinished attempt if it was restarted, else the next one posted; "wait" after `timeout` s.
+
+        What has lost its worker twice since it last reported is not trained beside others of which that is true: one of them may be
+        what ends the worker, and the others must not be given up for it.
+        """
         state = self._lanes.get(lane)
         if state is None:  # given up as lost: what still runs there is to end
             return "close"
@@ -184,9 +193,13 @@ class LaneBoard:
         if state.takes == 1:
             await self._notify()
         if state.attempt is not None:
-            if (held := self._begin(lane, state.attempt)) is not None:
+            if self._is_suspect(state.attempt) and lane_of(lane) in self._suspected(but=lane):
+                self._put_back(state)
+                self._telemetry.released(lane)
+            elif (held := self._begin(lane, state.attempt)) is not None:
                 return held
-            self._release(lane)
+            else:
+                self._release(lane)
         if self._closing:
             return "close"
         answer = self._idle[lane] = asyncio.get_running_loop().create_future()
@@ -209,9 +222,12 @@ class LaneBoard:
         if (
             step > state.step or last
         ):  # what is repeated may end earlier than it did at first, on a stream or other hardware
+            cleared = state.suspect
             state.step, state.starts, state.error, state.ended = max(step, state.step), 1, None, last
             state.reports.put_nowait(Report(step, metrics, state.seconds(), lane, last))
             state.decision = None if last else asyncio.get_running_loop().create_future()
+            if cleared:
+                self._hand_out()
         return True if state.decision is None else await asyncio.shield(state.decision)
 
     async def fail(self, attempt: str, reason: str) -> None:
@@ -275,13 +291,26 @@ class LaneBoard:
         state = self._lanes.pop(lane)
         self._answer(lane, "wait")
         self._telemetry.lost(lane)
-        held = self._attempts.get(state.attempt) if state.attempt is not None else None
+        self._put_back(state)
+
+    def _put_back(self, lane: _Lane) -> None:
+        """What it trains is the next to be handed out, unless it is over."""
+        held = self._attempts.get(lane.attempt) if lane.attempt is not None else None
+        lane.attempt = lane.trial = None
         if held is not None:
             held.spent, held.lane = held.seconds(), None
             if not held.over:
                 self._queue.appendleft(held.assignment.attempt)
             elif held.stopped:
                 self._forget(held.assignment.attempt)
+
+    def _is_suspect(self, attempt: str | None) -> bool:
+        state = self._attempts.get(attempt) if attempt is not None else None
+        return state is not None and state.suspect and not state.over
+
+    def _suspected(self, but: str = "") -> set[str]:
+        """Lanes of which a place, other than the one, has a suspect."""
+        return {lane_of(name) for name, lane in self._lanes.items() if name != but and self._is_suspect(lane.attempt)}
 
     def _begin(self, lane: str, attempt: str) -> Assignment | None:
         """Hand an attempt to a lane; None if it is over, or fails because it was started too often."""
@@ -319,20 +348,25 @@ class LaneBoard:
     def _hand_out(self) -> None:
         """Give what is posted to the places that wait, first where the fewest others of a lane are busy.
 
-        Not a trial that a lane still holds: two must never write to one trial's folder.
+        Not a trial that a lane still holds: two must never write to one trial's folder. Not two suspects to one lane (`take`).
         """
         if not self._idle or not self._queue:
             return
         held = {lane.trial for lane in self._lanes.values()}
         busy = Counter(lane_of(name) for name, lane in self._lanes.items() if lane.attempt is not None)
+        suspected = self._suspected()
         for attempt in list(self._queue):
-            if (trial := self._attempts[attempt].assignment.trial) in held:
+            state = self._attempts[attempt]
+            free = [name for name in self._idle if not (state.suspect and lane_of(name) in suspected)]
+            if not free or state.assignment.trial in held:
                 continue
             self._queue.remove(attempt)
-            lane = min(self._idle, key=lambda name: busy[lane_of(name)])
+            lane = min(free, key=lambda name: busy[lane_of(name)])
             if (taken := self._begin(lane, attempt)) is not None:
-                held.add(trial)
+                held.add(taken.trial)
                 busy[lane_of(lane)] += 1
+                if state.suspect:
+                    suspected.add(lane_of(lane))
                 self._answer(lane, taken)
                 if not self._idle:
                     return

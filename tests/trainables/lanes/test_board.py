@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.trainables.lanes.tasks import Counting
-from trainables.lanes.board import MAX_STARTS, Assignment, LaneBoard
+from trainables.lanes.board import MAX_STARTS, Assignment, LaneBoard, places_of
 
 
 def play(scenario, lanes=1):
@@ -115,6 +115,34 @@ def test_an_assignment_that_keeps_killing_its_workers_fails():
         report = await board.next_report("a")
         assert report.failure == f"its worker died ({MAX_STARTS} times, at step 0)"
         assert (report.last, report.metrics, report.lane) == (True, {}, "lane-0")
+
+    play(scenario)
+
+
+def test_one_of_a_pack_that_keeps_killing_its_worker_takes_no_other_down():
+    """`b` kills it whenever it is trained; the others report as soon as they are trained and `b` is not."""
+    places = places_of("lane-9", 3)
+
+    async def scenario(board):
+        await board.add_lanes(places)
+        for trial, name in enumerate("abc"):
+            await board.submit(posted(name, trial))
+        failure = asyncio.create_task(board.next_report("b"))
+        others = {name: asyncio.create_task(board.next_report(name)) for name in "ac"}
+        while not failure.done():
+            asked = await asyncio.gather(*(board.take(place, 0.01) for place in places))
+            there = {one.attempt: place for one, place in zip(asked, places, strict=True) if one != "wait"}
+            if "b" not in there:
+                for name, place in there.items():
+                    going = asyncio.create_task(board.report(place, name, 1, {}, True))
+                    await going
+                    await board.release(place)
+        assert (await failure).failure == f"its worker died ({MAX_STARTS} times, at step 0)"
+        for name, report in others.items():
+            if not report.done():
+                place = next(place for place in places if getattr(await board.take(place, 0.01), "attempt", "") == name)
+                assert await board.report(place, name, 1, {}, True)
+            assert (await report).failure is None
 
     play(scenario)
 
