@@ -35,6 +35,14 @@ class Overtaken(OSError):
     """Somebody else has written the record since it was read."""
 
 
+def process_space() -> str:
+    """What numbers of processes are of: this boot of this machine, and this container."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no Linux
+        return socket.gethostname()
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who has a lease. `study` is where its working copy of the study is on its machine, None if that is in the run's directory."""
@@ -43,10 +51,27 @@ class Holder:
     pid: int
     token: str
     study: str | None
+    space: str = ""
+    """Its `process_space`."""
 
     @property
     def here(self) -> bool:
         return self.host == socket.gethostname()
+
+    @property
+    def dead(self) -> bool:
+        """Whether it is known to be: its process was of those that are seen from here, and is no more."""
+        if self.space != process_space():
+            return False
+        if self.pid == os.getpid():  # the number is another process' now
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # another user's
+            return False
+        return False
 
 
 class LeaseStore(ABC):
@@ -136,7 +161,7 @@ class Lease:
 
     def __init__(self, store: LeaseStore, stale: float = STALE) -> None:
         self._store, self._stale = store, stale
-        self._own = Holder(socket.gethostname(), os.getpid(), uuid.uuid4().hex, None)
+        self._own = Holder(socket.gethostname(), os.getpid(), uuid.uuid4().hex, None, process_space())
         self._lock = threading.RLock()
 
     def take(self, sure: bool, said: Callable[[str], None]) -> Holder | None:
@@ -152,7 +177,7 @@ class Lease:
             RunError: another driver holds it.
         """
         previous = self._store.holder()
-        if previous is not None and not sure and not previous.here:
+        if previous is not None and not sure and not previous.dead:
             self._outwait(previous, said)
         if previous is not None and previous.here:
             self._own = replace(self._own, study=previous.study)

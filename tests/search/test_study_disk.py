@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from results.records import read_trials
 from results.run_directory import RunDirectory, RunError
-from search.lease import Lease, LeaseFile, TakenOver
+from search.lease import Lease, LeaseFile, TakenOver, process_space
 from search.searcher import open_ledger
 from search.storage.own_disk import OWN_DISK
 from search.storage.run_copy import DirectoryCopy
@@ -46,9 +47,10 @@ def files(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.rglob("*") if path.is_file())
 
 
-def held_elsewhere(run: RunDirectory, ago: float) -> None:
-    """As a driver on another machine leaves it that showed signs of life until then."""
-    run.lease.write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "another", "study": "/gone/study.db"}))
+def held_elsewhere(run: RunDirectory, ago: float, **by: object) -> None:
+    """As a driver on another machine, or the one described, leaves it that showed signs of life until then."""
+    holder = {"host": "elsewhere", "pid": 1, "token": "another", "study": "/gone/study.db"}
+    run.lease.write_text(json.dumps(holder | by))
     then = time.time() - ago
     os.utime(run.lease, (then, then))
 
@@ -164,8 +166,11 @@ def test_a_run_moves_between_its_own_directory_and_another_disk(run, own_disk, m
         assert len(ledger.trials) == 7
 
 
-def test_a_driver_that_shows_signs_of_life_keeps_the_run(run, own_disk):
-    held_elsewhere(run, ago=0)
+@pytest.mark.parametrize("here", [False, True])
+def test_a_driver_that_shows_signs_of_life_keeps_the_run(run, own_disk, here):
+    """Also one on this machine, which may keep what it works on elsewhere than this one would."""
+    by = {"host": socket.gethostname(), "pid": os.getppid(), "space": process_space()} if here else {}
+    held_elsewhere(run, ago=0, **by)
     lease, over = Lease(LeaseFile(run.lease), stale=5.0), threading.Event()
 
     def live() -> None:
@@ -175,7 +180,7 @@ def test_a_driver_that_shows_signs_of_life_keeps_the_run(run, own_disk):
     thread = threading.Thread(target=live)
     thread.start()
     try:
-        with pytest.raises(RunError, match="elsewhere"):
+        with pytest.raises(RunError, match=socket.gethostname() if here else "elsewhere"):
             lease.take(False, ignore)
     finally:
         over.set()
