@@ -223,6 +223,11 @@ class Resources(Frozen):
                 "a lane of several workers trains one trial at a time: `pack = 1` or `workers_per_trial = 1` must hold, but got "
                 f"(pack={self.pack}, workers_per_trial={self.workers_per_trial})"
             )
+        if self.pack not in ("auto", 1) and self.compile:
+            raise ValueError(
+                "compiled networks cannot be batched with others: `pack = 1` or `compile = false` must hold, but got "
+                f"(pack={self.pack}, compile={self.compile})"
+            )
         return self
 
 
