@@ -37,6 +37,14 @@ sys.exit(interruption.exit_code)
 """
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Programs that are started hear SIGHUP, also where nohup has started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def program(*prefix, source=PROGRAM, **options):
     arguments = [*prefix, sys.executable, "-c", source]
     return subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)

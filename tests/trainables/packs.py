@@ -46,14 +46,14 @@ def distance(learner: AnyLearner, data: Any, trials: Sequence[Trial], count: int
     return worst
 
 
-def steps_of(learner: AnyLearner, data: Any, trials: Sequence[Trial]) -> list[Step]:
+def steps_of(learner: AnyLearner, data: Any, trials: Sequence[Trial], graph: Any = None) -> list[Step]:
     """The steps of a training of each trial, of seeds 0, 1, ..."""
     device = torch.device(data.device)
 
     def state(seed: int, trial: Trial) -> TrainingState:
         return TrainingState(trial, lambda: learner.build(trial, data), seed, device)
 
-    return [Step(trial, learner, data, state(seed, trial)) for seed, trial in enumerate(trials)]
+    return [Step(trial, learner, data, state(seed, trial), graph=graph) for seed, trial in enumerate(trials)]
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:

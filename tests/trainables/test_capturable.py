@@ -12,10 +12,12 @@ from tests.trainables.asbuilt import test_knobs as asbuilt
 from tests.trainables.asbuilt.synthetic import sets
 from tests.trainables.images import test_knobs as images
 from tests.trainables.knobs import cases
+from tests.trainables.packs import batched, steps_of
 from tests.trainables.psf.synthetic import tensors
 from tests.trainables.training import test_knobs as psf
 from tests.trainables.training.small import TRIAL
 from trainables.asbuilt.data import AsBuiltTensors
+from trainables.training.batched import Batched
 from trainables.training.state import TrainingState
 from trainables.training.step import Step
 
@@ -86,5 +88,20 @@ def test_a_step_asks_nothing_of_its_device(data, name, changes):
     for step in (1, 2):
         values = take_step(step, 1e-3, 0.5)
     assert learner.capturable(data[name])
+    assert asked.found == set()
+    assert values["loss"].isfinite()
+
+
+@pytest.mark.parametrize(("name", "changes"), CHANGES)
+def test_nor_do_the_steps_of_a_batch(data, name, changes):
+    learner = system(name).make_learner()
+    trial = system(name).trial.model_validate({**FIXED[name], **changes})
+    other = trial.model_copy(update={"learning_rate": trial.learning_rate / 2})
+    if not batched(learner, data[name], [trial, other]):
+        pytest.skip("trained alone")
+    asked = Asked([])
+    batch = Batched(steps_of(learner, data[name], [trial, other], asked), asked)
+    for step in (1, 2):
+        values, _ = batch([step] * 2, [(1e-3, 0.5)] * 2)
     assert asked.found == set()
     assert values["loss"].isfinite()

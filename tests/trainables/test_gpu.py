@@ -2,7 +2,7 @@
 
 import logging
 import math
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from logging.handlers import QueueHandler
 from multiprocessing import get_context
@@ -15,7 +15,7 @@ from deeplens_workers.lens_file import find_lens
 from deeplens_workers.preparation import PsfPreparation
 from tests.trainables.images.conftest import write_mnist
 from tests.trainables.lanes.test_lane import assignment, make_data, training
-from tests.trainables.packs import batched, distance
+from tests.trainables.packs import batched, distance, steps_of
 from tests.trainables.psf.meridional import prepared
 from tests.trainables.psf.synthetic import blobs, grid, write_set
 from tests.trainables.psf.test_stream import streamed
@@ -28,8 +28,10 @@ from trainables.images.trial import VaeImageTrial
 from trainables.lanes.lanes import Lanes
 from trainables.psf.learner import CvaePsfLearner
 from trainables.training import cuda_graphs, saving
+from trainables.training.batched import Batched
 from trainables.training.cuda_graphs import StepGraph
 from trainables.training.loop import train
+from trainables.training.pack import Pack
 from trainables.training.state import TrainingState
 from trainables.training.step import Step
 from trainables.training.task import TrainingTask
@@ -77,7 +79,7 @@ def case(name, kernels, images):
     return "cvae_psf", CvaePsfLearner(), kernels, TRIAL.model_copy(update=changes)
 
 
-def evaluations(system, learner, trial, data, directory, steps=STEPS, stop_at=None):
+def evaluations(system, learner, trial, data, directory, steps=STEPS, stop_at=None, pack=None):
     task = TrainingTask(
         system=system,
         trial=trial,
@@ -89,7 +91,7 @@ def evaluations(system, learner, trial, data, directory, steps=STEPS, stop_at=No
         mode="min",
     )
     heard = []
-    with closing(train(task, learner, data)) as training:
+    with closing(train(task, learner, data, pack=pack)) as training:
         for report in training:
             heard.append(report)
             if report.step == stop_at:
@@ -105,6 +107,41 @@ def test_a_pack_trains_what_each_of_its_trials_does_alone(on_grid):
     data = learner.open(on_grid, GPU)
     assert batched(learner, data, trials)
     assert distance(learner, data, trials, STEPS) < WAY
+
+
+@pytest.mark.parametrize("name", ["mlp", "basis", "conv", "images"])
+def test_a_pack_s_steps_by_a_cuda_graph_are_those_without(name, on_grid, images, caplog):
+    caplog.set_level(logging.DEBUG)
+    _, learner, sets, trial = case(name, on_grid, images)
+    changes = {**LINEAR, "accumulation": 2, "target_rate": 1.0}
+    trial = trial.model_copy(update={key: value for key, value in changes.items() if hasattr(trial, key)})
+    trials = [trial, trial.model_copy(update={"learning_rate": trial.learning_rate / 10})]
+    data = learner.open(sets, GPU)
+    found = [stepped_together(learner, trials, data, graph) for graph in (None, joined)]
+    assert "steps are made by a CUDA graph" in caplog.messages, caplog.messages
+    for by_graph, without in zip(*found, strict=True):
+        assert_same_way(by_graph, without)
+
+
+def test_a_pack_s_trainings_come_and_go_while_graphs_are_captured(on_grid, tmp_path, caplog):
+    """Others are judged, saved and begun meanwhile; each reports what it does alone."""
+    caplog.set_level(logging.DEBUG)
+    learner, count = CvaePsfLearner(), 4
+    data = learner.open(on_grid, GPU)
+    trials = [TRIAL.model_copy(update={**LINEAR, "learning_rate": 1e-3 / 2**i}) for i in range(count)]
+    lasts = [
+        evaluations("cvae_psf", learner, one, data, tmp_path / f"{i}", steps=100)[-1] for i, one in enumerate(trials)
+    ]
+    pack = Pack()
+    with ThreadPoolExecutor(count) as threads:
+        jobs = [
+            threads.submit(evaluations, "cvae_psf", learner, one, data, tmp_path / f"pack-{i}", 100, None, pack)
+            for i, one in enumerate(trials)
+        ]
+        together = [job.result()[-1] for job in jobs]
+    for one, other in zip(together, lasts, strict=True):
+        assert one.metrics["val/prior_rel_l2"] == pytest.approx(other.metrics["val/prior_rel_l2"], rel=1e-2)
+    assert not [message for message in caplog.messages if "without a CUDA graph" in message]
 
 
 @pytest.mark.parametrize("name", ["mlp", "basis", "conv", "images"])
@@ -167,10 +204,24 @@ def weights_of(state):
 def stepped(learner, trial, data, graph=None, steps=STEPS):
     """The weights before and after some steps."""
     state = TrainingState(trial, lambda: learner.build(trial, data), 3, data.device)
-    take_step, began = Step(trial, learner, data, state, graph=graph and graph(state)), weights_of(state)
+    take_step, began = Step(trial, learner, data, state, graph=graph and graph([state])), weights_of(state)
     for step in range(1, steps + 1):
         take_step(step, 1e-3 / step, 1e-3)
     return began, weights_of(state)
+
+
+def stepped_together(learner, trials, data, graph=None, steps=STEPS):
+    """The same of each training of a batch."""
+    members = steps_of(learner, data, trials)
+    began = [weights_of(member.state) for member in members]
+    batch = Batched(members, graph and graph([member.state for member in members]))
+    for step in range(1, steps + 1):
+        batch([step] * len(trials), [(trial.learning_rate / step, 1e-3) for trial in trials])
+    return [(one, weights_of(member.state)) for one, member in zip(began, members, strict=True)]
+
+
+def joined(states):
+    return StepGraph(states, None if GPUS else repeated, shared=True)
 
 
 def assert_same_way(one, other):
@@ -206,7 +257,7 @@ def test_steps_by_a_cuda_graph_are_those_without(name, precision, on_grid, image
     data = learner.open(sets, GPU)
     assert learner.capturable(data)
     without = stepped(learner, trial, data)
-    by_graph = stepped(learner, trial, data, StepGraph if GPUS else lambda state: StepGraph(state, repeated))
+    by_graph = stepped(learner, trial, data, StepGraph if GPUS else lambda states: StepGraph(states, repeated))
     assert "steps are made by a CUDA graph" in caplog.messages, caplog.messages
     assert_same_way(by_graph, without)
 
@@ -228,7 +279,7 @@ def refused(sets, seen):
     told: SimpleQueue[logging.LogRecord] = SimpleQueue()
     logging.getLogger(cuda_graphs.__name__).addHandler(QueueHandler(told))
     if not seen:
-        pytest.MonkeyPatch().setattr(cuda_graphs, "_waits", lambda device: nullcontext([]))
+        pytest.MonkeyPatch().setattr(cuda_graphs, "_waits", lambda device, look: nullcontext([]))
     trial, learner = TRIAL.model_copy(update=LINEAR), Waiting()
     data = learner.open(sets, GPU)
     without = stepped(learner, trial, data)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -35,15 +35,25 @@ def alike(step: Step) -> Hashable:
     return id(step.learner), id(step.data), step.mixed, packing.alike(step.trial)
 
 
+class _NoGradients(RuntimeError):
+    """A step has changed nothing but random numbers and gradients."""
+
+
+class CannotBatch(RuntimeError):
+    """Trainings that should be alike cannot make a step together, such as for want of memory. None of them has made it."""
+
+
 class Batched:
     """Makes steps of M alike trainings: each as it would alone, to rounding, with its own random numbers, optimizer and clipping.
 
     Args:
         steps: of the trainings; by `alike` they are.
+        graph: as a `Step` has it, for those of all.
     """
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self._steps, first = steps, steps[0]
+    def __init__(self, steps: Sequence[Step], graph: Callable[..., dict[str, Tensor]] | None = None) -> None:
+        self._steps, self._graph, first = steps, graph, steps[0]
+        self._begun = False
         self._learner, self._trial = first.learner, first.trial
         packing = first.learner.packing
         assert packing is not None
@@ -64,21 +74,54 @@ class Batched:
 
         Returns:
             What `Step` returns, of each.
+
+        Raises:
+            CannotBatch: at the first step.
         """
-        weights = [step.begin(kl_weight) for step, (_, kl_weight) in zip(self._steps, rates, strict=True)]
+        flat = [rate for both in zip(*rates, strict=True) for rate in both]
+        if self._begun:
+            values = self._made(flat)
+        else:
+            drawn = [step.state.generator.get_state() for step in self._steps]
+            try:
+                values = self._made(flat)
+            except _NoGradients as error:
+                for step, state in zip(self._steps, drawn, strict=True):
+                    step.state.generator.set_state(state)
+                raise CannotBatch(str(error)) from error
+            self._begun = True
+        for step, number in zip(self._steps, numbers, strict=True):
+            step.state.average(number)
+        each = {name: value.unbind() for name, value in values.items()}
+        return [{name: value[member] for name, value in each.items()} for member in range(len(self._steps))]
+
+    def _made(self, rates: Sequence[float]) -> dict[str, Tensor]:
+        return self._make(*rates) if self._graph is None else self._graph(self._make, *rates)
+
+    def _make(self, *rates: float | Tensor) -> dict[str, Tensor]:
+        """All of the steps but the moving averages: values [M] by name. Rates: M learning rates, M KL weights."""
+        learning_rates, kl_weights = rates[: len(self._steps)], rates[len(self._steps) :]
+        try:
+            means = self._gradients(kl_weights)
+        except Exception as error:
+            raise _NoGradients(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        norms = []
+        for member, (step, rate) in enumerate(zip(self._steps, learning_rates, strict=True)):
+            found = step.finish(rate, {name: value[member] for name, value in means.items()})
+            norms.append(found["grad_norm"])
+        return {**means, "grad_norm": torch.stack(norms)}
+
+    def _gradients(self, kl_weights: Sequence[float | Tensor]) -> dict[str, Tensor]:
+        """Leave each training's gradients with its weights; means [M] over a step's batches by name."""
+        weights = [step.begin(weight) for step, weight in zip(self._steps, kl_weights, strict=True)]
         device = self._steps[0].device
-        kl_weights = torch.stack([torch.as_tensor(one, dtype=torch.float32, device=device) for one in weights])
+        each = torch.stack([torch.as_tensor(one, dtype=torch.float32, device=device) for one in weights])
         batches = []
         for _ in range(self._trial.accumulation):
-            values = self._losses(kl_weights)
+            values = self._losses(each)
             (values["loss"].sum() / self._trial.accumulation).backward()
             batches.append({name: value.detach() for name, value in values.items()})
-        means = {name: value.unbind() for name, value in mean_of(batches).items()}
-        found = []
-        for index, (step, number, (rate, _)) in enumerate(zip(self._steps, numbers, rates, strict=True)):
-            found.append(step.finish(rate, {name: value[index] for name, value in means.items()}))
-            step.state.average(number)
-        return found
+        return mean_of(batches)
 
     def _losses(self, kl_weights: Tensor) -> dict[str, Tensor]:
         """[M] by name, of the next batch of each."""

@@ -91,8 +91,7 @@ def train(
         yield Evaluation(start, found.metrics if rank == 0 else {}, found.ended, None)
         if found.ended:
             return
-    # In a pack others use the device while a graph would be captured.
-    capturable = device.type == "cuda" and world_size == 1 and pack is None and learner.capturable(data)
+    capturable = device.type == "cuda" and world_size == 1 and learner.capturable(data)
     take_step = Step(
         task.trial,
         learner,
@@ -101,11 +100,13 @@ def train(
         rank=rank,
         world_size=world_size,
         compiled=task.compile,
-        graph=StepGraph(state) if task.cuda_graphs and capturable else None,
+        graph=StepGraph([state], shared=pack is not None) if task.cuda_graphs and capturable else None,
     )
+    pack = pack or Pack()
     try:
-        yield from _reports(task, saver, take_step, pack or Pack(), start, rank)
+        yield from _reports(task, saver, take_step, pack, start, rank)
     finally:
+        pack.forget(take_step)
         saver.finish()
 
 
@@ -130,8 +131,8 @@ def _reports(
         if rank == 0:
             seconds = time.perf_counter() - clock
             metrics = {f"train/{name}": value for name, value in means.items()}
-            metrics["train/kl_weight"] = float(take_step.kl_weight)
-            metrics["train/learning_rate"], _ = rates(report)
+            metrics["train/learning_rate"], kl_weight = rates(report)
+            metrics["train/kl_weight"] = float(state.steered(kl_weight))
             metrics["train/steps_per_second"] = (report - start) / seconds
             _measure_statistics(task, learner, data, state)
             metrics |= learner.evaluate(state.evaluated, data)

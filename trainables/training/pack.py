@@ -9,19 +9,25 @@ Trainings come and go between steps, each in a thread of its own: a pack steps w
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trainables.training.batched import Batched, alike
+from trainables.training.batched import Batched, CannotBatch, alike
+from trainables.training.cuda_graphs import StepGraph
 from trainables.training.step import Step
 from trainables.training.totals import Totals
 
 Rates = Callable[[int], tuple[float, float]]
 """Number of a step, the first is 1 -> its learning rate and KL weight."""
 
+logger = logging.getLogger(__name__)
+
 AT_ONCE = 10
 """Steps made before a pack looks who else has come."""
+KEPT = 4
+"""Batches that are kept for when the same trainings are there again: whoever reports is away for a while."""
 
 
 @dataclass(eq=False)
@@ -54,7 +60,9 @@ class Pack:
         """Whoever is about to call `run` again: worth waiting for."""
         self._stepping = False
         self._batched: dict[tuple[Step, ...], Batched] = {}
-        """Of those who made the last steps together."""
+        """Of those who have made steps together, the last ones last."""
+        self._alone: set[Step] = set()
+        """Those that could not be batched after all."""
 
     def run(self, step: Step, first: int, last: int, rates: Rates, totals: Totals, *, again: bool = False) -> None:
         """Make the steps `first` to `last` of a training.
@@ -82,20 +90,25 @@ class Pack:
             raise run.error
 
     def leave(self, step: Step) -> None:
-        """Nobody is to wait for a training any longer."""
+        """Nobody is to wait for a training, for now."""
         with self._changed:
             self._coming.discard(step)
-            # Which would hold its network.
-            self._batched = {members: one for members, one in self._batched.items() if step not in members}
             self._changed.notify_all()
+
+    def forget(self, step: Step) -> None:
+        """A training has ended: nothing of it is kept."""
+        with self._changed:
+            self._alone.discard(step)
+            self._batched = {members: one for members, one in self._batched.items() if step not in members}
 
     def _make_some(self) -> None:
         """Steps of all that wait, without the lock."""
-        runs = [run for run in self._waiting if not run.done]
+        # In one order, whoever came first.
+        runs = sorted((run for run in self._waiting if not run.done), key=lambda run: id(run.step))
         self._stepping = True
         self._changed.release()
         try:
-            count = min(AT_ONCE, *(run.left for run in runs)) if len(runs) > 1 else runs[0].left
+            count = min(AT_ONCE, *(run.left for run in runs))
             for group in self._groups(runs):
                 self._advance(group, count)
         finally:
@@ -106,7 +119,8 @@ class Pack:
     def _groups(self, runs: list[_Run]) -> list[list[_Run]]:
         groups: dict[object, list[_Run]] = {}
         for run in runs:
-            groups.setdefault(alike(run.step) if len(runs) > 1 else None, []).append(run)
+            key = run.step if run.step in self._alone or len(runs) == 1 else alike(run.step)
+            groups.setdefault(key, []).append(run)
         return list(groups.values())
 
     def _advance(self, runs: list[_Run], count: int) -> None:
@@ -120,15 +134,24 @@ class Pack:
                 for run, values in zip(runs, found, strict=True):
                     run.totals.add(values)
                     run.next += 1
+        except CannotBatch as error:
+            logger.warning("trainings make their steps one by one: %s", error)
+            with self._changed:
+                self._alone.update(run.step for run in runs)
         except BaseException as error:  # each thread gets it, and ends as it would alone
             for run in runs:
                 run.error = error
 
     def _of(self, runs: list[_Run]) -> Batched:
         members = tuple(run.step for run in runs)
-        if members not in self._batched:
-            # Whoever is in another batch has changed company.
-            self._batched = {others: one for others, one in self._batched.items() if not set(others) & set(members)} | {
-                members: Batched(members)
-            }
-        return self._batched[members]
+        with self._changed:
+            batched = self._batched.pop(members, None) or Batched(members, _joined(members))
+            while len(self._batched) >= KEPT:
+                del self._batched[next(iter(self._batched))]
+            self._batched[members] = batched
+        return batched
+
+
+def _joined(members: tuple[Step, ...]) -> StepGraph | None:
+    graphs = [step.graph for step in members if isinstance(step.graph, StepGraph)]
+    return StepGraph.joined(graphs) if len(graphs) == len(members) else None

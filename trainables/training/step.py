@@ -46,14 +46,12 @@ class Step:
         compiled: bool = False,
         graph: Callable[..., dict[str, Tensor]] | None = None,
     ) -> None:
-        self._graph = graph
+        self.graph = graph
         self.trial, self.learner, self.data, self.state = trial, learner, data, state
         self._rank, self.world_size, self.compiled = rank, world_size, compiled
         self.device = state.generator.device
         self.mixed = self._agreed_to_mix()
         """Its matrices are multiplied in bfloat16."""
-        self.kl_weight: float | Tensor = trial.kl_weight
-        """Of the last step."""
         logger.info("batches of %d in %s", trial.batch_size, "bfloat16" if self.mixed else "float32")
         if compiled:
             torch.compiler.reset()  # else the ninth shape of network in this process would silently not be compiled
@@ -71,7 +69,7 @@ class Step:
         The next step may overwrite them.
         """
         rates = learning_rate, kl_weight
-        values = self._make(*rates) if self._graph is None else self._graph(self._make, *rates)
+        values = self._make(*rates) if self.graph is None else self.graph(self._make, *rates)
         self.state.average(step)
         return values
 
@@ -91,8 +89,7 @@ class Step:
     def begin(self, kl_weight: float | Tensor) -> float | Tensor:
         """Forget the last step's gradients; the KL weight of this one, which is given but for what steers the rate."""
         self.state.optimizer.zero_grad(set_to_none=True)
-        self.kl_weight = self.state.steered(kl_weight)
-        return self.kl_weight
+        return self.state.steered(kl_weight)
 
     def inputs(self) -> tuple[Any, ...]:
         """What the network is called with for this rank's part of the next batch."""
@@ -125,7 +122,7 @@ class Step:
         norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         limit = self.trial.grad_clip
         # On a CPU a look at the norm costs nothing and scaling by one a twentieth of a step; a GPU would wait for the look.
-        may_look = self.device.type == "cpu" and self._graph is None
+        may_look = self.device.type == "cpu" and self.graph is None
         if limit and (not may_look or norm > limit):
             torch.nn.utils.clip_grads_with_norm_(weights, limit, norm)
         return norm

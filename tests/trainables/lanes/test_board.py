@@ -120,29 +120,24 @@ def test_an_assignment_that_keeps_killing_its_workers_fails():
 
 
 def test_one_of_a_pack_that_keeps_killing_its_worker_takes_no_other_down():
-    """`b` kills it whenever it is trained; the others report as soon as they are trained and `b` is not."""
+    """`b` kills it whenever it is trained; the others end as soon as they are trained and `b` is not."""
     places = places_of("lane-9", 3)
 
     async def scenario(board):
         await board.add_lanes(places)
+        reports = {}
         for trial, name in enumerate("abc"):
             await board.submit(posted(name, trial))
-        failure = asyncio.create_task(board.next_report("b"))
-        others = {name: asyncio.create_task(board.next_report(name)) for name in "ac"}
-        while not failure.done():
+            reports[name] = asyncio.create_task(board.next_report(name))
+        while not all(report.done() for report in reports.values()):
             asked = await asyncio.gather(*(board.take(place, 0.01) for place in places))
-            there = {one.attempt: place for one, place in zip(asked, places, strict=True) if one != "wait"}
-            if "b" not in there:
-                for name, place in there.items():
-                    going = asyncio.create_task(board.report(place, name, 1, {}, True))
-                    await going
+            trained = {taken.attempt: place for taken, place in zip(asked, places, strict=True) if taken != "wait"}
+            for name, place in trained.items():
+                if "b" not in trained:
+                    assert await board.report(place, name, 1, {}, True)
                     await board.release(place)
-        assert (await failure).failure == f"its worker died ({MAX_STARTS} times, at step 0)"
-        for name, report in others.items():
-            if not report.done():
-                place = next(place for place in places if getattr(await board.take(place, 0.01), "attempt", "") == name)
-                assert await board.report(place, name, 1, {}, True)
-            assert (await report).failure is None
+        failures = {name: report.result().failure for name, report in reports.items()}
+        assert failures == {"a": None, "b": f"its worker died ({MAX_STARTS} times, at step 0)", "c": None}
 
     play(scenario)
 

@@ -1,14 +1,17 @@
 """Steps by a graph are the steps without. Here a graph is the step itself, called again; tests/trainables/test_gpu.py has CUDA's."""
 
 import logging
+import math
 from typing import Any
 
 import pytest
 import torch
 
+from tests.trainables.packs import steps_of
 from tests.trainables.psf.synthetic import tensors
 from tests.trainables.training.small import LEARNER, TRIAL
 from trainables.psf.data import PsfTensors
+from trainables.training.batched import Batched
 from trainables.training.cuda_graphs import StepGraph
 from trainables.training.state import TrainingState
 from trainables.training.step import Step
@@ -26,7 +29,7 @@ CHANGES: list[dict[str, Any]] = [
 RATES = [(2.0**-n, 2.0 ** (-3 - n)) for n in (9, 8, 0, 8, 10)] * 3 + [(0.0, 1.0), (2.0**-9, 0.0)]
 
 
-def repeated(step, state, stream):
+def repeated(step, states, stream):
     """A graph that makes the step anew."""
     values: dict[str, torch.Tensor] = {}
     return values, lambda: values.update(step())
@@ -48,7 +51,7 @@ def steps(
     """What each step of `RATES` consists of, and the state that they lead to."""
     trial = TRIAL.model_copy(update=changes)
     state = TrainingState(trial, lambda: LEARNER.build(trial, data), 3, data.device)
-    take_step = Step(trial, LEARNER, data, state, graph=StepGraph(state, capture) if capture else None)
+    take_step = Step(trial, LEARNER, data, state, graph=StepGraph([state], capture) if capture else None)
     made = []
     for number, rates in enumerate(RATES, 1):
         made.append({name: float(value) for name, value in take_step(number, *rates).items()})
@@ -69,12 +72,13 @@ def test_steps_by_a_graph_are_those_without_bit_for_bit(data, changes, caplog):
     assert "steps are made by a CUDA graph" in caplog.messages
 
 
-def refused(step, state, stream):
+def refused(step, states, stream):
     raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
 
 
-def drawing_the_same(step, state, stream):
+def drawing_the_same(step, states, stream):
     """A graph whose every step has the random numbers of its first."""
+    (state,) = states
     first, values = state.generator.get_state(), {}
 
     def replay() -> None:
@@ -84,8 +88,9 @@ def drawing_the_same(step, state, stream):
     return values, replay
 
 
-def of_its_first_rates(step, state, stream):
+def of_its_first_rates(step, states, stream):
     """A graph that has its rates as they were."""
+    (state,) = states
     values: dict[str, torch.Tensor] = {}
     rates: dict[str, torch.Tensor] = {}
 
@@ -100,8 +105,9 @@ def of_its_first_rates(step, state, stream):
     return values, replay
 
 
-def without_updates(step, state, stream):
+def without_updates(step, states, stream):
     """A graph that computes all and leaves the weights where they are."""
+    (state,) = states
     values = {}
 
     def replay() -> None:
@@ -114,7 +120,21 @@ def without_updates(step, state, stream):
     return values, replay
 
 
-def failing_when_replayed(step, state, stream):
+def left_out(step, states, stream):
+    """A graph that makes all updates but the last training's, which are the smallest."""
+    values, (*_, state) = {}, states
+
+    def replay() -> None:
+        state.update = lambda rate: None
+        try:
+            values.update(step())
+        finally:
+            del state.update
+
+    return values, replay
+
+
+def failing_when_replayed(step, states, stream):
     def replay() -> None:
         step()
         raise RuntimeError("out of memory")
@@ -142,6 +162,21 @@ def test_a_graph_that_cannot_be_or_is_wrong_leaves_the_steps_as_they_are(data, c
     assert reason in line
     assert "more of it" not in line
     assert StepGraph.broken == broken
+
+
+@pytest.mark.parametrize("capture", [repeated, left_out])
+def test_a_batch_of_trainings_has_a_graph_if_it_is_right_for_each(data, capture, caplog):
+    caplog.set_level(logging.DEBUG)
+    trials = [TRIAL.model_copy(update={"target_rate": target}) for target in (0.5, 1.0, 2.0)]
+    without, by_graph = (steps_of(LEARNER, data, trials) for _ in range(2))
+    graph = StepGraph([step.state for step in by_graph], capture)
+    for members, batch in ((without, Batched(without)), (by_graph, Batched(by_graph, graph))):
+        for number, (rate, kl_weight) in enumerate(RATES, 1):
+            found = batch([number] * len(members), [(rate / 2**n, kl_weight) for n in range(len(members))])
+        assert all(math.isfinite(float(one["grad_norm"])) for one in found)
+    for one, other in zip(by_graph, without, strict=True):
+        assert alike(one.state.tensors(), other.state.tensors())
+    assert ("steps are made by a CUDA graph" in caplog.messages) == (capture is repeated)
 
 
 def test_after_a_capture_that_failed_a_process_tries_none(data, monkeypatch):

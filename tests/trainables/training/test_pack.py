@@ -1,5 +1,7 @@
 """Packs: trainings in one process that come and go end as each would alone, to rounding."""
 
+import logging
+import math
 import threading
 from contextlib import closing
 from typing import Any
@@ -8,12 +10,17 @@ import pytest
 import torch
 
 from tests.trainables.knobs import cases
-from tests.trainables.packs import batched, distance
+from tests.trainables.packs import LEAST, batched, distance, steps_of
 from tests.trainables.psf.synthetic import newest, tensors
 from tests.trainables.training.small import LEARNER, METRIC, TIMING, TRIAL, Reports, task, trained
+from tests.trainables.training.test_cuda_graphs import repeated
 from tests.trainables.training.test_knobs import KNOBS
+from trainables.psf.learner import CvaePsfLearner
+from trainables.training.cuda_graphs import StepGraph
 from trainables.training.loop import NonFiniteError, train
 from trainables.training.pack import Pack
+from trainables.training.step import Step
+from trainables.training.totals import Totals
 
 STEPS = 200
 ROUNDING = 1e-3
@@ -102,6 +109,89 @@ def test_trainings_of_one_pack_end_as_each_alone(tmp_path, sets):
             assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-6)
         a, b = (newest(tmp_path / f"{how}-{i}" / "checkpoints").tensors for how in ("alone", "pack"))
         assert all(torch.allclose(a[name], b[name], rtol=1e-2, atol=1e-4) for name in a if name.startswith("model."))
+
+
+def together(pack: Pack, steps: list[Step], parts: list[tuple[int, int]]) -> list[Totals]:
+    """Make some parts of each training's steps, from a thread each."""
+    sums = [Totals() for _ in steps]
+
+    def run(step: Step, totals: Totals) -> None:
+        for first, last in parts:
+            pack.run(step, first, last, lambda number: (step.trial.learning_rate, 0.5), totals)
+            pack.leave(step)
+        pack.forget(step)
+
+    threads = [threading.Thread(target=run, args=both) for both in zip(steps, sums, strict=True)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    return sums
+
+
+def same_steps(learner: Any, sets: dict[str, Any], graphs: bool, rounding: float) -> None:
+    """Steps in a pack are those of each training alone."""
+    data, count = sets["plain"], 40
+    trials = [TRIAL.model_copy(update={"learning_rate": 2.0**-n, "target_rate": 1.0}) for n in (9, 10, 11)]
+    alone, members = steps_of(LEARNER, data, trials), steps_of(learner, data, trials)
+    for member in members:
+        member.graph = StepGraph([member.state], repeated, shared=True) if graphs else None
+    sums = together(Pack(), members, [(1, 25), (26, count)])
+    for one, member, found in zip(alone, members, sums, strict=True):
+        expected = Totals()
+        for number in range(1, count + 1):
+            expected.add(one(number, one.trial.learning_rate, 0.5))
+        assert found.means(1) == pytest.approx(expected.means(1), rel=rounding, abs=rounding * LEAST)
+        ours, theirs = ({k: v for k, v in step.state.tensors().items() if k != "generator"} for step in (member, one))
+        assert all(torch.allclose(ours[name], theirs[name], rtol=rounding, atol=rounding * LEAST) for name in theirs)
+        assert torch.equal(member.state.generator.get_state(), one.state.generator.get_state())
+
+
+def test_graphs_of_a_pack_make_the_steps_of_each(sets, caplog):
+    caplog.set_level(logging.DEBUG)
+    same_steps(LEARNER, sets, True, 1e-2)
+    assert "steps are made by a CUDA graph" in caplog.messages
+
+
+class Unbatched(CvaePsfLearner):
+    """Looks at a value, which no batch of trainings can."""
+
+    def loss(self, trial: Any, terms: Any, kl_weight: Any, ranks: Any) -> dict[str, torch.Tensor]:
+        found = super().loss(trial, terms, kl_weight, ranks)
+        assert float(found["loss"].detach()) < math.inf
+        return found
+
+
+def test_what_cannot_be_batched_after_all_is_trained_one_by_one(sets, caplog):
+    same_steps(Unbatched(), sets, False, 0.0)
+    (line,) = set(caplog.messages)
+    assert "one by one" in line
+
+
+def test_an_error_of_one_s_own_leaves_the_others_be(sets):
+    """Such as a rate that cannot be computed."""
+    pack, (fails, sound) = Pack(), steps_of(LEARNER, sets["plain"], [TRIAL, TRIAL])
+
+    def rates(number: int) -> tuple[float, float]:
+        if number == 15:
+            raise KeyError(number)
+        return 1e-3, 0.5
+
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            pack.run(fails, 1, 30, rates, Totals())
+        except KeyError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert len(failures) == 1
+    totals = Totals()
+    pack.run(sound, 1, 30, lambda number: (1e-3, 0.5), totals)
+    assert math.isfinite(totals.means(1)["loss"])
 
 
 def test_one_that_fails_leaves_the_others_be(tmp_path, sets):
