@@ -314,7 +314,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], None], float]] = {
     # name -> what it does, and its time limit in seconds; a new part takes a line
     "tests": (tests, 180.0),
     "trainings": (trainings, 160.0),
-    "packs": (packs, 60.0),
+    "packs": (packs, 80.0),
     "all-gpus": (all_gpus, 60.0),
     "tracing": (tracing, 40.0),
 }

@@ -19,11 +19,14 @@ import torch
 from benchmarks._shared import Options
 from benchmarks.gpu import CASES, DEVICE, opened, synthetic_sets
 from spaces.loading import load
+from trainables.training import cuda_graphs
 from trainables.training.batched import Batched
+from trainables.training.cuda_graphs import StepGraph
 from trainables.training.state import TrainingState
 from trainables.training.step import Step
 
-WARM_UP = 3
+WARM_UP = {False: 3, True: cuda_graphs.WARM_UP + 1}
+"""Steps before the clock, without and with graphs."""
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -31,25 +34,26 @@ def measure(arguments: argparse.Namespace) -> None:
     case = CASES[0]
     with tempfile.TemporaryDirectory() as folder:
         learner, data = opened(case.space, tuple(synthetic_sets(Path(folder, "sets"), case.kernel_px).items()), DEVICE)
-        print(f"\n| trials in a pack, {DEVICE} | steps/s of all | ms per step of the pack | MiB | gain |")
-        print("|---:|---:|---:|---:|---:|")
-        alone = 0.0
+        print(f"\n| trials in a pack, {DEVICE} | graphs | steps/s of all | ms per step of the pack | MiB | gain |")
+        print("|---:|---|---:|---:|---:|---:|")
+        alone: dict[bool, float] = {}
+        gains: list[float] = []
         for count in dict.fromkeys((1, *arguments.packs)):
-            if DEVICE == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            seconds = seconds_per_step(learner, data, count, arguments.seconds)
-            alone = alone or 1 / seconds
-            memory = torch.cuda.max_memory_allocated() // 2**20 if DEVICE == "cuda" else "-"
-            rate = count / seconds
-            print(
-                f"| {count} | {rate:.1f} | {1000 * seconds:.3g} | {memory} | {rate / alone:.2f} |",
-                flush=True,
-            )
-    print(f"pack_gain={rate / alone:.2f}")
+            for graphs in (False, True) if DEVICE == "cuda" else (False,):
+                if DEVICE == "cuda":
+                    torch.cuda.reset_peak_memory_stats()
+                rate = count / (seconds := seconds_per_step(learner, data, count, graphs, arguments.seconds))
+                gains.append(rate / alone.setdefault(graphs, rate))
+                memory = torch.cuda.max_memory_allocated() // 2**20 if DEVICE == "cuda" else "-"
+                kind = "with" if graphs else "without"
+                print(
+                    f"| {count} | {kind} | {rate:.1f} | {1000 * seconds:.3g} | {memory} | {gains[-1]:.2f} |", flush=True
+                )
+    print(f"pack_gain={gains[-1]:.2f}")
 
 
-def seconds_per_step(learner: Any, data: Any, count: int, seconds: float) -> float:
-    """Of one training alone, or of so many together."""
+def seconds_per_step(learner: Any, data: Any, count: int, graphs: bool, seconds: float) -> float:
+    """Of one training alone, or of so many together; gains are over one alone, with graphs or without as they are."""
     rng = np.random.default_rng(0)
     study = load(CASES[0].space, [])
     steps = []
@@ -64,7 +68,9 @@ def seconds_per_step(learner: Any, data: Any, count: int, seconds: float) -> flo
         state = TrainingState(trial, partial(learner.build, trial, data), seed, torch.device(DEVICE))
         steps.append(Step(trial, learner, data, state))
     rates = [(step.trial.learning_rate, step.trial.kl_weight) for step in steps]
-    batched = Batched(steps) if count > 1 else None
+    graph = StepGraph([step.state for step in steps]) if graphs else None
+    batched = Batched(steps, graph) if count > 1 else None
+    steps[0].graph = graph
 
     def make(number: int) -> None:
         if batched is None:
@@ -73,16 +79,16 @@ def seconds_per_step(learner: Any, data: Any, count: int, seconds: float) -> flo
             batched([number] * count, rates)
 
     made = 0
-    for _ in range(WARM_UP):
+    for _ in range(WARM_UP[graphs]):
         made += 1
         make(made)
     synchronise()
     began = time.perf_counter()
-    while made == WARM_UP or time.perf_counter() - began < seconds:
+    while made == WARM_UP[graphs] or time.perf_counter() - began < seconds:
         made += 1
         make(made)
     synchronise()
-    return (time.perf_counter() - began) / (made - WARM_UP)
+    return (time.perf_counter() - began) / (made - WARM_UP[graphs])
 
 
 def synchronise() -> None:
