@@ -54,10 +54,6 @@ class Packing[T: Trial, N: Network]:
     def __init__(self, numbers: Collection[str]) -> None:
         self._numbers = frozenset(numbers)
 
-    def packs(self, trial: T) -> bool:
-        """Whether trainings of a trial can be batched at all."""
-        return True
-
     def alike(self, trial: T) -> Hashable:
         """Equal for trials that can be batched."""
         free = OUTSIDE | self._numbers | self.widths(trial)

@@ -23,12 +23,10 @@ from trainables.training.step import Step, mean_of
 def alike(step: Step) -> Hashable:
     """Equal for trainings whose steps can be batched; of one that must be alone, only to itself.
 
-    Alone are those of a compiled network, on several workers, and of what a system does not pack.
+    Alone are those of a compiled network, on several workers, and of a system that does not pack.
     """
     packing = step.learner.packing
     if packing is None or step.compiled or step.world_size > 1:
-        return step
-    if not packing.packs(step.trial):
         return step
     return id(step.learner), id(step.data), step.mixed, packing.alike(step.trial)
 
