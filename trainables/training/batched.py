@@ -113,9 +113,11 @@ class Batched:
 
     def _gradients(self, kl_weights: Sequence[float | Tensor]) -> dict[str, Tensor]:
         """Leave each training's gradients with its weights; means [M] over a step's batches by name."""
-        weights = [step.begin(weight) for step, weight in zip(self._steps, kl_weights, strict=True)]
-        device = self._steps[0].device
-        each = torch.stack([torch.as_tensor(one, dtype=torch.float32, device=device) for one in weights])
+        if not isinstance(kl_weights[0], Tensor):  # one copy for all, which is not waited for
+            kl_weights = torch.tensor(kl_weights).to(self._steps[0].device, non_blocking=True).unbind()
+        each = torch.stack(
+            [torch.as_tensor(step.begin(weight)) for step, weight in zip(self._steps, kl_weights, strict=True)]
+        )
         batches = []
         for _ in range(self._trial.accumulation):
             values = self._losses(each)
