@@ -109,7 +109,7 @@ def test_a_pack_trains_what_each_of_its_trials_does_alone(on_grid):
     assert distance(learner, data, trials, STEPS) < WAY
 
 
-@pytest.mark.parametrize("name", ["mlp", "basis", "images"])
+@pytest.mark.parametrize("name", ["mlp", "basis", "conv", "images"])
 def test_a_pack_s_steps_by_a_cuda_graph_are_those_without(name, on_grid, images, caplog):
     caplog.set_level(logging.DEBUG)
     _, learner, sets, trial = case(name, on_grid, images)

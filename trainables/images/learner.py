@@ -47,10 +47,10 @@ TIMED_IMAGES = 32
 
 
 class ImagePacking(Packing[VaeImageTrial, VAE]):
-    """All but the likelihoods whose scale is that of past batches, or whose gradient PyTorch cannot batch."""
+    """All but the likelihood whose gradient PyTorch cannot batch."""
 
     def packs(self, trial: VaeImageTrial) -> bool:
-        return trial.likelihood not in ("gaussian_optimal", "charbonnier")
+        return trial.likelihood != "charbonnier"
 
 
 class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from trainables.networks.norms import has_statistics
-from trainables.packing import Numbers, Positions
+from trainables.packing import Numbers, Positions, gathered
 from trainables.training.losses import Ranks
 from trainables.training.step import Step, mean_of
 
@@ -24,13 +23,12 @@ from trainables.training.step import Step, mean_of
 def alike(step: Step) -> Hashable:
     """Equal for trainings whose steps can be batched; of one that must be alone, only to itself.
 
-    Alone are those of a compiled network, on several workers, of a system that does not pack, and of a network that gathers
-    statistics of its batches.
+    Alone are those of a compiled network, on several workers, and of what a system does not pack.
     """
     packing = step.learner.packing
     if packing is None or step.compiled or step.world_size > 1:
         return step
-    if has_statistics(step.state.model) or not packing.packs(step.trial):
+    if not packing.packs(step.trial):
         return step
     return id(step.learner), id(step.data), step.mixed, packing.alike(step.trial)
 
@@ -62,7 +60,9 @@ class Batched:
         # Never run with weights of its own: it says what is computed of those it is given.
         self._network = copy.deepcopy(widest).to("meta")
         self._parameters = _Stacked(networks, [packing.positions(network, widest) for network in networks], widest)
-        self._buffers = _shared_or_stacked([dict(network.named_buffers()) for network in networks])
+        buffers = [dict(network.named_buffers()) for network in networks]
+        self._gathered = {name: [one.pop(name) for one in buffers] for name in gathered(widest)}
+        self._buffers = _shared_or_stacked(buffers)
         self._numbers = _tensors([packing.numbers(step.trial, widest) for step in steps], first.device)
 
     def __call__(self, numbers: Sequence[int], rates: Sequence[tuple[float, float]]) -> list[dict[str, Tensor]]:
@@ -130,6 +130,7 @@ class Batched:
         inputs, dimensions = _stacked_inputs([step.inputs() for step in self._steps])
         parameters = self._parameters()
         buffers, of_buffers = self._buffers
+        written = {name: torch.stack(parts) for name, parts in self._gathered.items()}
 
         def one(parameters: Any, buffers: Any, inputs: Any, numbers: Any, kl_weight: Tensor) -> dict[str, Tensor]:
             with torch.autocast(kl_weights.device.type, torch.bfloat16, enabled=self._steps[0].mixed):
@@ -137,8 +138,11 @@ class Batched:
             trial: Any = Numbers(self._trial, numbers)
             return self._learner.loss(trial, terms, kl_weight, Ranks())
 
-        each = torch.vmap(one, in_dims=(0, of_buffers, dimensions, 0, 0))
-        found: dict[str, Tensor] = each(parameters, buffers, inputs, self._numbers, kl_weights)
+        each = torch.vmap(one, in_dims=(0, of_buffers | dict.fromkeys(written, 0), dimensions, 0, 0))
+        found: dict[str, Tensor] = each(parameters, buffers | written, inputs, self._numbers, kl_weights)
+        for name, values in written.items():
+            for own, value in zip(self._gathered[name], values.unbind(), strict=True):
+                own.copy_(value)
         return found
 
 

@@ -28,10 +28,9 @@ ROUNDING = 1e-3
 COARSE = {"bfloat16": 0.2}
 EQUAL = {
     "kl_reduction", "free_bits_per", "smooth_term", "smooth_pairs", "decoder_variance", "network", "prior", "num_layers",
-    "encoder_layers", "defocus", "components", "norm", "accumulation", "batch_size", "precision",
+    "encoder_layers", "defocus", "components", "base_width", "upsampling", "norm", "accumulation", "batch_size", "precision",
 }  # fmt: skip
-"""Hyperparameters that are the same for all trainings of a batch. Of networks with batch statistics all are alone."""
-ALONE = {("network", "conv"), ("base_width", 4), ("upsampling", "transposed4"), ("upsampling", "bilinear")}
+"""Hyperparameters that are the same for all trainings of a batch."""
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +47,16 @@ def sets(tmp_path_factory):
 @pytest.mark.parametrize(("name", "value"), cases(KNOBS))
 def test_an_option_is_batched_with_itself_and_where_it_may_differ_with_others(sets, name, value):
     others = KNOBS[name][0]
-    data = sets[{"defocus": "focused"}.get(name, "halvable" if "conv" in (value, others.get("network")) else "plain")]
-    plain, changed = (TRIAL.model_copy(update=one) for one in (others, {**others, name: value}))
+    convolutions = "conv" in (value, others.get("network"))
+    data = sets[{"defocus": "focused"}.get(name, "halvable" if convolutions else "plain")]
+    # Before batch normalisation a bias has gradients that are nothing but rounding, of which Adam makes whole steps.
+    base = TRIAL.model_copy(update={"optimizer": "sgd", "learning_rate": 1e-5} if convolutions else {})
+    plain, changed = (base.model_copy(update=one) for one in (others, {**others, name: value}))
     seed = changed.model_copy(update={"learning_rate": changed.learning_rate / 2})
-    assert batched(LEARNER, data, [changed, seed]) == ((name, value) not in ALONE)
-    if (name, value) in ALONE:
-        return
+    assert batched(LEARNER, data, [changed, seed])
     assert batched(LEARNER, data, [changed, plain]) == (name not in EQUAL)
     members = [changed, seed] if name in EQUAL else [changed, seed, plain]
-    # At this rate convolutions are chaotic after some hundred steps.
-    steps = 40 if "conv" in (value, others.get("network")) else STEPS
-    assert distance(LEARNER, data, members, steps) < COARSE.get(value, ROUNDING)
+    assert distance(LEARNER, data, members, STEPS) < COARSE.get(value, ROUNDING)
 
 
 def test_unequal_widths_are_padded(sets):
