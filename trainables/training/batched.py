@@ -34,7 +34,7 @@ def alike(step: Step) -> Hashable:
 
 
 class _NoGradients(RuntimeError):
-    """A step has changed nothing but random numbers and gradients."""
+    """A step has changed nothing but random numbers, gradients and what is gathered of batches."""
 
 
 class CannotBatch(RuntimeError):
@@ -83,11 +83,14 @@ class Batched:
             values = self._made(flat)
         else:
             drawn = [step.state.generator.get_state() for step in self._steps]
+            written = [(own, own.clone()) for parts in self._gathered.values() for own in parts]
             try:
                 values = self._made(flat)
             except _NoGradients as error:
                 for step, state in zip(self._steps, drawn, strict=True):
                     step.state.generator.set_state(state)
+                for own, value in written:
+                    own.copy_(value)
                 raise CannotBatch(str(error)) from error
             self._begun = True
         for step, number in zip(self._steps, numbers, strict=True):
