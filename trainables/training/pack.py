@@ -26,8 +26,9 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 10
 """Steps made before a pack looks who else has come."""
-KEPT = 4
-"""Batches that are kept for when the same trainings are there again: whoever reports is away for a while."""
+KEPT = 16
+"""Batches that are kept for when the same trainings are there again: whoever reports is away for a while. Of eight that do so at
+different steps there are those of all and those without each; of fewer, most would be gone again before their graph is captured."""
 
 
 @dataclass(eq=False)
