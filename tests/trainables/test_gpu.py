@@ -262,6 +262,19 @@ def test_steps_by_a_cuda_graph_are_those_without(name, precision, on_grid, image
     assert_same_way(by_graph, without)
 
 
+def test_a_training_has_a_graph_though_those_before_it_are_gone(on_grid, caplog):
+    """While the gradients that they left are still there."""
+    caplog.set_level(logging.INFO)
+    learner = CvaePsfLearner()
+    members = steps_of(learner, learner.open(on_grid, GPU), [TRIAL, TRIAL])
+    for member in members:
+        member.graph = joined([member.state])
+        for number in range(1, STEPS + 1):
+            member(number, 1e-3, 1e-3)
+        member.graph = None
+    assert caplog.messages.count("steps are made by a CUDA graph") == len(members)
+
+
 class Waiting(CvaePsfLearner):
     """Asks its device for a value in every step."""
 

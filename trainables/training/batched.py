@@ -32,7 +32,7 @@ def alike(step: Step) -> Hashable:
 
 
 class _NoGradients(RuntimeError):
-    """A step has changed nothing but random numbers and gradients."""
+    """A step has changed nothing but random numbers, gradients and what is gathered of batches."""
 
 
 class CannotBatch(RuntimeError):
@@ -81,11 +81,14 @@ class Batched:
             values = self._made(flat)
         else:
             drawn = [step.state.generator.get_state() for step in self._steps]
+            written = [(own, own.clone()) for parts in self._gathered.values() for own in parts]
             try:
                 values = self._made(flat)
             except _NoGradients as error:
                 for step, state in zip(self._steps, drawn, strict=True):
                     step.state.generator.set_state(state)
+                for own, value in written:
+                    own.copy_(value)
                 raise CannotBatch(str(error)) from error
             self._begun = True
         for step, number in zip(self._steps, numbers, strict=True):
@@ -111,9 +114,11 @@ class Batched:
 
     def _gradients(self, kl_weights: Sequence[float | Tensor]) -> dict[str, Tensor]:
         """Leave each training's gradients with its weights; means [M] over a step's batches by name."""
-        weights = [step.begin(weight) for step, weight in zip(self._steps, kl_weights, strict=True)]
-        device = self._steps[0].device
-        each = torch.stack([torch.as_tensor(one, dtype=torch.float32, device=device) for one in weights])
+        if not isinstance(kl_weights[0], Tensor):  # one copy for all, which is not waited for
+            kl_weights = torch.tensor(kl_weights).to(self._steps[0].device, non_blocking=True).unbind()
+        each = torch.stack(
+            [torch.as_tensor(step.begin(weight)) for step, weight in zip(self._steps, kl_weights, strict=True)]
+        )
         batches = []
         for _ in range(self._trial.accumulation):
             values = self._losses(each)
