@@ -132,6 +132,7 @@ class Batched:
         parameters = self._parameters()
         buffers, of_buffers = self._buffers
         written = {name: torch.stack(parts) for name, parts in self._gathered.items()}
+        before = {} if self._begun else {name: one.clone() for name, one in buffers.items() if of_buffers[name] == 0}
 
         def one(parameters: Any, buffers: Any, inputs: Any, numbers: Any, kl_weight: Tensor) -> dict[str, Tensor]:
             with torch.autocast(kl_weights.device.type, torch.bfloat16, enabled=self._steps[0].mixed):
@@ -141,6 +142,9 @@ class Batched:
 
         each = torch.vmap(one, in_dims=(0, of_buffers | dict.fromkeys(written, 0), dimensions, 0, 0))
         found: dict[str, Tensor] = each(parameters, buffers | written, inputs, self._numbers, kl_weights)
+        for name, value in before.items():
+            if not torch.equal(value, buffers[name]):
+                raise ValueError(f"a step writes the buffer {name}, which its module does not name as gathered")
         for name, values in written.items():
             for own, value in zip(self._gathered[name], values.unbind(), strict=True):
                 own.copy_(value)

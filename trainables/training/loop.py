@@ -132,6 +132,7 @@ def _reports(
             seconds = time.perf_counter() - clock
             metrics = {f"train/{name}": value for name, value in means.items()}
             metrics["train/learning_rate"], kl_weight = rates(report)
+            # With a target rate, that of the next step.
             metrics["train/kl_weight"] = float(state.steered(kl_weight))
             metrics["train/steps_per_second"] = (report - start) / seconds
             _measure_statistics(task, learner, data, state)
