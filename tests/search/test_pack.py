@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from tests.processes import kill, ray_processes, wait_for_the_end
-from tests.search.test_kills import reported, run, trials, wait_for
+from tests.search.test_kills import left_over, reported, run, trials, wait_for
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +89,12 @@ def test_a_pack_that_is_interrupted_and_killed_ends_as_if_nothing_had_happened(r
 
     process = run(root, ["--resume", "packed"])
     wait_for(process, lambda: reported(root, "packed", trial=max(interrupted), reports=2), root)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not left_over(others, besides=("DashboardAgent", "RuntimeEnvAgent")))
+
+    process = run(root, ["--resume", "packed"])
+    wait_for(process, lambda: reported(root, "packed", trial=max(interrupted) + 1, reports=1), root)
     assert kill("TrainWorker"), (root / "printed").read_text()
     ended(root, process)
     there, judged = alone
