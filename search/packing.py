@@ -12,7 +12,7 @@ TRIALS_PER_GPU = 8
 
 
 @dataclass(frozen=True)
-class Pack:
+class PackSize:
     """So many places of each lane, and why."""
 
     places: int
@@ -22,10 +22,10 @@ class Pack:
         return f"{self.places}: {self.why}"
 
 
-ONE = Pack(1, "")
+ONE = PackSize(1, "")
 
 
-def pack(study: Study, trials: int, lanes: int | None = None) -> Pack:
+def pack(study: Study, trials: int, lanes: int | None = None, room: int | None = None) -> PackSize:
     """The pack of a search: as asked for (`resources.pack`), or by this rule.
 
     A step of a small network leaves a GPU idle for most of its time, as each of its kernels is launched one by one. Networks that
@@ -35,20 +35,23 @@ def pack(study: Study, trials: int, lanes: int | None = None) -> Pack:
 
     Args:
         lanes: None if it is not known yet how many there are.
+        room: places of each lane that there is memory for, at least 1; None if that is not known.
     """
     need = study.resources
     if need.pack != "auto":
-        return Pack(need.pack, "as asked for")
+        return PackSize(need.pack, "as asked for")
     if need.workers_per_trial > 1:
-        return Pack(1, "the workers of a lane share one trial")
+        return PackSize(1, "the workers of a lane share one trial")
     if not need.gpus_per_worker:
-        return Pack(1, "on a CPU batching does not pay")
+        return PackSize(1, "on a CPU batching does not pay")
     if need.compile:
-        return Pack(1, "compiled networks are not batched")
+        return PackSize(1, "compiled networks are not batched")
     share = min(1.0, need.gpus_per_worker)
     places = max(1, int(share * TRIALS_PER_GPU))
     most = ceil(trials / (lanes or 1))
     if most < places:
-        return Pack(most, f"there are {trials} trials for {lanes or 1} lanes")
+        return PackSize(most, f"there are {trials} trials for {lanes or 1} lanes")
+    if room is not None and room < places:
+        return PackSize(room, "there is memory for so many")
     of = "a GPU" if share == 1 else f"{share:g} of a GPU"
-    return Pack(places, f"{of} trains small networks faster together")
+    return PackSize(places, f"{of} trains small networks faster together" if places > 1 else f"{of} is for one")

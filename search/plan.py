@@ -16,7 +16,7 @@ from results.run_directory import RunDirectory, default_name, validate_name
 from results.run_directory import find as find_run
 from search import packing
 from search.machine import GIB, Machine, machine
-from search.packing import ONE, Pack
+from search.packing import ONE, PackSize
 from search.storage.bucket import is_url
 from spaces.errors import SpaceError, nearest
 from spaces.loading import as_yaml, override
@@ -72,7 +72,7 @@ class Shape:
     logical_cpus: int
     note: str | None = None
     machine: Machine | None = None
-    pack: Pack = ONE
+    pack: PackSize = ONE
 
 
 def new(
@@ -230,6 +230,8 @@ def fit_machine(study: Study, trials: int) -> Shape:
     lanes, note = _lanes(study, trials, cpus, each, gpus, "this machine has", here.because), None
     pack = packing.pack(study, trials, lanes)
     if here.memory is not None:
+        beside = (here.memory - SEARCH_MEMORY) / lanes - need.workers_per_trial * WORKER_MEMORY
+        pack = packing.pack(study, trials, lanes, 1 + max(0, int(beside / PLACE_MEMORY)))
         lane = need.workers_per_trial * WORKER_MEMORY + (pack.places - 1) * PLACE_MEMORY
         fit = int((here.memory - SEARCH_MEMORY) / lane)
         takes = f"each takes about {lane / GIB:.1f} GiB beside {SEARCH_MEMORY / GIB:.1f} GiB for all"

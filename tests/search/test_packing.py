@@ -7,6 +7,13 @@ from spaces.errors import SpaceError
 from spaces.loading import load
 
 
+def test_there_are_no_more_places_than_there_is_memory_for():
+    study = load("cvae_psf", ["resources.gpus_per_worker=1"])
+    assert [pack(study, 40, 1, room).places for room in (1, 3, 100)] == [1, 3, TRIALS_PER_GPU]
+    asked = load("cvae_psf", ["resources.gpus_per_worker=1", "resources.pack=5"])
+    assert pack(asked, 40, 1, 1).places == 5  # which is refused where it does not fit
+
+
 @pytest.mark.parametrize(
     ("resources", "trials", "lanes", "places"),
     [
