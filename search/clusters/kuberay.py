@@ -129,11 +129,22 @@ def _groups(document: Document, spec: Keys) -> list[Keys]:
 
 def _nodes(document: Document, spec: Keys) -> list[Node]:
     """As Ray counts them: by the container's limits or requests, or what `ray start` is told."""
-    found = [_node(document, (*spec, "headGroupSpec"), "head", 1)]
-    for group in _groups(document, spec):
-        count = document.number(*group, "minReplicas", default=document.number(*group, "replicas", default=0))
-        found.append(_node(document, group, str(document.get(*group, "groupName")), int(count or 0)))
-    return found
+    workers = [
+        _node(document, group, str(document.get(*group, "groupName")), _pods(document, spec, group))
+        for group in _groups(document, spec)
+    ]
+    return [_node(document, (*spec, "headGroupSpec"), "head", 1), *workers]
+
+
+def _pods(document: Document, spec: Keys, group: Keys) -> int:
+    """Pods of a worker group that are always there: without the autoscaler `replicas`, within its limits."""
+    least = document.number(*group, "minReplicas", default=0) or 0
+    count = document.number(*group, "replicas", default=least) or 0
+    if document.get(*spec, "enableInTreeAutoscaling"):
+        count = least
+    most = document.number(*group, "maxReplicas", default=count) or 0
+    hosts = document.number(*group, "numOfHosts", default=1) or 1
+    return int(min(max(count, least), max(most, least)) * hosts)
 
 
 def _node(document: Document, group: Keys, name: str, count: int) -> Node:
