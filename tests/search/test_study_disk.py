@@ -193,10 +193,16 @@ def test_a_driver_that_shows_none_for_long_is_taken_for_dead(run):
     previous = Lease(LeaseFile(run.lease), stale=0.3).take(False, lines.append)
     assert previous is not None
     assert (previous.host, len(lines)) == ("elsewhere", 1)
+    assert files(run.path) == ["driver.json", "run.json", "study.db"]
 
 
 def test_a_driver_that_wakes_too_late_writes_nothing_more(run, own_disk):
-    with study_disk(DirectoryCopy(run), ignore) as disk, ledger_on(disk.url, run) as ledger:
+    """And says so at the end, too, when it asks its study no more."""
+    with (
+        pytest.raises(TakenOver, match="elsewhere"),
+        study_disk(DirectoryCopy(run), ignore) as disk,
+        ledger_on(disk.url, run) as ledger,
+    ):
         disk.on_loss = ledger.halt
         play(ledger, SPACE, 1)
         disk.copy()

@@ -180,7 +180,12 @@ def test_of_two_drivers_that_take_a_run_at_once_one_gets_it(kept):
 
 
 def test_a_driver_that_wakes_too_late_writes_nothing_more(kept):
-    with study_disk(copy(kept), ignore) as disk, ledger_on(disk.url) as ledger:
+    """And says so at the end, too, when it asks its study no more."""
+    with (
+        pytest.raises(TakenOver, match="elsewhere"),
+        study_disk(copy(kept), ignore) as disk,
+        ledger_on(disk.url) as ledger,
+    ):
         disk.on_loss = ledger.halt
         play(ledger, SPACE, 1)
         disk.copy()
