@@ -21,7 +21,7 @@ from typing import BinaryIO
 from pydantic import BaseModel, Field, ValidationError
 
 from results.run_directory import RunError
-from search.storage.bucket import Bucket, BucketError
+from search.storage.bucket import Bucket, BucketError, Changed
 from spaces.files import replacing
 
 MANIFEST = "manifest.json"
@@ -53,6 +53,8 @@ class Mirror:
         self.files: dict[str, Listed] = {}
         """What the manifest says, as last read or written."""
         self._tag: str | None = None
+        self._unanswered: list[bytes] = []
+        """Manifests that were sent since, of which one may have been written for all that."""
 
     @property
     def url(self) -> str:
@@ -140,7 +142,7 @@ class Mirror:
             BucketError: it cannot be written.
         """
         text = json.dumps({"files": {name: files[name].model_dump() for name in sorted(files)}}, indent=2)
-        self._tag = self.bucket.put_over(MANIFEST, f"{text}\n".encode(), self._tag)
+        self._write(f"{text}\n".encode())
         unlisted = self._objects() - {one.sha256 for one in files.values()}
         self.files = dict(files)
         with suppress(BucketError):  # they only take space
@@ -154,6 +156,20 @@ class Mirror:
         """
         left = {*(self.bucket / "objects").names()} - self._objects()
         self.bucket.delete(f"objects/{one}" for one in left)
+
+    def _write(self, manifest: bytes) -> None:
+        """Write the manifest over the one that was last read or written here."""
+        try:
+            self._tag = self.bucket.put_over(MANIFEST, manifest, self._tag)
+        except Changed:
+            found = self.bucket.get(MANIFEST)
+            if found is None or found.data not in self._unanswered:
+                raise
+            self._tag = self.bucket.put_over(MANIFEST, manifest, found.tag)
+        except BucketError:
+            self._unanswered.append(manifest)
+            raise
+        self._unanswered = []
 
     def _put(self, listed: Listed, body: bytes | BinaryIO) -> None:
         if listed.sha256 not in self._objects():

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -181,11 +181,9 @@ def test_of_two_drivers_that_take_a_run_at_once_one_gets_it(kept):
 
 def test_a_driver_that_wakes_too_late_writes_nothing_more(kept):
     """And says so at the end, too, when it asks its study no more."""
-    with (
-        pytest.raises(TakenOver, match="elsewhere"),
-        study_disk(copy(kept), ignore) as disk,
-        ledger_on(disk.url) as ledger,
-    ):
+    held = ExitStack()
+    disk = held.enter_context(study_disk(copy(kept), ignore))
+    with ledger_on(disk.url) as ledger:
         disk.on_loss = ledger.halt
         play(ledger, SPACE, 1)
         disk.copy()
@@ -198,6 +196,8 @@ def test_a_driver_that_wakes_too_late_writes_nothing_more(kept):
         with pytest.raises(TakenOver):
             disk.copy()
         before = kept.mirror.bucket.get("manifest.json").modified
+    with pytest.raises(TakenOver, match="elsewhere"):
+        held.close()
     assert kept.mirror.bucket.get("manifest.json").modified == before
     assert b"elsewhere" in kept.mirror.bucket.get("driver.json").data
 
