@@ -110,7 +110,9 @@ class BucketCopy(RunCopy):
         return 0, 0
 
     def _kind(self, name: str) -> int:
-        """0: short, or waited for. 1: checkpoints. 2: all else."""
+        """0: short, or waited for. 1: checkpoints. 2: all else. 3: the summary, whose presence says that the run has ended."""
+        if name == self._run.summary.name:
+            return 3
         folder, below, _ = name.partition("/")
         return 2 if below and folder not in (self._run.trials.name, self._run.finalists.name) else int(bool(below))
 

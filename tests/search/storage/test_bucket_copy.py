@@ -13,6 +13,7 @@ from results.records import read_trials
 from results.run_directory import RunDirectory, RunError
 from search.lease import Lease, TakenOver
 from search.searcher import open_ledger
+from search.storage import bucket_copy
 from search.storage.bucket import Bucket
 from search.storage.bucket_copy import BucketCopy
 from search.storage.lease_object import LeaseObject
@@ -80,6 +81,21 @@ def test_the_copy_is_whole_at_the_end_without_what_is_only_for_this_machine(kept
     assert {*mirror.files} == {"run.json", "study.db", "trials/00000/checkpoints/last-00000001.json"}
     assert copied_trials(kept, tmp_path) == 2
     assert mirror.bucket.names() == ["manifest.json", "objects"]  # the lease has been given back
+
+
+def test_a_copy_says_that_its_run_has_ended_when_it_has_all_of_it(kept, monkeypatch):
+    """However long its model takes to be copied."""
+    model = kept.directory.model / "model.safetensors"
+    model.parent.mkdir()
+    model.write_bytes(b"model")
+    kept.directory.summary.write_text("{}")
+    mirror, update = kept.mirror, copy(kept).update
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket_copy, "RENEWED", 0.0)
+        assert update(lambda: None)
+        assert {"run.json"} <= mirror.files.keys() <= {"run.json", "study.db"}
+    assert not update(lambda: None)
+    assert {"summary.json", "model/model.safetensors"} <= mirror.files.keys()
 
 
 def test_a_trials_end_brings_the_copy_up_to_date(kept, tmp_path):
