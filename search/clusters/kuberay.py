@@ -37,7 +37,9 @@ def check(file: LaunchFile) -> Iterator[Result]:
                 yield Finding(document.line("kind"), f"{document.get('apiVersion')} {kind}: not known here")
             continue
         yield from check_schema(document, of_kind, registry())
-        if kind in SPEC:
+        if kind in SPEC and document.get("spec", "clusterSelector") is not None:
+            yield Unchecked("the cluster and the search: clusterSelector names a cluster that is not in the file")
+        elif kind in SPEC:
             yield from _cluster(document, SPEC[kind])
             yield from _volumes(document, SPEC[kind], claims)
             yield from _job(document) if kind == "RayJob" else _standing(document)

@@ -176,8 +176,8 @@ def _shape(search: Search, nodes: Sequence[Node]) -> Iterator[Result]:
     except SpaceError as error:
         yield search.finding(str(error))
         return
-    if not nodes or any(node.cpus is None for node in nodes):
-        yield Unchecked("the search's shape: the file does not say how many CPUs the nodes have")
+    if not nodes or any(node.cpus is None or node.gpus is None for node in nodes):
+        yield Unchecked("the search's shape: the file does not say how many CPUs and GPUs the nodes have")
         return
     cpus, gpus = (sum(node.count * (getattr(node, kind) or 0) for node in nodes) for kind in ("cpus", "gpus"))
     need = job.study.resources

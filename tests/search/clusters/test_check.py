@@ -277,6 +277,20 @@ def test_pods_that_kuberay_starts(replicas, pods, tmp_path):
         assert (not checked(tmp_path, "rayjob.yaml", wanted).findings) is sound
 
 
+def test_machines_to_choose_from_are_not_counted(tmp_path):
+    text = filled("sky.yaml").replace("  accelerators: L4:1", "  any_of: [{accelerators: L4:1}, {accelerators: T4:4}]")
+    report = checked(tmp_path, "sky.yaml", text)
+    assert report.findings == []
+    assert any("how many CPUs and GPUs" in one for one in report.unchecked)
+
+
+def test_a_job_on_a_cluster_that_is_not_in_the_file(tmp_path):
+    head, _, _ = filled("rayjob.yaml").partition("  rayClusterSpec:")
+    report = checked(tmp_path, "rayjob.yaml", head + "  clusterSelector: {ray.io/cluster: ours}\n")
+    assert report.findings == []
+    assert any("clusterSelector" in one for one in report.unchecked)
+
+
 def test_a_search_that_is_only_asked_for_help_is_none(tmp_path):
     report = checked(tmp_path, "sky.yaml", "resources: {cpus: 8}\nrun: psf-search run --help  # its options\n")
     assert report.findings == []
