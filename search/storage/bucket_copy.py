@@ -64,8 +64,10 @@ class BucketCopy(RunCopy):
         return self.study
 
     def begin(self, previous: Holder | None, said: Callable[[str], None]) -> None:
-        if self._mirror.changed():
-            raise RunError(f"{self.place}: another search has written to this run meanwhile; start again")
+        try:
+            self._mirror.publish(self._mirror.files)  # what an earlier driver still sends is refused from now on
+        except Changed:
+            raise RunError(f"{self.place}: another search has written to this run meanwhile; start again") from None
         self._mirror.sweep()
 
     def update(self, check: Callable[[], None]) -> bool:

@@ -1,10 +1,10 @@
 """The copy of a directory in a bucket.
 
-    PREFIX/manifest.json     {"files": {"study.db": {"sha256": ..., "bytes": ...}}}: what the directory holds, written last
+    PREFIX/manifest.json     {"writer": ..., "files": {"study.db": {"sha256": ..., "bytes": ...}}}: what the directory holds, written last
     PREFIX/objects/SHA256    what is in a file
 
 An object has the name of its content, so none is ever written over, and the copy is at every time what the last manifest says. The manifest is
-only written over the one that was read: of two writers, one hears of the other.
+only written over the one that was read: of two writers, one hears of the other, also if both would write the same files.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -53,6 +54,7 @@ class Mirror:
         self.files: dict[str, Listed] = {}
         """What the manifest says, as last read or written."""
         self._tag: str | None = None
+        self._writer = uuid.uuid4().hex
         self._unanswered: list[bytes] = []
         """Manifests that were sent since, of which one may have been written for all that."""
 
@@ -141,7 +143,8 @@ class Mirror:
             Changed: somebody else has written the manifest.
             BucketError: it cannot be written.
         """
-        text = json.dumps({"files": {name: files[name].model_dump() for name in sorted(files)}}, indent=2)
+        listed = {name: files[name].model_dump() for name in sorted(files)}
+        text = json.dumps({"writer": self._writer, "files": listed}, indent=2)
         self._write(f"{text}\n".encode())
         unlisted = self._objects() - {one.sha256 for one in files.values()}
         self.files = dict(files)

@@ -14,7 +14,7 @@ from results.run_directory import RunDirectory, RunError
 from search.lease import Lease, TakenOver
 from search.searcher import open_ledger
 from search.storage import bucket_copy
-from search.storage.bucket import Bucket
+from search.storage.bucket import Bucket, Changed
 from search.storage.bucket_copy import BucketCopy
 from search.storage.lease_object import LeaseObject
 from search.storage.mirror import DamagedCopy, Mirror
@@ -226,6 +226,16 @@ def test_a_run_that_another_search_has_gone_on_with_since_it_was_planned_is_refu
         play(ledger, SPACE, 1)
     with pytest.raises(RunError, match="meanwhile"), study_disk(copy(planned), ignore):
         pass
+
+
+def test_what_a_driver_has_sent_before_it_was_taken_over_is_refused(kept, place):
+    """Else it would list objects that its successor has swept."""
+    with study_disk(copy(kept), ignore):
+        pass
+    late = Mirror(kept.mirror.bucket)
+    late.read()
+    with study_disk(copy(place.find("small")), ignore), pytest.raises(Changed):
+        late.publish(late.files)
 
 
 def test_a_damaged_copy_is_refused_and_nothing_is_overwritten(kept, place):
