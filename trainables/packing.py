@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from spaces.trial import Trial
 
@@ -33,6 +33,13 @@ OUTSIDE = frozenset(
 )
 """Hyperparameters of every training that the network and its loss know nothing of."""
 
+
+def gathered(network: nn.Module) -> list[str]:
+    """The buffers that a network's training steps write, by name: each module tells its own as `gathered`."""
+    modules = network.named_modules()
+    return [f"{path}{'.' if path else ''}{name}" for path, one in modules for name in getattr(one, "gathered", ())]
+
+
 Positions = dict[str, tuple[Tensor, ...]]
 """Name of a parameter -> for each of its dimensions, where its entries lie in a wider one; those of equal shape are left out."""
 
@@ -46,10 +53,6 @@ class Packing[T: Trial, N: Network]:
 
     def __init__(self, numbers: Collection[str]) -> None:
         self._numbers = frozenset(numbers)
-
-    def packs(self, trial: T) -> bool:
-        """Whether trainings of a trial can be batched at all: not those whose network remembers its batches."""
-        return True
 
     def alike(self, trial: T) -> Hashable:
         """Equal for trials that can be batched."""

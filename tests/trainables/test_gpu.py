@@ -109,7 +109,7 @@ def test_a_pack_trains_what_each_of_its_trials_does_alone(on_grid):
     assert distance(learner, data, trials, STEPS) < WAY
 
 
-@pytest.mark.parametrize("name", ["mlp", "basis", "images"])
+@pytest.mark.parametrize("name", ["mlp", "basis", "conv", "images"])
 def test_a_pack_s_steps_by_a_cuda_graph_are_those_without(name, on_grid, images, caplog):
     caplog.set_level(logging.DEBUG)
     _, learner, sets, trial = case(name, on_grid, images)
@@ -260,6 +260,19 @@ def test_steps_by_a_cuda_graph_are_those_without(name, precision, on_grid, image
     by_graph = stepped(learner, trial, data, StepGraph if GPUS else lambda states: StepGraph(states, repeated))
     assert "steps are made by a CUDA graph" in caplog.messages, caplog.messages
     assert_same_way(by_graph, without)
+
+
+def test_a_training_has_a_graph_though_those_before_it_are_gone(on_grid, caplog):
+    """While the gradients that they left are still there."""
+    caplog.set_level(logging.INFO)
+    learner = CvaePsfLearner()
+    members = steps_of(learner, learner.open(on_grid, GPU), [TRIAL, TRIAL])
+    for member in members:
+        member.graph = joined([member.state])
+        for number in range(1, STEPS + 1):
+            member(number, 1e-3, 1e-3)
+        member.graph = None
+    assert caplog.messages.count("steps are made by a CUDA graph") == len(members)
 
 
 class Waiting(CvaePsfLearner):

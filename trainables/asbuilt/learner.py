@@ -39,6 +39,7 @@ from trainables.asbuilt.residuals import measure_residuals
 from trainables.asbuilt.system import SYSTEM
 from trainables.asbuilt.trial import AsBuiltTrial
 from trainables.learner import Judged, Learner
+from trainables.packing import Packing
 from trainables.psf.model import PSFModel
 from trainables.timing import fastest
 from trainables.training.losses import Ranks
@@ -56,6 +57,8 @@ ALTERNATIVE = 120
 
 class AsBuiltLearner(Learner[AsBuiltTrial, AsBuiltTensors, AsBuiltCVAE, AsBuiltTest]):
     """The learner of `cvae_asbuilt`."""
+
+    packing = Packing(["recon_scale", "free_bits"])
 
     def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> AsBuiltTensors:
         """With the running stream whose actor `sets["stream"]` names, if it does."""

@@ -94,6 +94,8 @@ class AsBuiltCVAE(Network):
         basis: its components are zero without, until weights are loaded.
     """
 
+    gathered = ("batches", "population_mu", "population_second", "residual")
+    """Buffers that a training step writes."""
     signs: Tensor
     """[G, R] of the scores of a unit's mirror images."""
     mean: Tensor
@@ -456,6 +458,7 @@ class AsBuiltCVAE(Network):
         self.batches += some
         # At first the mean of all: nothing is left of the initial values.
         weight = some * (1 / self.batches.clamp_min(1)).clamp_min(MOMENTUM)
-        self.residual.lerp_(residual, weight)
-        self.population_mu.lerp_(mu, weight)
-        self.population_second.lerp_(second.view(latent, latent), weight)
+        # Not `lerp_`, which PyTorch cannot batch over trainings.
+        self.residual.copy_(self.residual.lerp(residual, weight))
+        self.population_mu.copy_(self.population_mu.lerp(mu, weight))
+        self.population_second.copy_(self.population_second.lerp(second.view(latent, latent), weight))

@@ -46,17 +46,10 @@ TIMED_IMAGES = 32
 """An image's time does not depend on how many there are, and a full test set takes seconds."""
 
 
-class ImagePacking(Packing[VaeImageTrial, VAE]):
-    """All but the likelihoods whose scale is that of past batches, or whose gradient PyTorch cannot batch."""
-
-    def packs(self, trial: VaeImageTrial) -> bool:
-        return trial.likelihood not in ("gaussian_optimal", "charbonnier")
-
-
 class ImageLearner(Learner[VaeImageTrial, ImageTensors, VAE, ImageTest]):
     """The learner of `vae_image`."""
 
-    packing = ImagePacking(["free_bits"])
+    packing = Packing(["free_bits"])
 
     def open(self, sets: Mapping[str, str], device: str | torch.device = "cpu") -> ImageTensors:
         return ImageTensors.load(sets, device)

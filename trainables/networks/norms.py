@@ -28,6 +28,8 @@ class BatchNorm(nn.BatchNorm2d):
     PyTorch's own takes a worker's part alone, and its SyncBatchNorm needs a GPU. Parts may differ in size, and one may be empty.
     """
 
+    gathered = ("running_mean", "running_var", "num_batches_tracked")
+    """Buffers that a training step writes."""
     alone = False
     """Forward passes are this process' own: the other workers make none."""
 

@@ -40,7 +40,7 @@ class Components:
     @classmethod
     def fit(cls, kernels: Tensor, mirrored: bool) -> Components:
         """At most `MOST_COMPONENTS` of kernels [N, C, M, M] on the CPU; the same bits for the same kernels."""
-        with one_thread(), seeded(SEED):
+        with seeded(SEED), one_thread():  # in this order: another thread must not set the number back meanwhile
             chosen = torch.randperm(len(kernels))[:FITTED_KERNELS].sort().values
             samples = torch.cat([kept(kernels[part], mirrored) for part in chosen.split(CHUNK)])
             mean = samples.mean(dim=0)

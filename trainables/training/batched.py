@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from trainables.networks.norms import has_statistics
-from trainables.packing import Numbers, Positions
+from trainables.packing import Numbers, Positions, gathered
 from trainables.training.losses import Ranks
 from trainables.training.step import Step, mean_of
 
@@ -24,19 +23,16 @@ from trainables.training.step import Step, mean_of
 def alike(step: Step) -> Hashable:
     """Equal for trainings whose steps can be batched; of one that must be alone, only to itself.
 
-    Alone are those of a compiled network, on several workers, of a system that does not pack, and of a network that gathers
-    statistics of its batches.
+    Alone are those of a compiled network, on several workers, and of a system that does not pack.
     """
     packing = step.learner.packing
     if packing is None or step.compiled or step.world_size > 1:
-        return step
-    if has_statistics(step.state.model) or not packing.packs(step.trial):
         return step
     return id(step.learner), id(step.data), step.mixed, packing.alike(step.trial)
 
 
 class _NoGradients(RuntimeError):
-    """A step has changed nothing but random numbers and gradients."""
+    """A step has changed nothing but random numbers, gradients and what is gathered of batches."""
 
 
 class CannotBatch(RuntimeError):
@@ -62,7 +58,9 @@ class Batched:
         # Never run with weights of its own: it says what is computed of those it is given.
         self._network = copy.deepcopy(widest).to("meta")
         self._parameters = _Stacked(networks, [packing.positions(network, widest) for network in networks], widest)
-        self._buffers = _shared_or_stacked([dict(network.named_buffers()) for network in networks])
+        buffers = [dict(network.named_buffers()) for network in networks]
+        self._gathered = {name: [one.pop(name) for one in buffers] for name in gathered(widest)}
+        self._buffers = _shared_or_stacked(buffers)
         self._numbers = _tensors([packing.numbers(step.trial, widest) for step in steps], first.device)
 
     def __call__(self, numbers: Sequence[int], rates: Sequence[tuple[float, float]]) -> list[dict[str, Tensor]]:
@@ -83,11 +81,14 @@ class Batched:
             values = self._made(flat)
         else:
             drawn = [step.state.generator.get_state() for step in self._steps]
+            written = [(own, own.clone()) for parts in self._gathered.values() for own in parts]
             try:
                 values = self._made(flat)
             except _NoGradients as error:
                 for step, state in zip(self._steps, drawn, strict=True):
                     step.state.generator.set_state(state)
+                for own, value in written:
+                    own.copy_(value)
                 raise CannotBatch(str(error)) from error
             self._begun = True
         for step, number in zip(self._steps, numbers, strict=True):
@@ -113,9 +114,11 @@ class Batched:
 
     def _gradients(self, kl_weights: Sequence[float | Tensor]) -> dict[str, Tensor]:
         """Leave each training's gradients with its weights; means [M] over a step's batches by name."""
-        weights = [step.begin(weight) for step, weight in zip(self._steps, kl_weights, strict=True)]
-        device = self._steps[0].device
-        each = torch.stack([torch.as_tensor(one, dtype=torch.float32, device=device) for one in weights])
+        if not isinstance(kl_weights[0], Tensor):  # one copy for all, which is not waited for
+            kl_weights = torch.tensor(kl_weights).to(self._steps[0].device, non_blocking=True).unbind()
+        each = torch.stack(
+            [torch.as_tensor(step.begin(weight)) for step, weight in zip(self._steps, kl_weights, strict=True)]
+        )
         batches = []
         for _ in range(self._trial.accumulation):
             values = self._losses(each)
@@ -128,6 +131,7 @@ class Batched:
         inputs, dimensions = _stacked_inputs([step.inputs() for step in self._steps])
         parameters = self._parameters()
         buffers, of_buffers = self._buffers
+        written = {name: torch.stack(parts) for name, parts in self._gathered.items()}
 
         def one(parameters: Any, buffers: Any, inputs: Any, numbers: Any, kl_weight: Tensor) -> dict[str, Tensor]:
             with torch.autocast(kl_weights.device.type, torch.bfloat16, enabled=self._steps[0].mixed):
@@ -135,8 +139,11 @@ class Batched:
             trial: Any = Numbers(self._trial, numbers)
             return self._learner.loss(trial, terms, kl_weight, Ranks())
 
-        each = torch.vmap(one, in_dims=(0, of_buffers, dimensions, 0, 0))
-        found: dict[str, Tensor] = each(parameters, buffers, inputs, self._numbers, kl_weights)
+        each = torch.vmap(one, in_dims=(0, of_buffers | dict.fromkeys(written, 0), dimensions, 0, 0))
+        found: dict[str, Tensor] = each(parameters, buffers | written, inputs, self._numbers, kl_weights)
+        for name, values in written.items():
+            for own, value in zip(self._gathered[name], values.unbind(), strict=True):
+                own.copy_(value)
         return found
 
 

@@ -61,11 +61,10 @@ class StepGraph:
     ) -> None:
         self._states, self._capture, self._shared = tuple(states), capture, shared
         self._device = states[0].generator.device
-        # A capture needs another stream than the default one, and on it what a step makes only once.
-        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._stream = _stream(self._device)
         self._rates = torch.zeros(0)
         self._made = 0
-        self._possible = not StepGraph.broken
+        self._possible = True
         self._values: Values = {}
         self._replay: Replay | None = None
 
@@ -78,7 +77,7 @@ class StepGraph:
     def __call__(self, function: Function, *rates: float) -> Values:
         """A step's values, which the next call overwrites. Rates are rounded to float32, as fused optimizers on a GPU take them."""
         self._set(rates)
-        if self._possible and self._made == WARM_UP:
+        if self._possible and self._made == WARM_UP and not StepGraph.broken:
             self._try(function, rates)
         self._made += 1
         if self._replay is not None:
@@ -107,6 +106,11 @@ class StepGraph:
         def rewind() -> None:
             for state, tensors in zip(self._states, before, strict=True):
                 state.rewind(tensors)
+            self._set(rates)
+
+        def failed(error: Exception) -> None:
+            rewind()
+            self._refuse(f"{type(error).__name__}: {error}".splitlines()[0])
 
         def step() -> Values:
             return function(*self._rates)
@@ -119,11 +123,14 @@ class StepGraph:
                 values.append({name: value.to("cpu", copy=True) for name, value in step().items()})
             made = _Steps(values, [after - before for after, before in zip(self._weights(), began, strict=True)])
             rewind()
-            self._set(rates)
             return made
 
-        with self._aside():
-            without = two(step)
+        try:
+            with self._aside():
+                without = two(step)
+        except Exception as error:  # such as for want of the memory that this takes
+            failed(error)
+            return
         try:
             capture = self._capture or partial(captured, shared=self._shared)
             values, replay = capture(step, self._states, self._stream)
@@ -135,8 +142,7 @@ class StepGraph:
             by_graph = two(replayed)
         except Exception as error:
             StepGraph.broken = True
-            rewind()
-            self._refuse(f"{type(error).__name__}: {error}".splitlines()[0])
+            failed(error)
             return
         if (reason := by_graph.differ_from(without)) is not None:
             self._refuse(reason)
@@ -160,9 +166,11 @@ class StepGraph:
             return
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            yield
-        current.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            current.wait_stream(self._stream)
 
 
 class _Steps(NamedTuple):
@@ -189,9 +197,27 @@ class _Steps(NamedTuple):
 
 
 @cache
-def _memory() -> Any:
-    """Of all graphs of this process: none is launched while another runs, and what one leaves there is read before."""
-    return torch.cuda.graph_pool_handle()
+def _stream(device: torch.device) -> torch.cuda.Stream | None:
+    """Of all captures, and of the steps before them: memory that one frees, and libraries' workspaces, are another's only there.
+
+    A capture needs another stream than the default one, and on it what a step makes only once.
+    """
+    return torch.cuda.Stream(device) if device.type == "cuda" else None
+
+
+@cache
+def _memory(stream: torch.cuda.Stream | None) -> tuple[Any, torch.cuda.CUDAGraph]:
+    """Of all graphs of this process: none is launched while another runs, and what one leaves there is read before.
+
+    An empty graph comes with it, to be kept: torch takes no more captures into memory whose graphs are all gone, while gradients
+    still lie there.
+    """
+    pool, keeper = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is empty
+        with torch.cuda.graph(keeper, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            pass
+    return pool, keeper
 
 
 def captured(
@@ -215,7 +241,8 @@ def captured(
             group["capturable"] = (
                 True  # a fused optimizer is; asked for from the start, it would warn in steps that are not
             )
-        with torch.cuda.graph(graph, pool=_memory(), stream=stream, capture_error_mode=mode):
+        pool, _ = _memory(stream)
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode=mode):
             values = step()
     except Exception:
         # Up to 2.11 generators believe that they are still in the capture, and give nothing any more; a copy does not.

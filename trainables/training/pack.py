@@ -26,8 +26,9 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 10
 """Steps made before a pack looks who else has come."""
-KEPT = 4
-"""Batches that are kept for when the same trainings are there again: whoever reports is away for a while."""
+KEPT = 16
+"""Batches that are kept for when the same trainings are there again: whoever reports is away for a while. Of eight that do so at
+different steps there are those of all and those without each; of fewer, most would be gone again before their graph is captured."""
 
 
 @dataclass(eq=False)
@@ -72,6 +73,17 @@ class Pack:
             again: the caller comes back at once for those that follow; if it does not, it must call `leave`.
         """
         run = _Run(step, first, last, rates, totals)
+        self._make(run, again)
+        error, run.error = run.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # else it would hold itself, by its traceback, and the memory of what has failed
+
+    def _make(self, run: _Run, again: bool) -> None:
+        """Return once its steps are made, by this thread or another, or have failed."""
+        step = run.step
         with self._changed:
             self._coming.discard(step)
             self._waiting.append(run)
@@ -86,8 +98,6 @@ class Pack:
                 self._waiting.remove(run)
             if again and run.error is None:
                 self._coming.add(step)
-        if run.error is not None:
-            raise run.error
 
     def leave(self, step: Step) -> None:
         """Nobody is to wait for a training, for now."""
@@ -99,7 +109,11 @@ class Pack:
         """A training has ended: nothing of it is kept."""
         with self._changed:
             self._alone.discard(step)
-            self._batched = {members: one for members, one in self._batched.items() if step not in members}
+            self._drop({step})
+
+    def _drop(self, steps: set[Step]) -> None:
+        """Keep no batch with any of them."""
+        self._batched = {members: one for members, one in self._batched.items() if steps.isdisjoint(members)}
 
     def _make_some(self) -> None:
         """Steps of all that wait, without the lock."""
@@ -136,8 +150,10 @@ class Pack:
                     run.next += 1
         except CannotBatch as error:
             logger.warning("trainings make their steps one by one: %s", error)
+            steps = {run.step for run in runs}
             with self._changed:
-                self._alone.update(run.step for run in runs)
+                self._alone |= steps
+                self._drop(steps)
         except BaseException as error:  # each thread gets it, and ends as it would alone
             for run in runs:
                 run.error = error
@@ -145,7 +161,13 @@ class Pack:
     def _of(self, runs: list[_Run]) -> Batched:
         members = tuple(run.step for run in runs)
         with self._changed:
-            batched = self._batched.pop(members, None) or Batched(members, _joined(members))
+            batched = self._batched.pop(members, None)
+        if batched is None:
+            try:
+                batched = Batched(members, _joined(members))
+            except Exception as error:
+                raise CannotBatch(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        with self._changed:
             while len(self._batched) >= KEPT:
                 del self._batched[next(iter(self._batched))]
             self._batched[members] = batched

@@ -66,6 +66,8 @@ class OptimalScale(Scale):
     Only where gradients are taken: evaluation uses a moving average of training's, as held-out images must not choose it.
     """
 
+    gathered = ("mean_square",)
+    """Buffers that a training step writes."""
     mean_square: Tensor
 
     def __init__(self) -> None:
@@ -73,14 +75,15 @@ class OptimalScale(Scale):
         self.register_buffer("mean_square", torch.tensor(math.exp(2 * INITIAL_LOG_SCALE)))
 
     def log(self, squares: Tensor | None = None) -> Tensor:
-        if squares is None or not (self.training and squares.requires_grad):
+        if squares is None or not (self.training and torch.is_grad_enabled()):
             return self._log_scale(self.mean_square)
         # No gradient flows through the optimum: of one sample the likelihood is stationary there.
         total = torch.stack([squares.detach().sum(), squares.new_full((), squares.numel())])
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(total)  # W workers take the sigma of the whole batch
         mean_square = total[0] / total[1]
-        self.mean_square.lerp_(mean_square.to(self.mean_square.dtype), OPTIMAL_SCALE_MOMENTUM)
+        # Not `lerp_`, which PyTorch cannot batch over trainings.
+        self.mean_square.copy_(self.mean_square.lerp(mean_square.to(self.mean_square.dtype), OPTIMAL_SCALE_MOMENTUM))
         return self._log_scale(mean_square)
 
     @staticmethod

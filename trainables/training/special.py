@@ -32,16 +32,23 @@ def langevin(h: Tensor) -> Tensor:
 class _LogScaledK1(torch.autograd.Function):
     """log(e^x K1(x)), which PyTorch has no derivative for."""
 
+    generate_vmap_rule = True
+    """Trainings that are batched have it too."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         k1: Tensor = torch.special.scaled_modified_bessel_k1(x)
-        ctx.save_for_backward(1 - torch.special.scaled_modified_bessel_k0(x) / k1 - 1 / x)
         return k1.log()
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        derivative: Tensor
-        (derivative,) = ctx.saved_tensors
+        (x,) = ctx.saved_tensors
+        ratio = torch.special.scaled_modified_bessel_k0(x) / torch.special.scaled_modified_bessel_k1(x)
+        derivative: Tensor = 1 - ratio - 1 / x
         return gradient * derivative
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.trainables.knobs import Knobs, Outcome, Trained, cases, differ, outcome_of
+from tests.trainables.packs import batched, distance
 from trainables.asbuilt.data import AsBuiltTensors
 from trainables.asbuilt.learner import AsBuiltLearner
 from trainables.asbuilt.network import AsBuiltCVAE
@@ -90,3 +91,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory, square: dict[str, str]) ->
 def test_a_hyperparameter_changes_the_result(trained, name, value):
     others = KNOBS[name][0]
     assert differ(trained(**others), trained(**{**others, name: value}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "value"), cases(KNOBS))
+def test_an_option_is_batched_with_itself_to_rounding(square, name, value):
+    """By steps of gradient descent: Adam takes one of full length where a gradient is nothing but rounding."""
+    values = {**TRIAL, **KNOBS[name][0], name: value, "learning_rate": 1e-4}
+    if name not in ("optimizer", "momentum"):
+        values["optimizer"] = "sgd"
+    one = AsBuiltTrial.model_validate(values)
+    other = one.model_copy(update={"learning_rate": one.learning_rate / 2, "recon_scale": 2 * one.recon_scale})
+    learner, data = AsBuiltLearner(), AsBuiltTensors.load(square)
+    assert batched(learner, data, [one, other])
+    assert distance(learner, data, [one, other], 200) < (0.2 if value == "bfloat16" else 1e-3)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainables.knobs import REPORTS, Knobs, Outcome, Trained, cases, differ, outcome_of
+from tests.trainables.knobs import Knobs, Outcome, Trained, cases, differ, outcome_of
 from tests.trainables.packs import batched, distance
 from tests.trainables.training.test_perceptual import random_weights
 from trainables.images.data import ImageSplit, ImageTensors, TrainingImages
@@ -137,16 +137,15 @@ def test_a_hyperparameter_changes_the_result(trained, name, value):
 @pytest.mark.parametrize(("name", "value"), cases(KNOBS))
 def test_an_option_is_batched_with_itself_to_rounding(name, value):
     """By steps of gradient descent: Adam takes one of full length where a gradient is nothing but rounding."""
-    values = {**TRIAL, **KNOBS[name][0], name: value, "learning_rate": 1e-4}
+    values = {**TRIAL, **KNOBS[name][0], name: value, "learning_rate": 5e-5}
     if name not in ("optimizer", "momentum"):
         values["optimizer"] = "sgd"
     one = VaeImageTrial.model_validate(values)
     other = one.model_copy(update={"learning_rate": one.learning_rate / 2, "kl_weight": one.kl_weight / 2})
     learner, data = ImageLearner(), images()
-    alone = one.likelihood in ("gaussian_optimal", "charbonnier") or (one.network, one.norm) == ("residual", "batch")
-    assert batched(learner, data, [one, other]) != alone
-    if not alone:
-        assert distance(learner, data, [one, other], REPORTS[-1]) < (0.2 if value == "bfloat16" else 1e-3)
+    assert batched(learner, data, [one, other])
+    steps = 20 if one.perceptual_weight else 200  # VGG-16's take long
+    assert distance(learner, data, [one, other], steps) < (0.2 if value == "bfloat16" else 1e-3)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

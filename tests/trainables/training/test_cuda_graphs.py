@@ -12,7 +12,7 @@ from tests.trainables.psf.synthetic import tensors
 from tests.trainables.training.small import LEARNER, TRIAL
 from trainables.psf.data import PsfTensors
 from trainables.training.batched import Batched
-from trainables.training.cuda_graphs import StepGraph
+from trainables.training.cuda_graphs import WARM_UP, StepGraph
 from trainables.training.state import TrainingState
 from trainables.training.step import Step
 
@@ -135,11 +135,16 @@ def left_out(step, states, stream):
 
 
 def failing_when_replayed(step, states, stream):
-    def replay() -> None:
-        step()
-        raise RuntimeError("out of memory")
+    """At the second step, whose rates are other ones."""
+    values: dict[str, torch.Tensor] = {}
 
-    return {}, replay
+    def replay() -> None:
+        again = bool(values)
+        values.update(step())
+        if again:
+            raise RuntimeError("out of memory")
+
+    return values, replay
 
 
 @pytest.mark.parametrize(
@@ -179,9 +184,31 @@ def test_a_batch_of_trainings_has_a_graph_if_it_is_right_for_each(data, capture,
     assert ("steps are made by a CUDA graph" in caplog.messages) == (capture is repeated)
 
 
-def test_after_a_capture_that_failed_a_process_tries_none(data, monkeypatch):
-    monkeypatch.setattr(StepGraph, "broken", True)
+def test_steps_that_there_is_no_memory_to_prove_go_on_without_a_graph(data, caplog, monkeypatch):
     expected, state = steps(data, {})
+    calls, make = [], Step._make
+
+    def short_of_memory(self, *rates):
+        values = make(self, *rates)
+        calls.append(rates)
+        if len(calls) == WARM_UP + 2:  # the second of those that the graph's would be held against
+            raise RuntimeError("out of memory")
+        return values
+
+    monkeypatch.setattr(Step, "_make", short_of_memory)
     found, state_of_graph = steps(data, {}, lambda *_: pytest.fail("captured"))
     assert found == expected
     assert alike(state_of_graph, state)
+    assert caplog.messages == ["steps are made without a CUDA graph: RuntimeError: out of memory"]
+    assert not StepGraph.broken
+
+
+def test_after_a_capture_that_failed_a_process_tries_none(data):
+    """Nor has a training one that began before."""
+    failed, other = steps_of(LEARNER, data, [TRIAL, TRIAL])
+    failed.graph = StepGraph([failed.state], refused)
+    other.graph = StepGraph([other.state], lambda *_: pytest.fail("captured"))
+    for number, rates in enumerate(RATES, 1):
+        failed(number, *rates)
+        other(number, *rates)
+    assert StepGraph.broken

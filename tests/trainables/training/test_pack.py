@@ -28,10 +28,9 @@ ROUNDING = 1e-3
 COARSE = {"bfloat16": 0.2}
 EQUAL = {
     "kl_reduction", "free_bits_per", "smooth_term", "smooth_pairs", "decoder_variance", "network", "prior", "num_layers",
-    "encoder_layers", "defocus", "components", "norm", "accumulation", "batch_size", "precision",
+    "encoder_layers", "defocus", "components", "base_width", "upsampling", "norm", "accumulation", "batch_size", "precision",
 }  # fmt: skip
-"""Hyperparameters that are the same for all trainings of a batch. Of networks with batch statistics all are alone."""
-ALONE = {("network", "conv"), ("base_width", 4), ("upsampling", "transposed4"), ("upsampling", "bilinear")}
+"""Hyperparameters that are the same for all trainings of a batch."""
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +47,16 @@ def sets(tmp_path_factory):
 @pytest.mark.parametrize(("name", "value"), cases(KNOBS))
 def test_an_option_is_batched_with_itself_and_where_it_may_differ_with_others(sets, name, value):
     others = KNOBS[name][0]
-    data = sets[{"defocus": "focused"}.get(name, "halvable" if "conv" in (value, others.get("network")) else "plain")]
-    plain, changed = (TRIAL.model_copy(update=one) for one in (others, {**others, name: value}))
+    convolutions = "conv" in (value, others.get("network"))
+    data = sets[{"defocus": "focused"}.get(name, "halvable" if convolutions else "plain")]
+    # Before batch normalisation a bias has gradients that are nothing but rounding, of which Adam makes whole steps.
+    base = TRIAL.model_copy(update={"optimizer": "sgd", "learning_rate": 1e-5} if convolutions else {})
+    plain, changed = (base.model_copy(update=one) for one in (others, {**others, name: value}))
     seed = changed.model_copy(update={"learning_rate": changed.learning_rate / 2})
-    assert batched(LEARNER, data, [changed, seed]) == ((name, value) not in ALONE)
-    if (name, value) in ALONE:
-        return
+    assert batched(LEARNER, data, [changed, seed])
     assert batched(LEARNER, data, [changed, plain]) == (name not in EQUAL)
     members = [changed, seed] if name in EQUAL else [changed, seed, plain]
-    # At this rate convolutions are chaotic after some hundred steps.
-    steps = 40 if "conv" in (value, others.get("network")) else STEPS
-    assert distance(LEARNER, data, members, steps) < COARSE.get(value, ROUNDING)
+    assert distance(LEARNER, data, members, STEPS) < COARSE.get(value, ROUNDING)
 
 
 def test_unequal_widths_are_padded(sets):
@@ -129,10 +127,10 @@ def together(pack: Pack, steps: list[Step], parts: list[tuple[int, int]]) -> lis
     return sums
 
 
-def same_steps(learner: Any, sets: dict[str, Any], graphs: bool, rounding: float) -> None:
+def same_steps(learner: Any, data: Any, graphs: bool, rounding: float, **changes: Any) -> None:
     """Steps in a pack are those of each training alone."""
-    data, count = sets["plain"], 40
-    trials = [TRIAL.model_copy(update={"learning_rate": 2.0**-n, "target_rate": 1.0}) for n in (9, 10, 11)]
+    count, changes = 40, {"target_rate": 1.0, **changes}
+    trials = [TRIAL.model_copy(update={"learning_rate": 2.0**-n, **changes}) for n in (9, 10, 11)]
     alone, members = steps_of(LEARNER, data, trials), steps_of(learner, data, trials)
     for member in members:
         member.graph = StepGraph([member.state], repeated, shared=True) if graphs else None
@@ -149,21 +147,26 @@ def same_steps(learner: Any, sets: dict[str, Any], graphs: bool, rounding: float
 
 def test_graphs_of_a_pack_make_the_steps_of_each(sets, caplog):
     caplog.set_level(logging.DEBUG)
-    same_steps(LEARNER, sets, True, 1e-2)
+    same_steps(LEARNER, sets["plain"], True, 1e-2)
     assert "steps are made by a CUDA graph" in caplog.messages
 
 
 class Unbatched(CvaePsfLearner):
-    """Looks at a value, which no batch of trainings can."""
+    """Looks at a value in every second batch, which no batch of trainings can."""
+
+    calls = 0
 
     def loss(self, trial: Any, terms: Any, kl_weight: Any, ranks: Any) -> dict[str, torch.Tensor]:
         found = super().loss(trial, terms, kl_weight, ranks)
-        assert float(found["loss"].detach()) < math.inf
+        self.calls += 1
+        if self.calls % 2 == 0:
+            assert float(found["loss"].detach()) < math.inf
         return found
 
 
 def test_what_cannot_be_batched_after_all_is_trained_one_by_one(sets, caplog):
-    same_steps(Unbatched(), sets, False, 0.0)
+    """Of a step that is begun nothing is left, such as statistics of its first batch."""
+    same_steps(Unbatched(), sets["halvable"], False, 0.0, network="conv", base_width=4, accumulation=2)
     (line,) = set(caplog.messages)
     assert "one by one" in line
 
