@@ -56,7 +56,7 @@ class Mirror:
         self._tag: str | None = None
         self._writer = uuid.uuid4().hex
         self._unanswered: list[bytes] = []
-        """Manifests that were sent since, of which one may have been written for all that."""
+        """Manifests that were sent since, of which one may have been written although no answer came."""
 
     @property
     def url(self) -> str:
@@ -162,6 +162,7 @@ class Mirror:
 
     def _write(self, manifest: bytes) -> None:
         """Write the manifest over the one that was last read or written here."""
+        self._unanswered.append(manifest)
         try:
             self._tag = self.bucket.put_over(MANIFEST, manifest, self._tag)
         except Changed:
@@ -169,9 +170,6 @@ class Mirror:
             if found is None or found.data not in self._unanswered:
                 raise
             self._tag = self.bucket.put_over(MANIFEST, manifest, found.tag)
-        except BucketError:
-            self._unanswered.append(manifest)
-            raise
         self._unanswered = []
 
     def _put(self, listed: Listed, body: bytes | BinaryIO) -> None:
