@@ -32,7 +32,7 @@ def check_reachable(address: str) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last of a name that can be none
         raise SpaceError(f"--address {address}: no Ray cluster answers there: {error}") from None
     if not where.startswith("ray://") and os.environ.get("RAY_USE_TLS", "0") == "0":
         _check_head(address, where)

@@ -54,7 +54,7 @@ def init(
 
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="Launch file of ray up, KubeRay, SkyPilot or Slurm.")]) -> None:
-    """Say what is wrong with a launch file, line by line. Nothing is started, nothing outside is asked."""
+    """Say what is wrong with a launch file, line by line. Nothing is started, and nobody is asked but a Slurm that is here."""
     from search.clusters.check import check as check_file  # which takes a second to load
 
     report, console = check_file(file), Console(markup=False)

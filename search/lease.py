@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
 import uuid
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from results.run_directory import RunError
-from spaces.files import replacing, write
+from spaces.files import write
 
 RENEWED = 10.0
 """Seconds between two renewals."""
@@ -144,9 +145,8 @@ class LeaseFile(LeaseStore):
         return self._seen
 
     def silence(self) -> float:
-        with replacing(self._path.with_suffix(".probe")) as probe:
-            probe.touch()
-            return 1e-9 * (probe.stat().st_mtime_ns - self._seen)
+        with tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=".") as probe:
+            return 1e-9 * (os.fstat(probe.fileno()).st_mtime_ns - self._seen)
 
     def remove(self) -> None:
         self._path.unlink()

@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from results.run_directory import RunError
 from search.lease import RENEWED, Holder, Lease, TakenOver
@@ -60,7 +60,11 @@ class StudyDisk(Observer):
         self._update()
 
     def close(self) -> None:
-        """Bring the copy up to date, and let go of the run. Call it when nobody writes the study any more."""
+        """Bring the copy up to date, and let go of the run. Call it when nobody writes the study any more.
+
+        Raises:
+            TakenOver: another driver has the run, which so keeps it.
+        """
         self._ended = True
         self._wake.set()
         self._thread.join()
@@ -69,9 +73,7 @@ class StudyDisk(Observer):
             while self._update():
                 self._lease.renew()
             self._lease.give_back()
-        except TakenOver:
-            return  # which was said
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             self._said(f"warning: the study could not be copied to {self._copy.place}: {error}; it is in {self.path}")
             return
         self._copy.end()
@@ -108,12 +110,15 @@ def study_disk(copy: RunCopy, said: Callable[[str], None]) -> Iterator[StudyDisk
     """The study of a run that this process has the lock of.
 
     Raises:
-        RunError: a driver on another machine has the run, or the study is damaged.
+        RunError: a driver on another machine has the run, or has taken it over meanwhile, or the study is damaged.
     """
     lease = Lease(copy.lease)
     disk = StudyDisk(copy, lease, said)
     disk.begin(lease.take(copy.alone, said))  # else other machines may have it, which the run's lock does not know
     try:
         yield disk
-    finally:
-        disk.close()
+    except BaseException:
+        with suppress(TakenOver):  # which may be what is told already
+            disk.close()
+        raise
+    disk.close()

@@ -78,7 +78,7 @@ def _megabytes(size: int) -> str:
 
 
 SHARED = re.compile(
-    r"nfs\d?|cifs|smb\d?|smbfs|lustre|gpfs|ceph|glusterfs|beegfs|wekafs|pvfs2|orangefs|afs|9p|virtiofs|fuse\..+"
+    r"nfs\d?|cifs|smb\d?|smbfs|lustre|gpfs|ceph|glusterfs|beegfs|wekafs|panfs|pvfs2|orangefs|gfs2|ocfs2|afs|9p|virtiofs|fuse\..+"
 )
 """File systems that several machines may have at once."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends well; else nothing is left of it.
 
     Readers see the old file or the new one, never a part, also after a power cut. A writer that is killed leaves a hidden
-    file `.PID.NAME`.
+    file `.TOKEN.NAME`; processes of several containers may have one number, so that does not tell them apart.
 
     Args:
         size: in bytes, where it is known.
@@ -24,7 +25,7 @@ def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
     Raises:
         OSError: the disk is full or not writable.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
     try:
         with written(path, size):
             yield temporary

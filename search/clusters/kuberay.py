@@ -37,7 +37,9 @@ def check(file: LaunchFile) -> Iterator[Result]:
                 yield Finding(document.line("kind"), f"{document.get('apiVersion')} {kind}: not known here")
             continue
         yield from check_schema(document, of_kind, registry())
-        if kind in SPEC:
+        if kind in SPEC and document.get("spec", "clusterSelector") is not None:
+            yield Unchecked("the cluster and the search: clusterSelector names a cluster that is not in the file")
+        elif kind in SPEC:
             yield from _cluster(document, SPEC[kind])
             yield from _volumes(document, SPEC[kind], claims)
             yield from _job(document) if kind == "RayJob" else _standing(document)
@@ -129,11 +131,22 @@ def _groups(document: Document, spec: Keys) -> list[Keys]:
 
 def _nodes(document: Document, spec: Keys) -> list[Node]:
     """As Ray counts them: by the container's limits or requests, or what `ray start` is told."""
-    found = [_node(document, (*spec, "headGroupSpec"), "head", 1)]
-    for group in _groups(document, spec):
-        count = document.number(*group, "minReplicas", default=document.number(*group, "replicas", default=0))
-        found.append(_node(document, group, str(document.get(*group, "groupName")), int(count or 0)))
-    return found
+    workers = [
+        _node(document, group, str(document.get(*group, "groupName")), _pods(document, spec, group))
+        for group in _groups(document, spec)
+    ]
+    return [_node(document, (*spec, "headGroupSpec"), "head", 1), *workers]
+
+
+def _pods(document: Document, spec: Keys, group: Keys) -> int:
+    """Pods of a worker group that are always there: without the autoscaler `replicas`, within its limits."""
+    least = document.number(*group, "minReplicas", default=0) or 0
+    count = document.number(*group, "replicas", default=least) or 0
+    if document.get(*spec, "enableInTreeAutoscaling"):
+        count = least
+    most = document.number(*group, "maxReplicas", default=count) or 0
+    hosts = document.number(*group, "numOfHosts", default=1) or 1
+    return int(min(max(count, least), max(most, least)) * hosts)
 
 
 def _node(document: Document, group: Keys, name: str, count: int) -> Node:

@@ -59,11 +59,16 @@ def check(
     """
     found = False
     for command in commands:
-        for started in SEARCH.finditer(without_comments(command.text)):
-            found, search = True, Search(command, started.start(), {})
+        text = without_comments(command.text)
+        for started in SEARCH.finditer(text):
+            search = Search(command, started.start(), {})
             try:
-                options = _options(command.text[started.end() :], variables or {})
+                arguments = _arguments(text[started.end() :], variables or {})
+                if "--help" in arguments:  # which starts nothing
+                    continue
+                found, options = True, _options(arguments)
             except SpaceError as error:
+                found = True
                 yield search.finding(f"psf-search run: {error}")
                 continue
             search = replace(search, options=options)
@@ -74,14 +79,12 @@ def check(
         yield Unchecked("the search: no `psf-search run` stands in the file")
 
 
-def _options(text: str, variables: Mapping[str, str]) -> Mapping[str, Any]:
-    """Read the options as the command line does.
+def _arguments(text: str, variables: Mapping[str, str]) -> list[str]:
+    """The words of a command, as the shell has them, up to its end.
 
     Raises:
-        SpaceError: they are not valid.
+        SpaceError: a quote has no end.
     """
-    from search.cli import app  # which has the command of this package
-
     words = shlex.shlex(re.sub(r"\\\n", " ", text).partition("\n")[0], posix=True, punctuation_chars=True)
     words.whitespace_split, words.commenters = True, ""
     arguments: list[str] = []
@@ -91,12 +94,24 @@ def _options(text: str, variables: Mapping[str, str]) -> Mapping[str, Any]:
                 break
             if word not in ("$@", "$*"):
                 arguments.append(expand(word, variables))
+    except ValueError as error:
+        raise SpaceError(str(error)) from None
+    return arguments
+
+
+def _options(arguments: list[str]) -> Mapping[str, Any]:
+    """Read the options as the command line does.
+
+    Raises:
+        SpaceError: they are not valid.
+    """
+    from search.cli import app  # which has the command of this package
+
+    try:
         command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
         params: Mapping[str, Any] = command.make_context("psf-search run", arguments).params
     except TyperException as error:
         raise SpaceError(error.format_message()) from None
-    except ValueError as error:  # of quotes
-        raise SpaceError(str(error)) from None
     return params
 
 
@@ -161,8 +176,8 @@ def _shape(search: Search, nodes: Sequence[Node]) -> Iterator[Result]:
     except SpaceError as error:
         yield search.finding(str(error))
         return
-    if not nodes or any(node.cpus is None for node in nodes):
-        yield Unchecked("the search's shape: the file does not say how many CPUs the nodes have")
+    if not nodes or any(node.cpus is None or node.gpus is None for node in nodes):
+        yield Unchecked("the search's shape: the file does not say how many CPUs and GPUs the nodes have")
         return
     cpus, gpus = (sum(node.count * (getattr(node, kind) or 0) for node in nodes) for kind in ("cpus", "gpus"))
     need = job.study.resources

@@ -45,8 +45,9 @@ def _findings(document: Document, error: ValidationError) -> Iterator[Finding]:
         case "additionalProperties":
             yield from unknown(document, path, list(error.schema.get("properties", {})))
         case "required":
-            missing = [key for key in error.validator_value if key not in error.instance]
-            yield Finding(line, f"{dotted((*path, missing[0]))}: missing")
+            for key in error.validator_value:
+                if key not in error.instance:
+                    yield Finding(line, f"{dotted((*path, key))}: missing")
         case "enum" | "const":
             valid = error.validator_value if error.validator == "enum" else [error.validator_value]
             yield Finding(

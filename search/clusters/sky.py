@@ -87,8 +87,10 @@ def _shared(document: Document, commands: list[Command]) -> list[str]:
     return sorted(shell.mounted(commands) | {str(place) for place in document.mapping("volumes")})
 
 
-def _gpus(document: Document) -> float:
-    """Of one node: `L4`, `L4:2` or {L4: 2}."""
+def _gpus(document: Document) -> float | None:
+    """Of one node: `L4`, `L4:2` or {L4: 2}; None if there are several to choose from."""
+    if document.items("resources", "any_of") or document.items("resources", "ordered"):
+        return None
     for count in document.mapping("resources", "accelerators").values():
         return float(count) if isinstance(count, int | float) else 1
     asked = document.get("resources", "accelerators")

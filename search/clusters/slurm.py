@@ -31,7 +31,7 @@ SHORT = {
     "A": "account", "c": "cpus-per-task", "G": "gpus", "J": "job-name", "k": "no-kill", "N": "nodes", "n": "ntasks", "o": "output",
     "p": "partition", "t": "time",
 } | {letter: letter for letter in "abBCdDeFhHiILmMOqQsSvVwWx"}  # fmt: skip
-DIRECTIVE = re.compile(r"^#SBATCH\s+(?:--([\w-]+)|-(\w))(?:[= ]\s*(\S+))?", re.MULTILINE)
+OPTION = re.compile(r"(--[\w-]+|-\w)(?:=?(.+))?")
 
 
 def is_one(file: LaunchFile) -> bool:
@@ -42,14 +42,14 @@ def check(file: LaunchFile) -> Iterator[Result]:
     """What is wrong with a batch script."""
     script = Command(file.text, 1, "script")
     given: dict[str, tuple[str, int]] = {}
-    for found in DIRECTIVE.finditer(file.text):
-        line = script.line_of(found.start())
-        name = found[1] or SHORT.get(found[2], found[2])
-        given[name] = (found[3] or "", line)
-        if found[1] and found[1] not in OPTIONS:
-            yield Finding(line, f"#SBATCH --{found[1]}: unknown option; {nearest(found[1], OPTIONS)}")
-        if found[2] and found[2] not in SHORT:
-            yield Finding(line, f"#SBATCH -{found[2]}: unknown option")
+    for option, value, line in _directives(file.text):
+        long, short = option.removeprefix("--"), option.removeprefix("-")
+        is_long = option.startswith("--")
+        given[long if is_long else SHORT.get(short, short)] = (value, line)
+        if is_long and long not in OPTIONS:
+            yield Finding(line, f"#SBATCH {option}: unknown option; {nearest(long, OPTIONS)}")
+        if not is_long and short not in SHORT:
+            yield Finding(line, f"#SBATCH {option}: unknown option")
     yield from _late(script)
     yield from shell.check([script])
     yield from shell.stops([script], "those of other jobs on the node; end the srun step in which it runs")
@@ -61,13 +61,29 @@ def check(file: LaunchFile) -> Iterator[Result]:
     yield from _by_slurm(file)
 
 
+def _directives(text: str) -> Iterator[tuple[str, str, int]]:
+    """The options that sbatch reads, each with its value and its line: `--nodes=2`, `--nodes 2`, `-N 2`, `-N2`, several in a line."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines[: _first_command(lines)], start=1):
+        if not line.startswith("#SBATCH"):
+            continue
+        words = re.sub(r"\s#.*", "", line).split()[1:]
+        for word, after in zip(words, [*words[1:], "-"], strict=True):
+            if found := OPTION.fullmatch(word):
+                yield found[1], found[2] or ("" if after.startswith("-") else after), number
+
+
 def _late(script: Command) -> Iterator[Finding]:
-    """sbatch reads no further than the first command."""
     lines = script.text.splitlines()
-    first = next((number for number, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
+    first = _first_command(lines)
     for number, line in enumerate(lines[first:], start=first + 1):
         if line.startswith("#SBATCH"):
             yield Finding(number, "#SBATCH: stands after the first command, and is not read")
+
+
+def _first_command(lines: list[str]) -> int:
+    """Its index; sbatch reads no further."""
+    return next((index for index, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))
 
 
 def _ray(script: Command) -> Iterator[Finding]:
@@ -130,14 +146,22 @@ def _ending(script: Command, given: dict[str, tuple[str, int]]) -> Iterator[Find
 
 
 def _nodes(given: dict[str, tuple[str, int]]) -> list[Node]:
-    def number(name: str, pattern: str = r"(\d+)$") -> float:
-        found = re.search(pattern, given.get(name, ("", 0))[0])
-        return float(found[1]) if found else 0
+    def number(name: str) -> float:
+        """`2` of 2-4, with which it starts."""
+        found = re.match(r"\d+", given.get(name, ("", 0))[0])
+        return float(found[0]) if found else 0
 
-    count = int(number("nodes", r"^(\d+)") or 1)  # of 2-4 the two that it starts with
-    generic = given.get("gres", ("", 0))[0].startswith("gpu") and (number("gres") or 1)
-    gpus = number("gpus-per-node") or number("gpus-per-task") or number("gpus") / count or generic or 0
-    return [Node("nodes", count, number("cpus-per-task") or None, gpus)]
+    def gpus(name: str) -> float:
+        """Of `2`, `a100:2`, `a100`, which is one, and `gpu:a100:2`, beside which others may stand."""
+        asked = [one.split("(")[0] for one in given.get(name, ("", 0))[0].split(",")]
+        counts = [
+            re.fullmatch(r"(?:.*:)?(\d+)", one) for one in asked if one and (name != "gres" or one.startswith("gpu"))
+        ]
+        return sum(float(found[1]) if found else 1 for found in counts)
+
+    count = int(number("nodes") or 1)
+    of_node = gpus("gpus-per-node") or gpus("gpus-per-task") or gpus("gpus") / count or gpus("gres")
+    return [Node("nodes", count, number("cpus-per-task") or None, of_node)]
 
 
 # What sbatch says where it has not heard from a controller: no answer, no slurm.conf, no munge.

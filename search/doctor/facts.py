@@ -220,7 +220,7 @@ def _meet(meeting: Meeting) -> Place:
     try:
         with (directory / meeting.own).open("x") as own:
             own.write(meeting.text)
-            lock = _lock(own.fileno())
+            lock = _lock(own.fileno(), fcntl.LOCK_EX)
     except OSError as refused:
         error = refused.strerror or str(refused)
     if meeting.driver is not None:
@@ -229,15 +229,15 @@ def _meet(meeting: Meeting) -> Place:
             common = False
             common = driver.read_text() == meeting.text
         if common and lock == "own":  # as its own file should be
-            with suppress(OSError), driver.open("r+") as file:
-                lock = _lock(file.fileno())
+            with suppress(OSError), driver.open() as file:  # to read: it may be another user's
+                lock = _lock(file.fileno(), fcntl.LOCK_SH)
     return Place(meeting.directory, True, common, lock, error)
 
 
-def _lock(file: int) -> str:
+def _lock(file: int, kind: int) -> str:
     """Whether another process has the lock of an open file; it is not kept."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return "common"
     except OSError as error:

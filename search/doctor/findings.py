@@ -19,7 +19,7 @@ LITTLE_SPACE, LITTLE_SHM = 2 * GIB, GIB
 RAY_FULL = 0.95
 """Share of a disk from which on Ray writes no more (`RAY_local_fs_capacity_threshold`)."""
 SAME = ("ray", "torch", "psf-search")
-"""Packages that must be the driver's to the patch; of others it is as a rule no harm."""
+"""Packages that must be the driver's to the patch, whatever they are built for; of others it is as a rule no harm."""
 
 
 def judge(
@@ -99,7 +99,7 @@ def _of_software(driver: Facts, facts: Facts) -> Found:
         other = [
             f"{one} {facts.packages.get(one) or 'missing'} (the driver has {driver.packages[one] or 'none'})"
             for one in sorted(packages)
-            if facts.packages.get(one) != driver.packages.get(one)
+            if _public(facts.packages.get(one)) != _public(driver.packages.get(one))
         ]
         if other:
             yield level(f"other versions: {', '.join(other)}; `make setup` there, from the driver's checkout")
@@ -107,6 +107,11 @@ def _of_software(driver: Facts, facts: Facts) -> Found:
         yield error(
             f"has another source of psf-search ({facts.source}, the driver {driver.source}): bring its checkout up to date, and start Ray again"
         )
+
+
+def _public(version: str | None) -> str | None:
+    """Without what it is built for, such as the `+cpu` of a driver whose nodes have GPUs."""
+    return None if version is None else version.partition("+")[0]
 
 
 def _of_a_machine(facts: Facts, resources: Mapping[str, float]) -> Found:

@@ -38,6 +38,7 @@ class Storage:
                 self._files[option] = file
                 held.write(self._name)
                 held.flush()
+                os.fsync(held.fileno())  # a file system of several machines may keep it here until it is closed
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return self
 

@@ -10,7 +10,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -172,21 +172,22 @@ class Bucket:
         return sorted(one.removeprefix(start).rstrip("/") for one in found)
 
     def check(self) -> None:
-        """See that objects can be written, read and deleted, and that conditions count.
+        """See that objects can be written, read and deleted, and that conditions of both kinds count.
 
         Raises:
             BucketError: they cannot, or do not.
         """
         probe = f".probe-{uuid.uuid4().hex}"
-        self.put_over(probe, b"", None)
+        first = self.put_over(probe, b"", None)
         try:
             self.get(probe)
-            self.put_over(probe, b"another", None)
-        except Changed:
-            return
+            self.put_over(probe, b"second", first)
+            for condition in (None, first):  # neither holds any more
+                with suppress(Changed):
+                    self.put_over(probe, b"third", condition)
+                    raise BucketError("the store does not know conditional writes, which keep two drivers apart")
         finally:
             self.delete([probe])
-        raise BucketError("the store does not know conditional writes, which keep two drivers apart")
 
     def _open(self, name: str) -> Any:
         """An object's answer, its body still to come; None if there is none."""

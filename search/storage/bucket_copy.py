@@ -64,8 +64,10 @@ class BucketCopy(RunCopy):
         return self.study
 
     def begin(self, previous: Holder | None, said: Callable[[str], None]) -> None:
-        if self._mirror.changed():
-            raise RunError(f"{self.place}: another search has written to this run meanwhile; start again")
+        try:
+            self._mirror.publish(self._mirror.files)  # what an earlier driver still sends is refused from now on
+        except Changed:
+            raise RunError(f"{self.place}: another search has written to this run meanwhile; start again") from None
         self._mirror.sweep()
 
     def update(self, check: Callable[[], None]) -> bool:
@@ -110,7 +112,9 @@ class BucketCopy(RunCopy):
         return 0, 0
 
     def _kind(self, name: str) -> int:
-        """0: short, or waited for. 1: checkpoints. 2: all else."""
+        """0: short, or waited for. 1: checkpoints. 2: all else. 3: the summary, whose presence says that the run has ended."""
+        if name == self._run.summary.name:
+            return 3
         folder, below, _ = name.partition("/")
         return 2 if below and folder not in (self._run.trials.name, self._run.finalists.name) else int(bool(below))
 

@@ -1,10 +1,10 @@
 """The copy of a directory in a bucket.
 
-    PREFIX/manifest.json     {"files": {"study.db": {"sha256": ..., "bytes": ...}}}: what the directory holds, written last
+    PREFIX/manifest.json     {"writer": ..., "files": {"study.db": {"sha256": ..., "bytes": ...}}}: what the directory holds, written last
     PREFIX/objects/SHA256    what is in a file
 
 An object has the name of its content, so none is ever written over, and the copy is at every time what the last manifest says. The manifest is
-only written over the one that was read: of two writers, one hears of the other.
+only written over the one that was read: of two writers, one hears of the other, also if both would write the same files.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ from typing import BinaryIO
 from pydantic import BaseModel, Field, ValidationError
 
 from results.run_directory import RunError
-from search.storage.bucket import Bucket, BucketError
+from search.storage.bucket import Bucket, BucketError, Changed
 from spaces.files import replacing
 
 MANIFEST = "manifest.json"
@@ -53,6 +54,9 @@ class Mirror:
         self.files: dict[str, Listed] = {}
         """What the manifest says, as last read or written."""
         self._tag: str | None = None
+        self._writer = uuid.uuid4().hex
+        self._unanswered: list[bytes] = []
+        """Manifests that were sent since, of which one may have been written although no answer came."""
 
     @property
     def url(self) -> str:
@@ -139,8 +143,9 @@ class Mirror:
             Changed: somebody else has written the manifest.
             BucketError: it cannot be written.
         """
-        text = json.dumps({"files": {name: files[name].model_dump() for name in sorted(files)}}, indent=2)
-        self._tag = self.bucket.put_over(MANIFEST, f"{text}\n".encode(), self._tag)
+        listed = {name: files[name].model_dump() for name in sorted(files)}
+        text = json.dumps({"writer": self._writer, "files": listed}, indent=2)
+        self._write(f"{text}\n".encode())
         unlisted = self._objects() - {one.sha256 for one in files.values()}
         self.files = dict(files)
         with suppress(BucketError):  # they only take space
@@ -154,6 +159,18 @@ class Mirror:
         """
         left = {*(self.bucket / "objects").names()} - self._objects()
         self.bucket.delete(f"objects/{one}" for one in left)
+
+    def _write(self, manifest: bytes) -> None:
+        """Write the manifest over the one that was last read or written here."""
+        self._unanswered.append(manifest)
+        try:
+            self._tag = self.bucket.put_over(MANIFEST, manifest, self._tag)
+        except Changed:
+            found = self.bucket.get(MANIFEST)
+            if found is None or found.data not in self._unanswered:
+                raise
+            self._tag = self.bucket.put_over(MANIFEST, manifest, found.tag)
+        self._unanswered = []
 
     def _put(self, listed: Listed, body: bytes | BinaryIO) -> None:
         if listed.sha256 not in self._objects():

@@ -131,7 +131,8 @@ def state_of(database: Path) -> tuple[int, int]:
 
 def snapshot(database: Path) -> bytes:
     """A database as one file that needs no log beside it, while others write to it."""
-    with tempfile.TemporaryDirectory(dir=database.parent if os.access(database.parent, os.W_OK) else None) as directory:
+    beside = database.parent if os.access(database.parent, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".snapshot-") as directory:  # hidden: it is no part of a run
         copy = Path(directory, database.name)
         with closing(Patience(database).connect(database)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)

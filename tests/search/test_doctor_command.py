@@ -33,6 +33,7 @@ def test_a_directory_that_cannot_be_written_to(tmp_path):
         (["--wait", "2"], "--wait: goes with --address"),
         (["--address", "127.0.0.1:1", "--wait", "2"], "--wait: goes with --nodes"),
         (["--address", "127.0.0.1:1", "--nodes", "0"], "--nodes"),
+        (["--address", f"{'a' * 64}:80"], "no Ray cluster answers there"),
         (["--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray cluster answers there"),
     ],
 )

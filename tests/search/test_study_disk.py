@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -193,10 +193,14 @@ def test_a_driver_that_shows_none_for_long_is_taken_for_dead(run):
     previous = Lease(LeaseFile(run.lease), stale=0.3).take(False, lines.append)
     assert previous is not None
     assert (previous.host, len(lines)) == ("elsewhere", 1)
+    assert files(run.path) == ["driver.json", "run.json", "study.db"]
 
 
 def test_a_driver_that_wakes_too_late_writes_nothing_more(run, own_disk):
-    with study_disk(DirectoryCopy(run), ignore) as disk, ledger_on(disk.url, run) as ledger:
+    """And says so at the end, too, when it asks its study no more."""
+    held = ExitStack()
+    disk = held.enter_context(study_disk(DirectoryCopy(run), ignore))
+    with ledger_on(disk.url, run) as ledger:
         disk.on_loss = ledger.halt
         play(ledger, SPACE, 1)
         disk.copy()
@@ -211,5 +215,7 @@ def test_a_driver_that_wakes_too_late_writes_nothing_more(run, own_disk):
             disk.copy()
         with pytest.raises(TakenOver):
             disk.check()
+    with pytest.raises(TakenOver, match="elsewhere"):
+        held.close()
     assert run.study_db.read_bytes() == before
     assert "elsewhere" in run.lease.read_text()

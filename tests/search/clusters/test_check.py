@@ -239,6 +239,69 @@ def test_what_is_no_launch_file(text, says, tmp_path):
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("asked", "gpus"),
+    [
+        ("#SBATCH --gpus-per-node=1", 1),
+        ("#SBATCH --gres=gpu:a100", 1),
+        ("#SBATCH --gres=lustre:2,gpu:h100:4", 4),
+        ("#SBATCH --exclusive --gpus-per-node a100:2  # of them", 2),
+        ("#SBATCH -G8", 4),
+    ],
+)
+def test_gpus_that_slurm_is_asked_for(asked, gpus, tmp_path):
+    """The two nodes of the script hold so many workers with a GPU each, and no more."""
+    text = filled("slurm.sbatch").replace("#SBATCH --gpus-per-node=1", asked)
+    text = text.replace("#SBATCH --nodes=2\n", "#SBATCH -N2 -J psf-search\n")
+    for lanes, sound in ((2 * gpus, True), (2 * gpus + 1, False)):
+        wanted = text.replace("gpus_per_worker=0.25", f"gpus_per_worker=1 --set resources.lanes={lanes}")
+        assert (not checked(tmp_path, "slurm.sbatch", wanted).findings) is sound
+
+
+@pytest.mark.parametrize(
+    ("replicas", "pods"),
+    [
+        ({"replicas": 3, "minReplicas": 1, "maxReplicas": 4}, 3),
+        ({"minReplicas": 2, "maxReplicas": 4}, 2),
+        ({"replicas": 5, "maxReplicas": 4}, 4),
+        ({"replicas": 2, "numOfHosts": 2}, 4),
+    ],
+)
+def test_pods_that_kuberay_starts(replicas, pods, tmp_path):
+    """Of 8 CPUs each: they hold so many workers of 7, and no more."""
+    there = "        replicas: 2\n        minReplicas: 2\n        maxReplicas: 2\n"
+    text = filled("rayjob.yaml").replace(there, "".join(f"        {key}: {one}\n" for key, one in replicas.items()))
+    for lanes, sound in ((pods, True), (pods + 1, False)):
+        asked = f"gpus_per_worker=0 --set resources.cpus_per_worker=7 --set resources.lanes={lanes}"
+        wanted = text.replace("gpus_per_worker=0.25", asked).replace(', nvidia.com/gpu: "1"', "")
+        assert (not checked(tmp_path, "rayjob.yaml", wanted).findings) is sound
+
+
+def test_machines_to_choose_from_are_not_counted(tmp_path):
+    text = filled("sky.yaml").replace("  accelerators: L4:1", "  any_of: [{accelerators: L4:1}, {accelerators: T4:4}]")
+    report = checked(tmp_path, "sky.yaml", text)
+    assert report.findings == []
+    assert any("how many CPUs and GPUs" in one for one in report.unchecked)
+
+
+def test_a_job_on_a_cluster_that_is_not_in_the_file(tmp_path):
+    head, _, _ = filled("rayjob.yaml").partition("  rayClusterSpec:")
+    report = checked(tmp_path, "rayjob.yaml", head + "  clusterSelector: {ray.io/cluster: ours}\n")
+    assert report.findings == []
+    assert any("clusterSelector" in one for one in report.unchecked)
+
+
+def test_a_search_that_is_only_asked_for_help_is_none(tmp_path):
+    report = checked(tmp_path, "sky.yaml", "resources: {cpus: 8}\nrun: psf-search run --help  # its options\n")
+    assert report.findings == []
+    assert any("no `psf-search run`" in one for one in report.unchecked)
+
+
+def test_all_that_is_missing_is_told(tmp_path):
+    told = [one.message for one in checked(tmp_path, "r", "apiVersion: ray.io/v1\nkind: RayCluster\n").findings]
+    assert {"metadata: missing", "spec: missing"} <= {*told}
+
+
 def test_variables_of_a_script():
     known = assignments("A=1\nexport B=\"two words\" C='3'\n# D=4\nif x; then E=5; fi\n")
     assert known == {"A": "1", "B": "two words", "C": "3", "E": "5"}

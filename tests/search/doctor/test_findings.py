@@ -56,6 +56,7 @@ def test_nothing_is_wrong():
         (with_facts(source="89abcdef"), ["error", "another source", "89abcdef", "01234567"]),
         (with_facts(python="3.12.3"), ["error", "3.12.3", "3.12.4"]),
         (with_facts(packages={**FACTS.packages, "torch": "2.14.0"}), ["error", "torch 2.14.0", "2.15.0"]),
+        (with_facts(packages={**FACTS.packages, "torch": "2.15.0+cu130"}), []),
         (with_facts(packages={**FACTS.packages, "scipy": None}), ["warning", "scipy missing"]),
         (replace(NODE, resources={"CPU": 64.0, "GPU": 1.0}), ["warning", "64", "SLURM_CPUS_PER_TASK", "--num-cpus=8"]),
         (replace(NODE, resources={"CPU": 8.0}), ["warning", "0 of 1 GPUs"]),

@@ -34,6 +34,14 @@ def test_a_common_directory_that_is_yet_to_be(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_drivers_file_that_the_node_may_only_read(tmp_path):
+    """As another user's."""
+    with Storage({"--out": tmp_path}) as storage:
+        meeting = storage.meetings("node")["--out"]
+        (tmp_path / meeting.driver).chmod(0o444)
+        assert met(meeting).lock == "common"
+
+
 def test_a_directory_that_is_another_one_on_the_node(tmp_path):
     (tmp_path / "driver").mkdir()
     (tmp_path / "node").mkdir()

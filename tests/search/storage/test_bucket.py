@@ -73,6 +73,19 @@ def test_a_bucket_that_can_be_used_is_left_as_it_was(bucket):
     assert bucket.names() == []
 
 
+@pytest.mark.parametrize("condition", ["IfMatch", "IfNoneMatch"])
+def test_a_store_that_leaves_conditions_out_is_refused(bucket, condition):
+    class Careless(Bucket):
+        def _put(self, name, body, **conditions):
+            conditions.pop(condition, None)
+            return super()._put(name, body, **conditions)
+
+    careless = Careless(bucket.name, bucket.prefix, bucket.query)
+    with pytest.raises(BucketError, match="does not know conditional writes"):
+        careless.check()
+    assert bucket.names() == []
+
+
 def test_what_a_store_refuses_is_one_line(bucket, address, locked_out):
     missing = Bucket.parse(address().replace(bucket.name, "another-bucket"))
     with pytest.raises(BucketError, match="NoSuchBucket") as error:

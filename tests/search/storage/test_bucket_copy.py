@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -13,7 +13,8 @@ from results.records import read_trials
 from results.run_directory import RunDirectory, RunError
 from search.lease import Lease, TakenOver
 from search.searcher import open_ledger
-from search.storage.bucket import Bucket
+from search.storage import bucket_copy
+from search.storage.bucket import Bucket, Changed
 from search.storage.bucket_copy import BucketCopy
 from search.storage.lease_object import LeaseObject
 from search.storage.mirror import DamagedCopy, Mirror
@@ -80,6 +81,21 @@ def test_the_copy_is_whole_at_the_end_without_what_is_only_for_this_machine(kept
     assert {*mirror.files} == {"run.json", "study.db", "trials/00000/checkpoints/last-00000001.json"}
     assert copied_trials(kept, tmp_path) == 2
     assert mirror.bucket.names() == ["manifest.json", "objects"]  # the lease has been given back
+
+
+def test_a_copy_says_that_its_run_has_ended_when_it_has_all_of_it(kept, monkeypatch):
+    """However long its model takes to be copied."""
+    model = kept.directory.model / "model.safetensors"
+    model.parent.mkdir()
+    model.write_bytes(b"model")
+    kept.directory.summary.write_text("{}")
+    mirror, update = kept.mirror, copy(kept).update
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket_copy, "RENEWED", 0.0)
+        assert update(lambda: None)
+        assert {"run.json"} <= mirror.files.keys() <= {"run.json", "study.db"}
+    assert not update(lambda: None)
+    assert {"summary.json", "model/model.safetensors"} <= mirror.files.keys()
 
 
 def test_a_trials_end_brings_the_copy_up_to_date(kept, tmp_path):
@@ -180,7 +196,10 @@ def test_of_two_drivers_that_take_a_run_at_once_one_gets_it(kept):
 
 
 def test_a_driver_that_wakes_too_late_writes_nothing_more(kept):
-    with study_disk(copy(kept), ignore) as disk, ledger_on(disk.url) as ledger:
+    """And says so at the end, too, when it asks its study no more."""
+    held = ExitStack()
+    disk = held.enter_context(study_disk(copy(kept), ignore))
+    with ledger_on(disk.url) as ledger:
         disk.on_loss = ledger.halt
         play(ledger, SPACE, 1)
         disk.copy()
@@ -193,6 +212,8 @@ def test_a_driver_that_wakes_too_late_writes_nothing_more(kept):
         with pytest.raises(TakenOver):
             disk.copy()
         before = kept.mirror.bucket.get("manifest.json").modified
+    with pytest.raises(TakenOver, match="elsewhere"):
+        held.close()
     assert kept.mirror.bucket.get("manifest.json").modified == before
     assert b"elsewhere" in kept.mirror.bucket.get("driver.json").data
 
@@ -205,6 +226,16 @@ def test_a_run_that_another_search_has_gone_on_with_since_it_was_planned_is_refu
         play(ledger, SPACE, 1)
     with pytest.raises(RunError, match="meanwhile"), study_disk(copy(planned), ignore):
         pass
+
+
+def test_what_a_driver_has_sent_before_it_was_taken_over_is_refused(kept, place):
+    """Else it would list objects that its successor has swept."""
+    with study_disk(copy(kept), ignore):
+        pass
+    late = Mirror(kept.mirror.bucket)
+    late.read()
+    with study_disk(copy(place.find("small")), ignore), pytest.raises(Changed):
+        late.publish(late.files)
 
 
 def test_a_damaged_copy_is_refused_and_nothing_is_overwritten(kept, place):

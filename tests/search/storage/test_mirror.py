@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from search.storage.bucket import Changed
+from search.storage.bucket import Bucket, BucketError, Changed
 from search.storage.mirror import DamagedCopy, Mirror
 
 
@@ -88,6 +88,26 @@ def test_of_two_writers_one_hears_of_the_other(mirror):
     with pytest.raises(Changed):
         put(late, a=b"third")
     assert (mirror.bucket / "objects").get(mirror.files["a"].sha256).data == b"second"
+
+
+def test_a_manifest_that_was_written_though_its_answer_was_lost_is_ones_own(mirror, monkeypatch):
+    put(mirror, a=b"first")
+    write, answers = Bucket.put_over, iter([True, False])
+
+    def put_over(bucket, name, body, tag):
+        if next(answers):
+            write(bucket, name, body, tag)
+        raise BucketError("timed out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "put_over", put_over)
+        for lost in (b"second", b"third"):  # the one is written, the other is not
+            with pytest.raises(BucketError, match="timed out"):
+                put(mirror, a=lost)
+    put(mirror, a=b"fourth")
+    other = Mirror(mirror.bucket)
+    assert other.read()
+    assert other.files == mirror.files
 
 
 def test_what_a_killed_writer_has_left_is_swept(mirror):
