@@ -16,7 +16,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from results.run_directory import RunError
@@ -113,8 +113,9 @@ class LeaseStore(ABC):
         """Who has the lease, or had it last; None: nobody, or the record is damaged."""
         record = self.read()
         try:
-            return None if record is None else Holder(**json.loads(record))
-        except (ValueError, TypeError):
+            known = {field.name for field in fields(Holder)}  # a later version may say more
+            return None if record is None else Holder(**{k: v for k, v in json.loads(record).items() if k in known})
+        except (ValueError, TypeError, AttributeError):
             return None
 
 
