@@ -20,6 +20,7 @@ PROGRAM = [sys.executable, str(Path(__file__).parents[2] / "search" / "run.py")]
 STEPS, EVERY, TRIALS = 600, 50, 13
 SETTINGS = {
     "resources.lanes": 1,
+    "resources.cpus_per_worker": 1,  # threads of tests beside it would wait for each other
     "budget.quick.steps": STEPS,
     "budget.quick.grace_steps": EVERY,
     "budget.quick.evaluate_every": EVERY,

@@ -17,6 +17,7 @@ TOLERANCE = 0.02
 STEPS, EVERY, TRIALS = 200, 50, 6
 SETTINGS = {
     "resources.lanes": 1,
+    "resources.cpus_per_worker": 1,  # threads of tests beside it would wait for each other
     "sampler": "random",  # which suggests the same whatever is known
     "budget.quick.steps": STEPS,
     "budget.quick.grace_steps": EVERY,
