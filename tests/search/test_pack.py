@@ -7,28 +7,17 @@ import signal
 import pytest
 
 from tests.processes import kill, ray_processes, wait_for_the_end
-from tests.search.test_kills import left_over, reported, run, trials, wait_for
+from tests.search.test_kills import SETTINGS, left_over, reported, run, trials, wait_for
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 TOLERANCE = 0.02
 """Relative, of what a training reports in a pack and alone: float32 rounds otherwise in a batched product."""
-STEPS, EVERY, TRIALS = 200, 50, 6
-SETTINGS = {
-    "resources.lanes": 1,
-    "resources.cpus_per_worker": 1,  # threads of tests beside it would wait for each other
+TRIALS = 6
+CHANGES = SETTINGS | {
     "sampler": "random",  # which suggests the same whatever is known
-    "budget.quick.steps": STEPS,
-    "budget.quick.grace_steps": EVERY,
-    "budget.quick.evaluate_every": EVERY,
-    "budget.quick.finalists": 1,
-    "budget.quick.finalist_seeds": 2,
-    "data.grid": [4, 4],
-    "data.rays": 128,
-    "data.held_out_rays": 1024,
-    "data.validation_points": 6,
-    "data.test_points": 6,
+    "budget.quick.steps": 200,
     "search.hidden_dim.low": 16,
     "search.hidden_dim.recommended": 32,
     "search.hidden_dim.high": 32,
@@ -41,7 +30,7 @@ def root(tmp_path_factory):
 
 
 def start(root, name, **more):
-    settings = SETTINGS | {"resources.pack": 4, "scheduler": "none"} | more
+    settings = CHANGES | {"resources.pack": 4, "scheduler": "none"} | more
     options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     return run(root, ["--space", "cvae_psf", "--preset", "quick", "--trials", str(TRIALS), "--name", name, *options])
 
