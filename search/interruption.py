@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -31,10 +31,13 @@ class Interruption:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
+def interruptible(watch: Callable[[Interruption], None] | None = None) -> Iterator[Interruption]:
     """The first signal raises `Interrupted`; while the program then ends, a second one is not waited for.
 
     SIGHUP stays ignored where it is, by nohup. A lost terminal may send it more than once, so it is never a second signal.
+
+    Args:
+        watch: called in a thread of its own while the program ends.
     """
     interruption = Interruption()
 
@@ -42,6 +45,8 @@ def interruptible() -> Iterator[Interruption]:
         interruption.number = number
         for one in before:
             signal.signal(one, signal.SIG_IGN if one == signal.SIGHUP else _AT_ONCE)
+        if watch is not None:
+            threading.Thread(target=watch, args=(interruption,), name="interruption", daemon=True).start()
         raise Interrupted
 
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +29,29 @@ PATIENCE = {
     "RAY_worker_register_timeout_seconds": "300",
     "RAY_agent_register_timeout_ms": "120000",
 }
+
+
+LOST = 3.0
+"""Seconds without an answer after which Ray's head is taken for gone by who is ending anyway."""
+
+
+def ray_is_lost() -> bool:
+    """Wait until Ray's head is gone (True), or this process has let go of Ray (False).
+
+    What then still asks Ray for something waits for a minute, and the process is ended in the middle of it, with exit code 1.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    answered = time.monotonic()
+    while ray.is_initialized():
+        with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+            answered = time.monotonic()
+        if time.monotonic() - answered > LOST:
+            return True
+        time.sleep(LOST / 10)
+    return False
 
 
 def start_ray(address: str = "local", said: Callable[[str], None] = logger.warning, **options: Any) -> Any:

@@ -20,8 +20,9 @@ from results.run_directory import MachineError, RunDirectory
 from results.tables import analysis_tables
 from search.api import execute
 from search.display import Display
-from search.interruption import interruptible
+from search.interruption import Interruption, interruptible
 from search.plan import Job
+from search.process import ray_is_lost
 from spaces.errors import SpaceError
 
 logger = logging.getLogger(__name__)
@@ -33,33 +34,40 @@ def run_in_terminal(job: Job, *, cache: str, address: str | None, dashboard: boo
     Raises:
         SpaceError: the run is in use or damaged, or the cluster cannot hold its shape.
     """
-    directory = job.directory
-    log = directory.logs / "driver.log"
-    with interruptible() as interruption, library_output_to(log) as terminal:
+    log = job.directory.logs / "driver.log"
+    with library_output_to(log) as terminal:
         console = Console(file=terminal, markup=False)
-        try:
-            with Display(job.study, budget=job.budget, console=console) as display:
-                execute(job, cache=cache, address=address, dashboard=dashboard, track=track, observer=display)
-            console.print(analysis_tables(analyze(directory)))
-            console.print(_places(directory), highlight=False, soft_wrap=True)
-            return 0
-        except SpaceError as error:
-            logger.exception("the search ended early: %s", error)
-            if isinstance(error, MachineError) and directory.record.exists():
-                console.print(_go_on(job, cache, address, track), highlight=False, soft_wrap=True)
-            raise
-        except BaseException as error:
-            # Ray's native calls may wrap what a signal handler raises: the handler's own note tells.
-            if interruption.number is None and not isinstance(error, Exception):
+
+        def say(why: str) -> None:
+            console.print(f"{why}\n{_go_on(job, cache, address, track)}", highlight=False, soft_wrap=True)
+
+        def watch(interruption: Interruption) -> None:
+            """Where the signal has ended Ray as well, nothing can be ended in order any more."""
+            if ray_is_lost():
+                logger.error("interrupted, and Ray has ended before")
+                say("interrupted")
+                console.show_cursor()  # which the status line hides
+                os._exit(interruption.exit_code)
+
+        with interruptible(watch) as interruption:
+            try:
+                with Display(job.study, budget=job.budget, console=console) as display:
+                    execute(job, cache=cache, address=address, dashboard=dashboard, track=track, observer=display)
+                console.print(analysis_tables(analyze(job.directory)))
+                console.print(_places(job.directory), highlight=False, soft_wrap=True)
+                return 0
+            except SpaceError as error:
+                logger.exception("the search ended early: %s", error)
+                if isinstance(error, MachineError) and job.directory.record.exists():
+                    console.print(_go_on(job, cache, address, track), highlight=False, soft_wrap=True)
                 raise
-            logger.exception("the search ended early")
-            why = "interrupted" if interruption.number is not None else f"failed: {error}; {log} says more"
-            if directory.record.exists():
-                why += f"\n{_go_on(job, cache, address, track)}"
-            else:
-                why += "\nThe run had not begun: nothing is saved, its name is free"
-            console.print(why, highlight=False, soft_wrap=True)
-            return 1 if interruption.number is None else interruption.exit_code
+            except BaseException as error:
+                # Ray's native calls may wrap what a signal handler raises: the handler's own note tells.
+                if interruption.number is None and not isinstance(error, Exception):
+                    raise
+                logger.exception("the search ended early")
+                say("interrupted" if interruption.number is not None else f"failed: {error}; {log} says more")
+                return 1 if interruption.number is None else interruption.exit_code
 
 
 def _places(run: RunDirectory) -> str:
@@ -75,6 +83,8 @@ def _places(run: RunDirectory) -> str:
 
 def _go_on(job: Job, cache: str, address: str | None, track: Sequence[str]) -> str:
     directory = job.directory
+    if not directory.record.exists():
+        return "The run had not begun: nothing is saved, its name is free"
     out = directory.path.parent if job.mirror is None else job.mirror.bucket.parent
     options = ["--out", str(out), "--cache", cache]
     options += ["--address", address] if address else []

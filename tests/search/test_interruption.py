@@ -202,3 +202,17 @@ def test_a_search_that_is_asked_to_end_says_how_to_go_on_and_goes_on(root, reque
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=root, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(states(root, name)) == TRIALS
+
+
+@pytest.mark.slow
+def test_a_search_whose_ray_is_ended_by_the_same_signal_says_how_to_go_on(root):
+    """As `timeout` and Slurm end all processes of a group, or of a job."""
+    with search(root, new_run(root, "group"), process_group=0) as process:
+        printed_until(process, "[1/")
+        os.killpg(process.pid, signal.SIGTERM)
+        rest = process.stdout.read()
+        assert process.wait() == 128 + signal.SIGTERM, rest + (root / "errors").read_text()
+    assert "--resume group" in rest
+    done = subprocess.run(resumed(root, "group"), capture_output=True, text=True, cwd=root, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(states(root, "group")) == TRIALS
