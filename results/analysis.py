@@ -32,9 +32,13 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
-    """How busy the lanes were: `share` of lanes * `seconds`, the time in which at least one trial ran."""
+    """How busy the lanes were: `share` of places * `seconds`, the time in which at least one trial ran.
+
+    A lane has a place for each trial that it trains at once (`resources.pack`), and the place `lane-0.1` is of `lane-0`.
+    """
 
     lanes: int
+    places: int
     seconds: float
     share: float
 
@@ -221,14 +225,14 @@ def efficiency(trials: Sequence[TrialRecord]) -> Efficiency | None:
     a start, the time when no trial ran (rendering, starting lanes, a pause between two runs), the finalists' training, and
     what a resumed trial had before it was interrupted, whose start is not kept.
     """
-    lanes: set[str] = set()
+    places: set[str] = set()
     spans, trained = [], 0.0
     for began, trial in sorted(((t.started, t) for t in trials if t.started is not None), key=lambda pair: pair[0]):
         ended = trial.ended or began + timedelta(seconds=trial.seconds)
         seconds = min(trial.seconds, (ended - began).total_seconds())
         trained += seconds
-        if trial.lane and trial.lane not in lanes:  # a trial that no lane took has none
-            lanes.add(trial.lane)
+        if trial.lane and trial.lane not in places:  # a trial that no lane took has none
+            places.add(trial.lane)
             began = ended - timedelta(seconds=seconds)
         spans.append((began, ended))
     elapsed = 0.0
@@ -237,7 +241,10 @@ def efficiency(trials: Sequence[TrialRecord]) -> Efficiency | None:
         since = began if reached is None else max(began, reached)
         elapsed += max(0.0, (ended - since).total_seconds())
         reached = ended if reached is None else max(ended, reached)
-    return Efficiency(len(lanes), elapsed, trained / (len(lanes) * elapsed)) if lanes and elapsed else None
+    if not places or not elapsed:
+        return None
+    lanes = {place.partition(".")[0] for place in places}
+    return Efficiency(len(lanes), len(places), elapsed, trained / (len(places) * elapsed))
 
 
 def standings(final: Final, system: System) -> list[Standing]:

@@ -96,6 +96,8 @@ def busy_line(analysis: Analysis) -> str | None:
     if (busy := analysis.efficiency) is None:
         return None
     lanes = "The lane" if busy.lanes == 1 else f"The {busy.lanes} lanes"
+    if busy.places > busy.lanes:
+        lanes = f"The {busy.places} places of {busy.lanes} lane{'s' * (busy.lanes > 1)}"
     return f"{lanes} trained for {busy.share:.0%} of the {duration(busy.seconds)} in which trials ran."
 
 

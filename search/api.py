@@ -170,6 +170,14 @@ def refuse_with_resume(options: Iterable[str]) -> None:
         raise SpaceError(f"{option}: goes with a new run, not with --resume, which keeps the run's own")
 
 
+def refuse_twice(settings: Iterable[str], options: Mapping[str, str]) -> None:
+    """Raises SpaceError if a `--set KEY=VALUE` is what an option says, too; `options` are those given, by key, without the budget's name."""
+    for one in settings:
+        key = re.sub(r"^budget\.[^.]+\.", "", one.partition("=")[0].strip())
+        if key in options:
+            raise SpaceError(f"--set {one}: {options[key]} says that already; give one of the two")
+
+
 def check_places(job: Job, cache: str | Path, address: str | None) -> None:
     """See that a planned search can write where it has to, and that its cluster answers.
 

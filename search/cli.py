@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 from results.run_directory import ROOT, RunError
 from search import plan
 from search.analyze_command import analyze
-from search.api import CACHE, as_settings, check_places, plan_search, refuse_with_resume
+from search.api import CACHE, as_settings, check_places, plan_search, refuse_twice, refuse_with_resume
 from search.cache_command import app as cache_app
 from search.cluster_command import app as cluster_app
 from search.doctor_command import doctor
@@ -131,13 +131,16 @@ def run(
         return
     studies = {"data.lens": lens, "seed": seed, "sampler": sampler, "scheduler": scheduler}
     studies = {key: value for key, value in studies.items() if value is not None}
+    limits = {"trials": trials, "max_hours": max_hours, "target": target}
+    given = [*studies, *(key for key, value in limits.items() if value is not None)]
+    refuse_twice(overrides or [], {key: f"--{key.removeprefix('data.').replace('_', '-')}" for key in given})
     if resume is not None:
         refuse_with_resume(f"--{key.removeprefix('data.')}" for key in studies)
     job = plan_search(
         space,
         preset=preset,
         overrides=[*(overrides or []), *as_settings(studies)],
-        limits={"trials": trials, "max_hours": max_hours, "target": target},
+        limits=limits,
         name=name,
         resume=resume,
         resume_or_start=resume_or_start,
@@ -169,6 +172,8 @@ def sensitivity(
     """
     design = {"sampler": "sobol", "scheduler": "none", "points_to_evaluate": []}
     asked = {"data.lens": lens, "seed": seed}
+    given = [key for key, value in asked.items() if value is not None]
+    refuse_twice(overrides or [], {"trials": "--trials", **{key: f"--{key.removeprefix('data.')}" for key in given}})
     job = plan_search(
         space,
         preset=preset,

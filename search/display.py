@@ -128,7 +128,7 @@ class Display(Observer):
         if not self._console.is_terminal:
             each = f" of {places} places" if places > 1 else ""
             done = f", {ended_before} of them done before" if ended_before else ""
-            self.say(f"searching: {self._trials} trials of up to {self._steps} steps on {lanes} lanes{each}{done}")
+            self.say(f"searching: {self._trials} trials of up to {self._steps} steps on {lanes} lane{"s" * (lanes > 1)}{each}{done}")
 
     def lanes_changed(self, line: str, lanes: int) -> None:
         """A lane is lost or has been added, so that there are so many now; called from any thread."""
@@ -210,5 +210,6 @@ class Display(Observer):
                 style=style,
             )
         busy = f"{len(running)}/{self._lanes * self._places} {'lanes' if self._places == 1 else 'places'}"
-        standing = f"{self._ended}/{self._trials} trials, {busy} busy, {self._standing()}"
-        return Group(table, Text(standing, style="bold"), Text(self._note, style="dim"))
+        # Finals are no trials.
+        standing = [f"{self._ended}/{self._trials} trials", *([f"{busy} busy"] if running else []), self._standing()]
+        return Group(table, Text(", ".join(standing), style="bold"), Text(self._note, style="dim"))

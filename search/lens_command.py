@@ -15,6 +15,7 @@ from deeplens_workers.psf_data import PsfData
 from results.narrow_table import WIDEST, NarrowTable
 from results.run_directory import RunError
 from search.options import ConfigurationOption, SensorOption, check_out, numbers
+from search.plan import check_writable
 from spaces.disk import full_disk
 from spaces.errors import SpaceError, check
 from spaces.files import replacing
@@ -35,6 +36,8 @@ def lens(
     """Show what is read from a lens file: surfaces, optics, warnings; a drawing, spots, distortion, illumination."""
     if to is not None:
         check_out(to, (".json",), [Path(file)], "--to")
+    if out is not None:
+        check_writable("--out", out)
     asked = {
         "lens": file,
         "configuration": configuration,

@@ -39,7 +39,9 @@ def pack(study: Study, trials: int, lanes: int | None = None, room: int | None =
     """
     need = study.resources
     if need.pack != "auto":
-        return PackSize(need.pack, "as asked for")
+        slower = "" if need.gpus_per_worker else ", though on a CPU batching does not pay"
+        at_once = f"; {need.pack} trials begin before one has come out" if need.pack > 1 else ""
+        return PackSize(need.pack, f"as asked for{slower}{at_once}")
     if need.workers_per_trial > 1:
         return PackSize(1, "the workers of a lane share one trial")
     if not need.gpus_per_worker:

@@ -212,6 +212,8 @@ def check_writable(option: str, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
+    except (FileExistsError, NotADirectoryError):
+        raise SpaceError(f"{option} {directory}: is no directory") from None
     except OSError as error:
         raise SpaceError(f"{option} {directory}: cannot be written to: {error.strerror or error}") from None
 
@@ -348,7 +350,7 @@ def describe(job: Job, shape: Shape | None) -> str:
         "none": "none is stopped early",
     }[job.study.scheduler]
     need = job.study.resources
-    lanes = "the cluster's lanes" if shape is None else f"{shape.lanes} lanes"
+    lanes = "the cluster's lanes" if shape is None else f"{shape.lanes} lane{'s' * (shape.lanes > 1)}"
     cpus = (need.cpus_per_worker or 1) if shape is None else shape.cpus_per_worker
     gpus = f" and {need.gpus_per_worker:g} GPU" if need.gpus_per_worker else ""
     return "\n".join(

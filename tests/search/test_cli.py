@@ -57,6 +57,9 @@ def command(arguments, cwd=ROOT):
         ([*RUN, "--sampler", "{a: b}"], "sampler: "),
         ([*RUN, "--name", "a/b"], "--name a/b"),
         ([*RUN, "--set", "resources.lanes=1000"], "this machine has"),
+        ([*RUN, "--lens", "cooke_triplet_50mm", "--set", "data.lens=double_gauss_100mm"], "--lens says that already"),
+        ([*RUN, "--seed", "1", "--set", "seed=2"], "--seed says that already"),
+        ([*RUN, "--trials", "5", "--set", "budget.quick.trials=7"], "--trials says that already"),
         ([*RUN, "--set", "resources.gpus_per_worker=64"], "this machine has"),
         (
             [*RUN, "--set", "data.stream={}", "--set", "resources.render_actors=0"],

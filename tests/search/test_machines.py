@@ -137,7 +137,7 @@ def test_a_worker_killed_for_memory_costs_nothing_but_time(tmp_path, cgroup):
     size = 2400 * 2**20
     cgroup.limit(size)
     with search(tmp_path, cgroup.around(new_run(tmp_path, "killed", "budget.quick.steps=400"))) as process:
-        assert "1 lanes instead of 2" in printed_until(process, "on 1 lanes")
+        assert "1 lanes instead of 2" in printed_until(process, "on 1 lane")
         printed_until(process, "[1/")
 
         cgroup.limit(cgroup.used())
@@ -166,7 +166,7 @@ def test_a_search_takes_the_cpus_and_the_memory_of_its_cgroup(tmp_path, cgroup):
     cgroup.limit_cpus(1)
     cgroup.limit(3 * 10**9)
     with search(tmp_path, cgroup.around(new_run(tmp_path, "small"))) as process:
-        said = printed_until(process, "on 1 lanes")
+        said = printed_until(process, "on 1 lane")
         assert "the search may use 1 CPU (the cgroup's quota)" in said
         rest = process.stdout.read()
         assert process.wait() == 0, rest + (tmp_path / "errors").read_text()
