@@ -128,7 +128,9 @@ class Display(Observer):
         if not self._console.is_terminal:
             each = f" of {places} places" if places > 1 else ""
             done = f", {ended_before} of them done before" if ended_before else ""
-            self.say(f"searching: {self._trials} trials of up to {self._steps} steps on {lanes} lane{"s" * (lanes > 1)}{each}{done}")
+            self.say(
+                f"searching: {self._trials} trials of up to {self._steps} steps on {lanes} lane{'s' * (lanes > 1)}{each}{done}"
+            )
 
     def lanes_changed(self, line: str, lanes: int) -> None:
         """A lane is lost or has been added, so that there are so many now; called from any thread."""

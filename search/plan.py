@@ -212,7 +212,7 @@ def check_writable(option: str, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
-    except (FileExistsError, NotADirectoryError):
+    except FileExistsError:
         raise SpaceError(f"{option} {directory}: is no directory") from None
     except OSError as error:
         raise SpaceError(f"{option} {directory}: cannot be written to: {error.strerror or error}") from None
