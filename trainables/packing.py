@@ -71,9 +71,21 @@ class Packing[T: Trial, N: Network]:
         """The network that all of them can be padded to."""
         return networks[0]
 
+    def names(self, network: N, widest: N) -> dict[str, str]:
+        """A network's own names of the parameters by those of the widest; what a network has not is zero."""
+        return {name: name for name, _ in network.named_parameters()}
+
     def positions(self, network: N, widest: N) -> Positions:
-        """Where the parameters of a network lie in those of the widest."""
+        """Where the parameters of a network, by the names of the widest, lie in those."""
         return {}
+
+    def passed_by(self, network: N, widest: N) -> dict[str, Tensor]:
+        """Buffers of the widest that say what of it a network has not, by name."""
+        return {}
+
+    def present(self, terms: Any, rows: Tensor) -> Any:
+        """Terms of a batch with padded rows: nothing of those that are not `rows` [B], bool."""
+        raise NotImplementedError
 
 
 class Numbers:

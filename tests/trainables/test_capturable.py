@@ -103,8 +103,18 @@ def test_nor_do_the_steps_of_a_batch(data, name, changes):
     trial = system(name).trial.model_validate({**FIXED[name], **changes})
     other = trial.model_copy(update={"learning_rate": trial.learning_rate / 2})
     assert batched(learner, data[name], [trial, other])
-    asked = asked_of(data[name])
-    batch = Batched(steps_of(learner, data[name], [trial, other], asked), asked)
+    assert_asks_nothing(learner, data[name], [trial, other])
+
+
+def test_nor_do_those_of_unequal_sizes(data):
+    changes = {"hidden_dim": 24, "latent_dim": 3, "fourier_bands": 5, "num_layers": 3, "batch_size": 8}
+    trials = [TRIAL, TRIAL.model_copy(update=changes)]
+    assert_asks_nothing(system("cvae_psf").make_learner(), data["cvae_psf"], trials)
+
+
+def assert_asks_nothing(learner, data, trials):
+    asked = asked_of(data)
+    batch = Batched(steps_of(learner, data, trials, asked), asked)
     for step in (1, 2):
         values, _ = batch([step] * 2, [(1e-3, 0.5)] * 2)
     assert asked.found == set()

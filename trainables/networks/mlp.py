@@ -61,6 +61,21 @@ class MLP(nn.Sequential):
                 nn.init.normal_(group.detach(), std=SILU_GAIN / math.sqrt(group.shape[1]))
             modules += [linear, nn.SiLU()]
         super().__init__(*modules, nn.Linear(hidden, outputs))
+        self.used: Tensor | None
+        self.register_buffer("used", None)
+        """[layers] bool: which hidden layers there are, the first among them; None: all. The others are passed by."""
+
+    def forward(self, input: Tensor) -> Tensor:  # PyTorch's name
+        found: Tensor
+        if self.used is None:
+            found = super().forward(input)
+            return found
+        hidden = list(self)[:-1]
+        for index, (linear, activation) in enumerate(zip(hidden[::2], hidden[1::2], strict=True)):
+            output = activation(linear(input))
+            input = output if index == 0 else torch.where(self.used[index], output, input)
+        found = self.head(input)
+        return found
 
     @property
     def head(self) -> nn.Linear:

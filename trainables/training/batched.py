@@ -11,11 +11,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from trainables.packing import Numbers, Positions, gathered
+from trainables.packing import Numbers, Packing, gathered
 from trainables.training.losses import Ranks
 from trainables.training.step import Step, mean_of
 
@@ -50,6 +50,8 @@ class Batched:
     def __init__(self, steps: Sequence[Step], graph: Callable[..., dict[str, Tensor]] | None = None) -> None:
         self._steps, self._graph, first = steps, graph, steps[0]
         self._begun = False
+        self._rows: Tensor | None = None
+        """[M, B] which rows of their batches are no padding; None: all."""
         self._learner, self._trial = first.learner, first.trial
         packing = first.learner.packing
         assert packing is not None
@@ -57,8 +59,12 @@ class Batched:
         widest = packing.widest(networks)
         # Never run with weights of its own: it says what is computed of those it is given.
         self._network = copy.deepcopy(widest).to("meta")
-        self._parameters = _Stacked(networks, [packing.positions(network, widest) for network in networks], widest)
-        buffers = [dict(network.named_buffers()) for network in networks]
+        self._packing = packing
+        self._parameters = _Stacked(networks, packing, widest)
+        buffers = [
+            dict(network.named_buffers()) | _to(packing.passed_by(network, widest), first.device)
+            for network in networks
+        ]
         self._gathered = {name: [one.pop(name) for one in buffers] for name in gathered(widest)}
         self._buffers = _shared_or_stacked(buffers)
         self._numbers = _tensors([packing.numbers(step.trial, widest) for step in steps], first.device)
@@ -128,20 +134,30 @@ class Batched:
 
     def _losses(self, kl_weights: Tensor) -> dict[str, Tensor]:
         """[M] by name, of the next batch of each."""
-        inputs, dimensions = _stacked_inputs([step.inputs() for step in self._steps])
+        members = [step.inputs() for step in self._steps]
+        inputs, dimensions = _stacked_inputs(members)
+        if not self._begun:
+            self._rows = _rows([len(one[0]) for one in members], kl_weights.device)
+        rows = self._rows
         parameters = self._parameters()
         buffers, of_buffers = self._buffers
         written = {name: torch.stack(parts) for name, parts in self._gathered.items()}
         before = {} if self._begun else {name: one.clone() for name, one in buffers.items() if of_buffers[name] == 0}
 
-        def one(parameters: Any, buffers: Any, inputs: Any, numbers: Any, kl_weight: Tensor) -> dict[str, Tensor]:
+        def one(
+            parameters: Any, buffers: Any, inputs: Any, numbers: Any, kl_weight: Tensor, rows: Tensor | None
+        ) -> dict[str, Tensor]:
             with torch.autocast(kl_weights.device.type, torch.bfloat16, enabled=self._steps[0].mixed):
                 terms = functional_call(self._network, (parameters, buffers), inputs)
+            if rows is not None:
+                terms = self._packing.present(terms, rows)
             trial: Any = Numbers(self._trial, numbers)
             return self._learner.loss(trial, terms, kl_weight, Ranks())
 
-        each = torch.vmap(one, in_dims=(0, of_buffers | dict.fromkeys(written, 0), dimensions, 0, 0))
-        found: dict[str, Tensor] = each(parameters, buffers | written, inputs, self._numbers, kl_weights)
+        each = torch.vmap(
+            one, in_dims=(0, of_buffers | dict.fromkeys(written, 0), dimensions, 0, 0, None if rows is None else 0)
+        )
+        found: dict[str, Tensor] = each(parameters, buffers | written, inputs, self._numbers, kl_weights, rows)
         for name, value in before.items():
             if not torch.equal(value, buffers[name]):
                 raise ValueError(f"a step writes the buffer {name}, which its module does not name as gathered")
@@ -154,18 +170,23 @@ class Batched:
 class _Stacked:
     """Parameters of M networks as those [M, ...] of the widest; their gradients come back to each."""
 
-    def __init__(self, networks: Sequence[nn.Module], positions: Sequence[Positions], widest: nn.Module) -> None:
-        named = [dict(network.named_parameters()) for network in networks]
-        self._parts: dict[str, list[Tensor]] = {name: [one[name] for one in named] for name in named[0]}
-        shapes = {name: parameter.shape for name, parameter in widest.named_parameters()}
+    def __init__(self, networks: Sequence[Any], packing: Packing[Any, Any], widest: Any) -> None:
+        positions = [packing.positions(network, widest) for network in networks]
+        named = []
+        for network in networks:
+            own = dict(network.named_parameters())
+            named.append({name: own[its] for name, its in packing.names(network, widest).items()})
+        self._parts: dict[str, list[Tensor]] = {}
         self._padded: dict[str, tuple[Tensor, torch.Size]] = {}
-        """Of the parameters whose shapes differ: places [sum of sizes] in the stack laid flat, and its shape."""
-        for name, parts in self._parts.items():
-            if any(part.shape != shapes[name] for part in parts):
-                shape = torch.Size((len(parts), *shapes[name]))
+        """Of the parameters whose shapes differ, or which some have not: places [sum of sizes] in the stack laid flat, and its shape."""
+        for name, parameter in widest.named_parameters():
+            having = [(member, one[name]) for member, one in enumerate(named) if name in one]
+            self._parts[name] = [part for _, part in having]
+            if len(having) < len(named) or any(part.shape != parameter.shape for _, part in having):
+                shape = torch.Size((len(named), *parameter.shape))
                 places = [
-                    member * shape[1:].numel() + _places(part, where.get(name), shape[1:])
-                    for member, (part, where) in enumerate(zip(parts, positions, strict=True))
+                    member * shape[1:].numel() + _places(part, positions[member].get(name), shape[1:])
+                    for member, part in having
                 ]
                 self._padded[name] = torch.cat(places), shape
 
@@ -221,6 +242,17 @@ def _padded(parts: Sequence[Tensor]) -> list[Tensor]:
             F.pad(part, [0, *[one for size in missing[::-1] for one in (0, size)][1:]]) if any(missing) else part
         )
     return found
+
+
+def _rows(sizes: Sequence[int], device: torch.device) -> Tensor | None:
+    """[M, B] bool: which rows of batches of those sizes are no padding; None: all."""
+    if len(set(sizes)) == 1:
+        return None
+    return (torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]).to(device)
+
+
+def _to(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
 def _tensors(members: Sequence[dict[str, float | Tensor]], device: torch.device) -> dict[str, Tensor]:

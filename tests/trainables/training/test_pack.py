@@ -28,8 +28,8 @@ ROUNDING = 1e-3
 """Of float32 over so many steps, as a part of the largest weight; 1e-6 to 2e-4 is what there is."""
 COARSE = {"bfloat16": 0.2}
 EQUAL = {
-    "kl_reduction", "free_bits_per", "smooth_term", "smooth_pairs", "decoder_variance", "network", "prior", "num_layers",
-    "encoder_layers", "defocus", "components", "base_width", "upsampling", "norm", "accumulation", "batch_size", "precision",
+    "kl_reduction", "free_bits_per", "smooth_term", "smooth_pairs", "decoder_variance", "network", "prior",
+    "encoder_layers", "defocus", "components", "base_width", "upsampling", "norm", "accumulation", "precision",
 }  # fmt: skip
 """Hyperparameters that are the same for all trainings of a batch."""
 
@@ -63,8 +63,8 @@ def test_an_option_is_batched_with_itself_and_where_it_may_differ_with_others(se
 def test_unequal_widths_are_padded(sets):
     changes: list[dict[str, Any]] = [
         {"hidden_dim": 24, "latent_dim": 3, "free_bits": 0.1, "kl_weight": 0.1},
-        {"hidden_dim": 32, "latent_dim": 7, "fourier_bands": 5},
-        {"hidden_dim": 40, "fourier_bands": 0, "learning_rate": 1e-3, "smooth_weight": 1.0},
+        {"hidden_dim": 32, "latent_dim": 7, "fourier_bands": 5, "num_layers": 3, "batch_size": 8},
+        {"hidden_dim": 40, "fourier_bands": 0, "num_layers": 1, "learning_rate": 1e-3, "smooth_weight": 1.0},
     ]
     trials = [TRIAL.model_copy(update=one) for one in changes]
     assert batched(LEARNER, sets["plain"], trials)
@@ -77,7 +77,7 @@ def test_trainings_of_one_pack_end_as_each_alone(tmp_path, sets):
     changes: list[dict[str, Any]] = [
         {"seed": 1},
         {"seed": 2, "steps": 60, "hidden_dim": 24},
-        {"seed": 3, "batch_size": 8},
+        {"seed": 3, "accumulation": 2},
         {"seed": 4},
     ]
     alone = [trained(task(tmp_path / f"alone-{i}", **one), data) for i, one in enumerate(changes)]
