@@ -213,7 +213,7 @@ def check_writable(option: str, directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except FileExistsError:
-        raise SpaceError(f"{option} {directory}: is no directory") from None
+        raise SpaceError(f"{option} {directory}: cannot be written to: it is no directory") from None
     except OSError as error:
         raise SpaceError(f"{option} {directory}: cannot be written to: {error.strerror or error}") from None
 
