@@ -13,7 +13,7 @@ from tests.trainables.knobs import cases
 from tests.trainables.packs import LEAST, batched, distance, steps_of
 from tests.trainables.psf.synthetic import newest, tensors
 from tests.trainables.training.small import LEARNER, METRIC, TIMING, TRIAL, Reports, task, trained
-from tests.trainables.training.test_cuda_graphs import repeated
+from tests.trainables.training.test_cuda_graphs import repeated, warnings_of
 from tests.trainables.training.test_knobs import KNOBS
 from trainables.packing import Packing
 from trainables.psf.learner import CvaePsfLearner
@@ -181,7 +181,7 @@ class Counting(CvaePsfLearner):
 def test_what_cannot_be_batched_after_all_is_trained_one_by_one(sets, learner, caplog):
     """Of a step that is begun nothing is left, such as statistics of its first batch."""
     same_steps(learner, sets["halvable"], False, 0.0, network="conv", base_width=4, accumulation=2)
-    (line,) = set(caplog.messages)
+    (line,) = set(warnings_of(caplog))
     assert "one by one" in line
 
 
