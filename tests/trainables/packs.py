@@ -27,24 +27,18 @@ def batched(learner: AnyLearner, data: Any, trials: Sequence[Trial]) -> bool:
 def distance(learner: AnyLearner, data: Any, trials: Sequence[Trial], count: int) -> float:
     """How far `count` batched steps of trials, of seeds 0, 1, ..., are from their steps alone, the values that they return too.
 
-    The largest over weights and the course of each value, as a part of its largest entry.
+    The largest over weights and values, each as a part of its largest entry.
     """
     alone, together = steps_of(learner, data, trials), steps_of(learner, data, trials)
     batch = Batched(together)
-    courses: list[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]] = []
+    worst = 0.0
     for number in range(1, count + 1):
         rates = [(trial.learning_rate, trial.kl_weight) for trial in trials]
         expected = [step(number, *rate) for step, rate in zip(alone, rates, strict=True)]
         found = batch([number] * len(trials), rates)
         for one, other in zip(expected, found, strict=True):
             assert one.keys() == other.keys()
-            courses.append((one, other))
-    worst = 0.0
-    for member in range(len(trials)):
-        of_member = courses[member :: len(trials)]
-        for name in of_member[0][0]:
-            by_itself, in_pack = (torch.stack([step[which][name] for step in of_member]) for which in (0, 1))
-            worst = max(worst, _difference(by_itself, in_pack))
+            worst = max(worst, *(_difference(one[name], other[name]) for name in one))
     for a, b in zip(*([step.state.tensors() for step in steps] for steps in (alone, together)), strict=True):
         assert torch.equal(a.pop("generator"), b.pop("generator"))
         weights = [name for name in a if name.startswith(("model.", "average."))]

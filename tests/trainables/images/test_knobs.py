@@ -145,7 +145,11 @@ def test_an_option_is_batched_with_itself_to_rounding(name, value):
     learner, data = ImageLearner(), images()
     assert batched(learner, data, [one, other])
     steps = 20 if one.perceptual_weight else 200  # VGG-16's take long
-    assert distance(learner, data, [one, other], steps) < (0.2 if value == "bfloat16" else 1e-3)
+    coarse = {
+        "precision": 0.2,
+        "attention": 0.1,
+    }  # without attention the gradient's norm of a single step is not settled
+    assert distance(learner, data, [one, other], steps) < coarse.get(name, 1e-3)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
